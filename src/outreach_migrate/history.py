@@ -1,0 +1,231 @@
+"""The `schema_migrations` table."""
+
+from __future__ import annotations
+
+import re
+import socket
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from psycopg import errors as pg
+from psycopg import sql
+
+from outreach_migrate.errors import HistoryError, MigrateError, Problem
+
+if TYPE_CHECKING:
+    from psycopg import Connection, Cursor
+
+    from outreach_migrate.migrations import Migration
+
+_COLUMNS = """
+    position        integer     PRIMARY KEY,
+    version         text        NOT NULL UNIQUE,
+    name            text        NOT NULL,
+    checksum        text        NOT NULL,
+    started_at      timestamptz NOT NULL,
+    finished_at     timestamptz,
+    statements_done integer,
+    done_checksum   text,
+    applied_by      text        NOT NULL,
+    origin          text        NOT NULL
+"""
+
+# Who made a table of our name, told by the columns it has.
+_STRANGERS = {
+    frozenset({"version"}): "Rails' or dbmate's",
+    frozenset({"version", "inserted_at"}): "Ecto's",
+    frozenset({"version", "dirty"}): "golang-migrate's",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row of the table. Times are the database's; `statements_done` is null for a file run in a transaction."""
+
+    position: int
+    version: str
+    name: str
+    checksum: str
+    started_at: datetime
+    finished_at: datetime | None
+    statements_done: int | None
+    done_checksum: str | None
+    applied_by: str
+    origin: str
+
+    @property
+    def number(self) -> int:
+        """The version as versions are compared."""
+        return int(self.version)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The table's name; without a schema it is looked up, and made, along the search path."""
+
+    schema: str | None
+    name: str
+
+    def __str__(self) -> str:
+        return ".".join(part for part in (self.schema, self.name) if part)
+
+    @property
+    def quoted(self) -> str:
+        """The name as it stands in SQL."""
+        return sql.Identifier(*(part for part in (self.schema, self.name) if part)).as_string()
+
+
+def table(name: str, schema: str | None = None) -> Table:
+    """Read [SCHEMA.]NAME, each part as it is or in double quotes; case is kept. `schema` stands in for none."""
+    parts = re.findall(r'"((?:[^"]|"")+)"|([^".]+)', name)
+    written = ".".join(f'"{quoted}"' if quoted else plain for quoted, plain in parts)
+    if written != name or not 1 <= len(parts) <= 2:
+        raise MigrateError(f"not a table's name: {name}", hint='Give NAME or SCHEMA.NAME, as ops."my table".')
+    *first, last = [quoted.replace('""', '"') or plain for quoted, plain in parts]
+    return Table(first[0] if first else schema, last)
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What the table held when it was read; `table` has its schema, None where none is to be had."""
+
+    table: Table
+    entries: tuple[Entry, ...]
+    table_exists: bool
+    schema_exists: bool
+    standby: bool
+    read_only: bool
+
+    @property
+    def newest(self) -> int:
+        """The newest entry's position, 0 without entries."""
+        return self.entries[-1].position if self.entries else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a file's entry goes: the table, with the statements that make it where it is absent, and the position."""
+
+    table: Table
+    position: int
+    create: tuple[str, ...] = ()
+
+
+def read(connection: Connection, table: Table, *, search_path: str | None = None) -> History:
+    """Read the table in one message; an absent one is an empty history.
+
+    Raise HistoryError when it is a stranger's. Behind a pooler the session may be in any state, so it is put right
+    in the same message, where SET LOCAL lasts to the end (a message is one implicit transaction).
+    """
+    start = "RESET ALL; RESET ROLE;" + set_search_path(search_path)
+    try:
+        cursor = connection.execute(f"{start}{_facts(table)};{_rows(table)}".encode())
+    except (pg.UndefinedTable, pg.UndefinedColumn):
+        facts, _ = _last_two(connection.execute(f"{start}{_facts(table)};SELECT".encode()))
+        if facts[0]["columns"]:
+            raise HistoryError([_stranger(table, facts[0])]) from None
+        return _history(table, facts[0], ())
+    facts, rows = _last_two(cursor)
+    return _history(table, facts[0], tuple(_entry(row) for row in rows))
+
+
+def set_search_path(schema: str | None) -> str:
+    """Write the SQL that puts a schema first for the rest of the transaction; nothing without one."""
+    return f"SET LOCAL search_path = {sql.Identifier(schema).as_string()};" if schema else ""
+
+
+def _facts(table: Table) -> str:
+    schema = sql.quote(sql.Identifier(table.schema).as_string()) if table.schema else "NULL"
+    found = f"pg_catalog.to_regclass({sql.quote(table.quoted)})"
+    return f"""
+        SELECT pg_catalog.json_build_object(
+            'schema', coalesce({sql.quote(table.schema)},
+                (SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                  WHERE c.oid = {found}), pg_catalog.current_schema()),
+            'schema_exists', {schema} IS NULL OR pg_catalog.to_regnamespace({schema}) IS NOT NULL,
+            'columns', (SELECT pg_catalog.json_agg(attname) FROM pg_catalog.pg_attribute
+                         WHERE attrelid = {found} AND attnum > 0 AND NOT attisdropped),
+            'standby', pg_catalog.pg_is_in_recovery(),
+            'read_only', pg_catalog.current_setting('default_transaction_read_only') = 'on')"""
+
+
+def _rows(table: Table) -> str:
+    """Times come as UTC: psycopg would convert them to the session's time zone, by way of the zone database."""
+    return f"""
+        SELECT position, version, name, checksum, started_at AT TIME ZONE 'UTC', finished_at AT TIME ZONE 'UTC',
+               statements_done, done_checksum, applied_by, origin
+          FROM {table.quoted} ORDER BY position"""
+
+
+def _last_two(cursor: Cursor[tuple[Any, ...]]) -> tuple[Any, list[tuple[Any, ...]]]:
+    """Give the first row of the last result but one, and the last result's rows."""
+    before: list[tuple[Any, ...]] = []
+    rows: list[tuple[Any, ...]] = []
+    while True:
+        if cursor.description is not None:
+            before, rows = rows, cursor.fetchall()
+        if not cursor.nextset():
+            return before[0], rows
+
+
+def _entry(row: tuple[Any, ...]) -> Entry:
+    position, version, name, checksum, started_at, finished_at, *rest = row
+    if not version.isascii() or not version.isdigit():
+        message = f"the entry at position {position} has version {version!r}, which no file can have"
+        raise HistoryError([Problem(message, hint="Put the row right by hand: versions are digits.")])
+    finished_at = finished_at and finished_at.replace(tzinfo=UTC)
+    return Entry(position, version, name, checksum, started_at.replace(tzinfo=UTC), finished_at, *rest)
+
+
+def _history(table: Table, facts: dict[str, Any], entries: tuple[Entry, ...]) -> History:
+    return History(
+        table=Table(facts["schema"], table.name),
+        entries=entries,
+        table_exists=facts["columns"] is not None,
+        schema_exists=facts["schema_exists"],
+        standby=facts["standby"],
+        read_only=facts["read_only"],
+    )
+
+
+def _stranger(table: Table, facts: dict[str, Any]) -> Problem:
+    columns = facts["columns"]
+    whose = _STRANGERS.get(frozenset(columns), "another tool's")
+    named = Table(facts["schema"], table.name)
+    return Problem(
+        f"the table {named} is not ours: it has the columns {', '.join(columns)}, and looks like {whose}",
+        hint=f"Keep our history in a table of another name: --table {facts['schema']}.outreach_migrations",
+    )
+
+
+def create(past: History) -> tuple[str, ...]:
+    """Write the statements that make the table, and its schema where that is absent too."""
+    if past.table_exists:
+        return ()
+    schema = sql.Identifier(past.table.schema or "").as_string()
+    made = () if past.schema_exists else (f"CREATE SCHEMA {schema}",)
+    return (*made, f"CREATE TABLE {past.table.quoted} ({_COLUMNS})")
+
+
+def insert(place: Place, migration: Migration, *, statements_done: int | None) -> str:
+    """Write the statement that adds an entry, not yet finished."""
+    values = (place.position, migration.version, migration.name, migration.checksum, statements_done)
+    shown = [sql.quote(value) for value in values]
+    return (
+        f"INSERT INTO {place.table.quoted}"
+        " (position, version, name, checksum, statements_done, started_at, applied_by, origin)"
+        f" VALUES ({', '.join(shown)}, pg_catalog.clock_timestamp(),"
+        f" session_user || {sql.quote('@' + socket.gethostname())}, 'run')"
+    )
+
+
+def finish(place: Place) -> str:
+    """Write the statement that finishes an entry; it divides by zero when the entry, or the one before, is gone."""
+    table, position = place.table, place.position
+    return (
+        f"WITH finished AS (UPDATE {table.quoted} SET finished_at = pg_catalog.clock_timestamp()"
+        f" WHERE position = {position} AND (position = 1 OR EXISTS"
+        f" (SELECT FROM {table.quoted} WHERE position = {position - 1})) RETURNING 1)"
+        " SELECT 1 / pg_catalog.count(*) FROM finished"
+    )

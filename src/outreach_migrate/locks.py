@@ -1,0 +1,107 @@
+"""Who blocks us, and which run goes first."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+_MARK = "/* outreach-migrate "  # what the first message of every file begins with
+
+_LITERAL = re.compile(  # of a query that may be cut off in the middle
+    r"""[eEbBxXnN]?'(?:[^'\\]|''|\\.)*(?:'|$)|\$(\w*)\$.*?(?:\$\1\$|$)|\b\d[\w.]*|/\*.*?(?:\*/|$)|--[^\n]*""",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """A session that holds what ours waits for; pid 0 is a prepared transaction.
+
+    `wanted` and `held` are lock modes. `relation` is null when the wait is for a transaction's end: another run's
+    entry, a unique value. What our role may not see of others' sessions is null.
+    """
+
+    pid: int
+    user: str | None
+    application: str | None
+    client: str | None
+    kind: str | None
+    state: str | None
+    transaction_seconds: float | None
+    since: str | None
+    query: str | None
+    relation: str | None
+    wanted: str | None
+    held: str | None
+    is_run: bool
+
+    @property
+    def advice(self) -> str:
+        """What can be done about it."""
+        if self.pid == 0:
+            return "A prepared transaction holds the lock: see pg_prepared_xacts, then COMMIT or ROLLBACK PREPARED it."
+        if self.kind == "autovacuum worker" and "wraparound" in (self.query or ""):
+            return f"Autovacuum (pid {self.pid}) prevents wraparound and won't give way: let it end, then try again."
+        if (self.state or "").startswith("idle in transaction"):
+            return f"Pid {self.pid} sits idle in a transaction: end it, or SELECT pg_terminate_backend({self.pid})."
+        return f"Pid {self.pid} is at work: let it end, or SELECT pg_cancel_backend({self.pid})."
+
+
+def mark(token: str, name: str) -> str:
+    """Write the comment that a run's messages begin with; `token` is the run's own."""
+    plain = "".join(character if character.isascii() and character.isalnum() else "_" for character in name)
+    return f"{_MARK}{token} {plain[:80]} */ "
+
+
+def blockers(connection: Connection, token: str) -> tuple[Blocker, ...]:
+    """Read who blocks the run `token`, which is found by its mark: behind a pooler nobody knows its pid.
+
+    Only a wait that goes on can be seen: after a timeout pg_blocking_pids is empty.
+    https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-SESSION
+    """
+    query = f"""
+        WITH ours AS MATERIALIZED (
+            SELECT pid FROM pg_catalog.pg_stat_activity
+             WHERE query LIKE {sql.quote(_MARK + token + " %")} AND state = 'active'
+               AND pid <> pg_catalog.pg_backend_pid() AND wait_event_type = 'Lock')
+        SELECT holder.pid, b.usename::text, b.application_name, pg_catalog.host(b.client_addr), b.backend_type, b.state,
+               extract(epoch FROM pg_catalog.clock_timestamp() - b.xact_start)::float8,
+               pg_catalog.to_char(b.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'),
+               pg_catalog.left(b.query, 500),
+               w.relation::pg_catalog.regclass::text, w.mode,
+               (SELECT pg_catalog.string_agg(DISTINCT h.mode, ', ') FROM pg_catalog.pg_locks h
+                 WHERE h.pid = holder.pid AND h.granted AND h.relation = w.relation),
+               coalesce(b.query LIKE {sql.quote(_MARK + "%")}, false)
+          FROM ours CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.pg_blocking_pids(ours.pid)) AS holder(pid)
+          LEFT JOIN pg_catalog.pg_stat_activity b ON b.pid = holder.pid
+          LEFT JOIN pg_catalog.pg_locks w ON w.pid = ours.pid AND NOT w.granted
+         ORDER BY b.xact_start"""
+    rows: list[tuple[Any, ...]] = connection.execute(query.encode()).fetchall()
+    found = (Blocker(*row) for row in rows)
+    return tuple(replace(one, query=one.query and _without_literals(one.query)[:120]) for one in found)
+
+
+def _without_literals(query: str) -> str:
+    """Put ? for every literal, and leave comments out: other people's data has no place in a log."""
+    return " ".join(_LITERAL.sub(lambda found: "" if found[0][:2] in ("/*", "--") else "?", query).split())
+
+
+def end(connection: Connection, token: str, *, within: float = 5.0) -> None:
+    """End what a lost connection of the run `token` may have left running, and wait for its end.
+
+    After this nothing of the run can be committed any more.
+    """
+    orphans = f"""
+        SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
+         WHERE query LIKE {sql.quote(_MARK + token + " %")} AND pid <> pg_catalog.pg_backend_pid()
+           AND (state <> 'idle' OR state IS NULL)"""
+    deadline = time.monotonic() + within
+    while connection.execute(orphans.encode()).fetchall() and time.monotonic() < deadline:
+        time.sleep(0.05)

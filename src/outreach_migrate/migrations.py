@@ -1,0 +1,196 @@
+"""The files on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from outreach_migrate import statements
+from outreach_migrate.errors import Location, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_NAME = re.compile(r"([0-9]+)_(.+)\.sql", re.DOTALL)
+_DIRECTIVE = re.compile(r"^[ \t]*--[ \t]*migrate:(.*)$", re.MULTILINE)
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h|)")
+_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0}
+_WIDTH = 160  # of an excerpt: a line of a dump may have a megabyte
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """A file. `sql` is its text without BOM and with LF for CRLF; `checksum` is that text's SHA-256 in hex."""
+
+    version: str
+    name: str
+    path: str
+    sql: str
+    checksum: str
+
+    @property
+    def number(self) -> int:
+        """The version as versions are compared: 2 before 10."""
+        return int(self.version)
+
+    def __str__(self) -> str:
+        return f"{self.version}_{self.name}"
+
+    def location(self, offset: int) -> Location:
+        """Place an offset, in characters of `sql`."""
+        return Location(self.path, *statements.place(self.sql, offset))
+
+
+@dataclass(frozen=True, slots=True)
+class Directives:
+    """What the comments at a file's head ask for; `lock_timeout` in seconds, 0 for no limit."""
+
+    transaction: bool = True
+    lock_timeout: float | None = None
+
+
+def read(folder: Path) -> tuple[tuple[Migration, ...], list[Problem]]:
+    """Read a folder's migrations, in order of their versions, and tell all that is wrong with the files.
+
+    Names that start with a dot, subfolders and files of other kinds are ignored.
+    """
+    found: list[Migration] = []
+    problems: list[Problem] = []
+    try:
+        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))  # noqa: PTH208 (twice as fast)
+    except OSError as error:
+        hint = "Name the folder with --dir."
+        return (), [Problem(f"cannot read the folder: {error.strerror}", Location(str(folder)), hint)]
+    for name in names:
+        if name.lower().endswith(".sql") and not (folder / name).is_dir():
+            one = _read_file(folder / name, name)
+            (problems if isinstance(one, Problem) else found).append(one)  # type: ignore[arg-type]
+    if not found and not problems:
+        hint = "Make the first with: outreach-migrate new NAME. Or name another folder with --dir."
+        problems.append(Problem("there are no migrations in this folder", Location(str(folder)), hint))
+    found.sort(key=lambda migration: (migration.number, migration.path))
+    problems += _same_version_twice(found)
+    return tuple(found), problems
+
+
+def _read_file(path: Path, name: str) -> Migration | Problem:
+    shown = str(path).encode(errors="backslashreplace").decode()
+    match = _NAME.fullmatch(name)
+    if not match or shown != str(path):
+        return Problem("not a migration's name", Location(shown), "It must be VERSION_name.sql, VERSION digits.")
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO would hang
+            return Problem("not a regular file", Location(shown))
+        data = path.read_bytes()
+    except OSError as error:
+        return Problem(f"cannot be read: {error.strerror}", Location(shown))
+    try:
+        sql = data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        message = f"not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}"
+        return Problem(message, Location(shown, line), "Save the file as UTF-8.")
+    if sql.startswith("\ufeff") or "\r\n" in sql:  # a checkout on Windows must not fail a deployment
+        sql = sql.removeprefix("\ufeff").replace("\r\n", "\n")
+        data = sql.encode()
+    return Migration(match[1], match[2], shown, sql, hashlib.sha256(data).hexdigest())
+
+
+def _same_version_twice(found: list[Migration]) -> Iterator[Problem]:
+    for first, second in pairwise(found):
+        if first.number == second.number:
+            message = f"version {second.version} stands twice: {Path(first.path).name} has it too"
+            yield Problem(message, Location(second.path), "Rename the newer one: its version must be its own.")
+
+
+def problems(migration: Migration) -> list[Problem]:
+    """Tell what keeps a migration's text from being run as it is."""
+    if "\0" in migration.sql:
+        return [_problem(migration, migration.sql.index("\0"), "a NUL byte, which PostgreSQL's text can't hold")]
+    found = [
+        _problem(migration, finding.offset, finding.message, finding.hint)
+        for finding in statements.findings(statements.without_outer_transaction(migration.sql))
+    ]
+    if found:
+        return found
+    wanted, found = _directives(migration)
+    if found or not wanted.transaction:
+        return found
+    hint = "Put it into a file of its own, or begin this file with: -- migrate: no-transaction"
+    return [
+        _problem(migration, statement.start, f"{command} cannot run in a transaction", hint)
+        for statement, command in _outside_transaction(migration.sql)
+    ]
+
+
+def directives(migration: Migration) -> Directives:
+    """Read what a file asks for; one statement that can't run in a transaction asks for none by itself."""
+    return _directives(migration)[0]
+
+
+def _directives(migration: Migration) -> tuple[Directives, list[Problem]]:
+    transaction, lock_timeout, found = not _is_one_outside(migration.sql), None, []
+    head, matches = _directive_lines(migration.sql)
+    for match in matches:
+        text = match[1].strip()
+        word, _, value = text.partition(" ")
+        if match.start() > head:
+            found.append(_problem(migration, match.start(1), "a directive must stand before the first statement"))
+        elif text == "no-transaction":
+            transaction = False
+        elif word == "lock-timeout" and (limit := seconds(value)) is not None:
+            lock_timeout = limit
+        else:
+            hint = "There are: no-transaction, lock-timeout DURATION (as 30s, 500ms, 2min)."
+            found.append(_problem(migration, match.start(1), f"unknown directive: {text}", hint))
+    return Directives(transaction, lock_timeout), found
+
+
+def _directive_lines(sql: str) -> tuple[int, list[re.Match[str]]]:
+    """Find where the first statement starts, and the directives that stand outside of statements."""
+    if "migrate:" not in sql or not (matches := list(_DIRECTIVE.finditer(sql))):
+        return 0, []
+    spans = [(statement.start, statement.end) for statement in statements.split(sql)]
+    outside = [match for match in matches if not any(start < match.start(1) < end for start, end in spans)]
+    return spans[0][0] if spans else len(sql), outside
+
+
+def _outside_transaction(sql: str) -> Iterator[tuple[statements.Statement, str]]:
+    for statement in statements.split(sql):
+        if command := statements.outside_transaction(sql, statement):
+            yield statement, command
+
+
+def _is_one_outside(sql: str) -> bool:
+    first = list(islice(statements.split(sql), 2))
+    return len(first) == 1 and statements.outside_transaction(sql, first[0]) is not None
+
+
+def seconds(duration: str) -> float | None:
+    """Read a duration such as 30s, 500ms, 2min, 1h, or 30 (seconds); None when it is none."""
+    match = _DURATION.fullmatch(duration.strip())
+    return float(match[1]) * _UNITS[match[2]] if match else None
+
+
+def _problem(migration: Migration, offset: int, message: str, hint: str | None = None) -> Problem:
+    return Problem(message, migration.location(offset), hint, excerpt(migration, offset))
+
+
+def excerpt(migration: Migration, offset: int) -> str:
+    """Show the line of an offset and the one before it, numbered, with a caret below the place."""
+    line, column = statements.place(migration.sql, offset)
+    begin = offset - column + 1
+    previous = migration.sql[migration.sql.rfind("\n", 0, max(begin - 1, 0)) + 1 : max(begin - 1, 0)]
+    end = migration.sql.find("\n", offset)
+    text = migration.sql[begin : end if end >= 0 else None]
+    cut = max(0, column - _WIDTH // 2) if len(text) > _WIDTH else 0
+    before = re.sub(r"[^\t]", " ", text[cut : column - 1])  # a tab is as wide above as below
+    width = len(str(line))
+    above = f"{line - 1:>{width}} | {previous[:_WIDTH]}\n" if line > 1 else ""
+    return f"{above}{line} | {text[cut : cut + _WIDTH]}\n{'':>{width}} | {before}^"

@@ -1,0 +1,122 @@
+"""Files beside entries: pure, no I/O."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from outreach_migrate.errors import Location, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from outreach_migrate.history import Entry
+    from outreach_migrate.migrations import Migration
+
+
+class State(StrEnum):
+    """What the two sides of a version say of each other."""
+
+    APPLIED = "applied"
+    PENDING = "pending"
+    UNFINISHED = "unfinished"
+    EDITED = "edited"
+    MISSING = "missing"
+    AHEAD = "ahead"
+    OUT_OF_ORDER = "out of order"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One version seen from both sides; at least one of them is there."""
+
+    state: State
+    migration: Migration | None
+    entry: Entry | None
+
+    @property
+    def version(self) -> str:
+        """The version as the file spells it, else as the entry does."""
+        return (self.migration or self.entry).version  # type: ignore[union-attr]
+
+    @property
+    def name(self) -> str:
+        """The name as the file has it, else as the entry has."""
+        return (self.migration or self.entry).name  # type: ignore[union-attr]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All steps, in order of their versions."""
+
+    steps: tuple[Step, ...]
+
+    def having(self, *states: State) -> tuple[Step, ...]:
+        """Choose the steps in one of these states."""
+        return tuple(step for step in self.steps if step.state in states)
+
+    def counts(self) -> dict[str, int]:
+        """Count the steps of each state there is."""
+        return dict(Counter(str(step.state) for step in self.steps))
+
+    def to_run(self, *, to: int | None, out_of_order: bool) -> tuple[Step, ...]:
+        """Choose what a run carries out: up to and with version `to`, the unfinished file among it."""
+        states = [State.PENDING, State.UNFINISHED, *([State.OUT_OF_ORDER] if out_of_order else [])]
+        return tuple(step for step in self.having(*states) if to is None or int(step.version) <= to)
+
+    def problems(self, *, out_of_order: bool) -> list[Problem]:
+        """Tell in words what keeps a run from starting."""
+        allowed = {State.OUT_OF_ORDER} if out_of_order else set()
+        newest = max((step.entry.number for step in self.steps if step.entry), default=0)
+        return [
+            problem
+            for step in self.steps
+            if step.state not in allowed and (problem := _problem(step, newest)) is not None
+        ]
+
+
+def make(migrations: Iterable[Migration], entries: Iterable[Entry]) -> Plan:
+    """Compare files and entries, version by version."""
+    files = {migration.number: migration for migration in migrations}
+    done = {entry.number: entry for entry in entries}
+    newest_file, newest_entry = max(files, default=-1), max(done, default=-1)
+    return Plan(tuple(_steps(files, done, newest_file, newest_entry)))
+
+
+def _steps(files: dict[int, Migration], done: dict[int, Entry], newest_file: int, newest_entry: int) -> Iterator[Step]:
+    for number in sorted(files.keys() | done.keys()):
+        migration, entry = files.get(number), done.get(number)
+        if migration is None:
+            yield Step(State.AHEAD if number > newest_file else State.MISSING, None, entry)
+        elif entry is None:
+            yield Step(State.OUT_OF_ORDER if number < newest_entry else State.PENDING, migration, None)
+        elif entry.finished_at is None:
+            yield Step(State.UNFINISHED, migration, entry)
+        else:
+            same = entry.checksum == migration.checksum
+            yield Step(State.APPLIED if same else State.EDITED, migration, entry)
+
+
+def _problem(step: Step, newest: int) -> Problem | None:
+    migration, entry = step.migration, step.entry
+    if step.state is State.EDITED and migration and entry:
+        return Problem(
+            f"edited: applied {entry.finished_at:%Y-%m-%d %H:%M:%S} with checksum {entry.checksum[:12]}, "
+            f"the file now has {migration.checksum[:12]}",
+            Location(migration.path),
+            "Restore the file as it was applied, and put the change into a new migration.",
+        )
+    if step.state is State.MISSING and entry:
+        return Problem(
+            f"missing: {entry.version}_{entry.name} was applied {entry.started_at:%Y-%m-%d %H:%M:%S}, and has no file",
+            hint="Restore the file; a deployment must carry all of them.",
+        )
+    if step.state is State.OUT_OF_ORDER and migration:
+        return Problem(
+            f"out of order: version {newest}, which is newer, has been applied already",
+            Location(migration.path),
+            "Give it a new version, later than that one; or run it as it is with --allow-out-of-order.",
+        )
+    return None

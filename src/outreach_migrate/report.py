@@ -1,0 +1,333 @@
+"""The only place that prints: people's text and JSON, from the same values."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Self
+
+import click
+
+from outreach_migrate import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from outreach_migrate import apply
+    from outreach_migrate.errors import Location, MigrateError, Problem, ServerMessage
+    from outreach_migrate.locks import Blocker
+    from outreach_migrate.migrations import Migration
+    from outreach_migrate.plan import Plan, Step
+
+_COLOURS = {"applied": "green", "pending": "cyan", "ahead": "yellow"}  # of states; the others are red
+_REPEAT = 10.0  # s after which a wait that goes on is told again
+
+
+class Report:
+    """What one command says: text as it goes, or with `as_json` one document at the end.
+
+    Results go to stdout (with JSON, to stderr), everything else to stderr. `verbosity` is -1, 0 or 1.
+    """
+
+    def __init__(self, command: str, *, as_json: bool, verbosity: int) -> None:
+        self.as_json = as_json
+        self.verbosity = verbosity
+        self.document: dict[str, Any] = {"command": command, "ok": True, "error": None}
+        self.live = sys.stderr.isatty() and verbosity >= 0
+        self.drawn = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._clear()
+        if self.as_json:
+            click.echo(json.dumps(self.document, indent=2, default=str, ensure_ascii=False))
+
+    def result(self, line: str) -> None:
+        """Print a line of what the command was asked for."""
+        if self.verbosity >= 0:
+            self._clear()
+            click.echo(line, err=self.as_json)
+
+    def aside(self, line: str) -> None:
+        """Print a line that stands beside the result."""
+        if self.verbosity >= 0:
+            self._clear()
+            click.echo(line, err=True)
+
+    def running(self, line: str) -> None:
+        """Draw, on a terminal, the line that the next one will replace."""
+        if self.live:
+            width = shutil.get_terminal_size().columns - 1  # a line that wraps could not be taken back
+            click.echo(f"\r\x1b[2K{line[:width]}", nl=False, err=True)
+            self.drawn = True
+
+    def _clear(self) -> None:
+        if self.drawn:
+            click.echo("\r\x1b[2K", nl=False, err=True)
+            self.drawn = False
+
+    def failed(self, error: MigrateError) -> None:
+        """Print an error, at any verbosity, and keep it for the document."""
+        self._clear()
+        click.echo(error_text(error), err=True)
+        self.document |= {"ok": False, "error": error_value(error)}
+
+
+class RunReport(Report):
+    """What `up` says while it goes, from the engine's events."""
+
+    def __init__(self, command: str, *, as_json: bool, verbosity: int) -> None:
+        super().__init__(command, as_json=as_json, verbosity=verbosity)
+        self.document |= {"applied": [], "pending": [], "ahead": [], "notices": []}
+        self.began = time.monotonic()
+        self.told: tuple[object, float] = (None, 0.0)
+
+    def event(self, event: apply.Event) -> None:
+        """Print one thing that has come to pass."""
+        from outreach_migrate import apply, database
+
+        match event:
+            case apply.Planned(plan, steps):
+                self._planned(plan, steps)
+            case apply.Running(migration, seconds):
+                self.running(f"{_title(migration)}  {duration(seconds)} …")
+            case apply.Noticed(migration, notice):
+                self._noticed(migration, notice)
+            case apply.Waiting(_, blockers):
+                self._once(tuple(blocker.pid for blocker in blockers), map(blocker_text, blockers))
+            case apply.Retrying(migration, error, seconds, left):
+                self.aside(
+                    f"{_title(migration)}  gave way ({error.message}), rolled back; "
+                    f"tried again in {duration(seconds)}, {_count(left, 'try', 'tries')} left"
+                )
+            case apply.Applied(migration, seconds, tags):
+                self._applied(migration, seconds, tags)
+            case database.Unreachable(why, _):
+                self._once(why, [f"waiting for the server: {why}"])
+
+    def _planned(self, plan: Plan, steps: tuple[Step, ...]) -> None:
+        ahead = [step for step in plan.steps if step.state == "ahead"]
+        for step in ahead:
+            self.aside(
+                f"warning: the database is ahead: {step.version}_{step.name} is applied, and newer than all files"
+                " (an older release meets a newer database)"
+            )
+        self.document["ahead"] = [step_value(step) for step in ahead]
+        self.document["pending"] = [step_value(step) for step in steps]
+        self.steps = steps
+        if not steps:
+            done = sum(step.state == "applied" for step in plan.steps)
+            self.result(f"Nothing is pending: {_count(done, 'migration is', 'migrations are')} applied.")
+
+    def _noticed(self, migration: Migration, notice: ServerMessage) -> None:
+        self.aside(f"{migration.path}: {notice.severity}: {notice.message}")
+        self.document["notices"].append({"version": migration.version, **_without_nulls(asdict(notice))})
+
+    def _applied(self, migration: Migration, seconds: float, tags: tuple[str, ...]) -> None:
+        self.result(f"{_title(migration)}  {click.style('applied', fg='green')} in {duration(seconds)}")
+        if self.verbosity > 0:
+            for tag in tags:
+                self.result(f"    {tag}")
+        pending = self.document["pending"]
+        self.document["pending"] = [value for value in pending if int(value["version"]) != migration.number]
+        self.document["applied"].append(
+            {
+                "version": migration.version,
+                "name": migration.name,
+                "path": migration.path,
+                "milliseconds": round(seconds * 1000, 3),
+                "statements": list(tags),
+            }
+        )
+
+    def _once(self, what: object, lines: Iterable[str]) -> None:
+        """Say what goes on for longer when it begins, and every ten seconds."""
+        now = time.monotonic()
+        if self.told[0] != what or now - self.told[1] >= _REPEAT:
+            self.told = (what, now)
+            for line in lines:
+                self.aside(line)
+
+    def would_run(self, planned: apply.Planned) -> None:
+        """Print what a run would do."""
+        self.event(planned)
+        for step in planned.steps:
+            self.result(f"{step.version}  {step.name}  would be applied")
+        if planned.steps:
+            self.result("Nothing was run (--dry-run).")
+
+    def ended(self) -> None:
+        """Sum up a run that applied what it was to apply."""
+        if count := len(self.document["applied"]):
+            took = duration(time.monotonic() - self.began)
+            self.result(f"{_count(count, 'migration', 'migrations')} applied in {took}.")
+        elif self.document["pending"]:  # another run was faster
+            self.document["pending"] = []
+            self.result("Nothing is left to do: another run has applied what was pending.")
+
+
+def status(report: Report, plan: Plan, problems: list[Problem]) -> None:
+    """Print every version with its state, a count line, and what is wrong."""
+    report.document |= {
+        "migrations": [step_value(step) for step in plan.steps],
+        "counts": plan.counts(),
+        "problems": [problem_value(problem) for problem in problems],
+    }
+    if report.as_json:
+        return
+    rows = [_row(step) for step in plan.steps]
+    if rows:
+        head = ("VERSION", "NAME", "STATE", "APPLIED (UTC)", "TOOK", "BY")
+        widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+        for row in [head, *rows]:
+            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+            if row is not head:
+                cells[2] = click.style(cells[2], fg=_COLOURS.get(row[2], "red"))
+            report.result("  ".join(cells).rstrip())
+    report.result(", ".join(f"{count} {state}" for state, count in plan.counts().items()) or "no migrations")
+    for problem in problems:
+        report.result(problem_text(problem))
+
+
+def _row(step: Step) -> tuple[str, ...]:
+    entry = step.entry
+    if entry is None:
+        return (step.version, step.name, step.state, "", "", "")
+    took = duration((entry.finished_at - entry.started_at).total_seconds()) if entry.finished_at else ""
+    by = entry.applied_by if entry.origin == "run" else f"{entry.applied_by} ({entry.origin})"
+    return (step.version, step.name, step.state, f"{entry.started_at:%Y-%m-%d %H:%M:%S}", took, by)
+
+
+def step_value(step: Step) -> dict[str, Any]:
+    """Give a step as JSON has it."""
+    entry, migration = step.entry, step.migration
+    return {
+        "version": step.version,
+        "name": step.name,
+        "state": str(step.state),
+        "path": migration.path if migration else None,
+        "checksum": migration.checksum if migration else None,
+        "entry": {
+            **{key: value for key, value in asdict(entry).items() if key not in {"version", "name"}},
+            "started_at": entry.started_at.isoformat(),
+            "finished_at": entry.finished_at.isoformat() if entry.finished_at else None,
+        }
+        if entry
+        else None,
+    }
+
+
+def problem_value(problem: Problem) -> dict[str, Any]:
+    """Give a problem as JSON has it."""
+    return {"message": problem.message, **_location(problem.location), "hint": problem.hint}
+
+
+def error_value(error: MigrateError) -> dict[str, Any]:
+    """Give an error as JSON has it; `kind` is its class."""
+    value: dict[str, Any] = {
+        "kind": type(error).__name__,
+        "message": error.message,
+        **_location(getattr(error, "location", None)),
+        "sqlstate": getattr(error, "sqlstate", None),
+        "hint": error.hint,
+        "state": error.state,
+    }
+    if isinstance(error, errors.StatementError):
+        value |= {
+            "version": error.migration.version,
+            "statement": error.statement,
+            "detail": error.report.detail,
+            "context": error.report.context,
+        }
+    if isinstance(error, errors.Refused):
+        value["problems"] = [problem_value(problem) for problem in error.problems]
+    if isinstance(error, errors.LockTimeout):
+        value["blockers"] = [asdict(blocker) for blocker in error.blockers]
+    return value
+
+
+def error_text(error: MigrateError) -> str:
+    """Write an error for people: place, message, excerpt, what the server adds, what to do, the state."""
+    if isinstance(error, errors.Refused):
+        lines = [problem_text(problem) for problem in error.problems]
+        return "\n".join([*lines, error.state or "Nothing was run."])
+    place = f"{error.location}: " if isinstance(error, errors.StatementError) else ""
+    lines = [f"{place}{_error_word()} {error.message}"]
+    if isinstance(error, errors.StatementError):
+        lines += [error.excerpt] if error.excerpt else []
+        lines += [f"detail: {error.report.detail}"] if error.report.detail else []
+        lines += [f"context: {error.report.context}"] if error.report.context else []
+    if isinstance(error, errors.LockTimeout):
+        lines += [blocker_text(blocker) for blocker in error.blockers]
+        lines += [blocker.advice for blocker in error.blockers]
+    lines += [f"hint: {error.hint}"] if error.hint else []
+    return "\n".join([*lines, *([error.state] if error.state else [])])
+
+
+def problem_text(problem: Problem) -> str:
+    """Write a problem as compilers write errors."""
+    place = f"{problem.location}: " if problem.location else ""
+    lines = [f"{place}{_error_word()} {problem.message}"]
+    lines += [problem.excerpt] if problem.excerpt else []
+    lines += [f"hint: {problem.hint}"] if problem.hint else []
+    return "\n".join(lines)
+
+
+def blocker_text(blocker: Blocker) -> str:
+    """Write who is in the way, and since when."""
+    who = ", ".join(
+        part
+        for part in (
+            blocker.user and f"user {blocker.user}",
+            blocker.application and f"application {blocker.application}",
+            blocker.client,
+        )
+        if part
+    )
+    age = blocker.transaction_seconds
+    since = f", its transaction open for {duration(age)} (since {blocker.since} UTC)" if age is not None else ""
+    if blocker.is_run:
+        return f"waiting for another run: pid {blocker.pid} ({who}){since}"
+    lock = f" holds {blocker.held} on {blocker.relation};" if blocker.relation else ""
+    wanted = f" {blocker.wanted} is wanted" if blocker.wanted else ""
+    query = f"\n    its query: {blocker.query}" if blocker.query else ""
+    state = f", {blocker.state}" if blocker.state else ""
+    return f"waiting for a lock: pid {blocker.pid} ({who}){state}{since}{lock}{wanted}{query}"
+
+
+def duration(seconds: float) -> str:
+    """Write a duration as people say it."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+
+
+def _title(migration: Migration) -> str:
+    return f"{migration.version}  {migration.name}"
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
+
+
+def _error_word() -> str:
+    return click.style("error:", fg="red", bold=True)
+
+
+def _location(location: Location | None) -> dict[str, Any]:
+    return {
+        "path": location and location.path,
+        "line": location and location.line,
+        "column": location and location.column,
+    }
+
+
+def _without_nulls(value: dict[str, Any]) -> dict[str, Any]:
+    return {key: item for key, item in value.items() if item is not None}

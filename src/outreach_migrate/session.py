@@ -1,0 +1,210 @@
+"""One migration on one connection: the message sent, the result read, the error placed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import pq
+
+from outreach_migrate import database, history, migrations, statements
+from outreach_migrate.errors import Location, LockTimeout, ServerMessage, StatementError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from psycopg.pq.abc import PGresult
+
+    from outreach_migrate.history import Place
+    from outreach_migrate.migrations import Migration
+
+# What DISCARD ALL does, as commands that may stand inside a transaction.
+# https://www.postgresql.org/docs/current/sql-discard.html
+RESET = (
+    *("CLOSE ALL", "SET SESSION AUTHORIZATION DEFAULT", "RESET ROLE", "RESET ALL", "DEALLOCATE ALL", "UNLISTEN *"),
+    *("SELECT pg_catalog.pg_advisory_unlock_all()", "DISCARD PLANS", "DISCARD TEMP", "DISCARD SEQUENCES"),
+)
+_TAKEN = {"23505", "42P06", "42P07", "42710"}  # by a run that inserted this position, or made the table, first
+_ENDING = ("SET SESSION AUTHORIZATION DEFAULT", "RESET ROLE", "SET LOCAL statement_timeout = 0")
+
+
+_WHOLE = 4_000_000  # characters: a larger file goes to the server in parts
+_PART = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a statement may wait for a lock, and run: seconds, 0 for ever, None for the server's own setting."""
+
+    lock_timeout: float | None = 5.0
+    statement_timeout: float | None = None
+
+    def sql(self, *, local: bool = True) -> list[str]:
+        """Write the statements that set them."""
+        scope = "LOCAL" if local else "SESSION"
+        both = {"lock_timeout": self.lock_timeout, "statement_timeout": self.statement_timeout}
+        return [
+            f"SET {scope} {name} = {'DEFAULT' if value is None else round(value * 1000)}"
+            for name, value in both.items()
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of a file's text that goes to the server in one message, with what is put around it."""
+
+    before: list[str]
+    start: int
+    end: int
+    after: list[str]
+
+
+class Overtaken(Exception):
+    """Another run applied, or began, the file at this position first."""
+
+
+def apply(
+    connection: psycopg.Connection,
+    migration: Migration,
+    place: Place,
+    *,
+    limits: Limits,
+    mark: str,
+    search_path: str | None,
+) -> Generator[None, None, list[str]]:
+    """Run a file in one transaction with its entry; give its statements' command tags. Yield while waiting.
+
+    `mark` is the comment the messages begin with, by which other connections find this one's.
+    Raise Overtaken, StatementError, LockTimeout, or psycopg.OperationalError when the connection is lost.
+    """
+    sql = statements.without_outer_transaction(migration.sql)
+    begin = ["BEGIN ISOLATION LEVEL READ COMMITTED", *RESET, *_words(history.set_search_path(search_path))]
+    # the claim waits for another run as long as that takes, whatever the role's own limits are
+    claim = [*Limits(0, 0).sql(), *place.create, history.insert(place, migration, statements_done=None)]
+    before = [*begin, *claim, *limits.sql()]
+    after = [*_ENDING, history.finish(place), "COMMIT", *RESET]
+    tags: list[str] = []
+    for part in _parts(sql, before, after):
+        head = f"{mark}{'; '.join(part.before)};\n" if part.before else mark
+        tail = f"\n; {'; '.join(part.after)}" if part.after else ""
+        message = head + sql[part.start : part.end] + tail
+        results = yield from database.exchange(connection, message.encode())
+        done = [result for result in results if result.command_status]
+        failed = results[-1] if results and results[-1].status == pq.ExecStatus.FATAL_ERROR else None
+        if failed is not None:
+            raise _failure(connection, migration, part, failed, done=len(done), head=head, message=message)
+        stop = len(done) - len(part.after)
+        tags += [(result.command_status or b"").decode() for result in done[len(part.before) : stop]]
+    return tags
+
+
+def _words(sql: str) -> list[str]:
+    return [sql.rstrip(";")] if sql else []
+
+
+def _parts(sql: str, before: list[str], after: list[str]) -> Iterator[Part]:
+    """Cut a large text between statements: PostgreSQL parses all of a message before it runs any of it."""
+    begin = 0
+    if len(sql) > _WHOLE:
+        for statement in statements.split(sql):
+            if statement.start - begin >= _PART:
+                yield Part(before if begin == 0 else [], begin, statement.start, [])
+                begin = statement.start
+    yield Part(before if begin == 0 else [], begin, len(sql), after)
+
+
+def _failure(
+    connection: psycopg.Connection,
+    migration: Migration,
+    part: Part,
+    failed: PGresult,
+    *,
+    done: int,
+    head: str,
+    message: str,
+) -> Exception:
+    """Say what failed and where: the server's position counts over the message, the results tell the statement."""
+    if connection.pgconn.status != pq.ConnStatus.OK:
+        return psycopg.OperationalError(failed.get_error_message().strip())
+    report = database.server_message(failed, connection.info.encoding)
+    cause = psycopg.errors.error_from_result(failed)
+    nth = done - len(part.before)  # of the part's statements, from 0
+    text = migration.sql[part.start : part.end]
+    at = -1 if report.position is None else _characters(connection, message, report.position - 1) - len(head)
+    if at >= len(text):  # in what we put after the file; of a message that can't be parsed nothing has run
+        at = len(text.rstrip()) - 1 if done == 0 else -1
+    statement = next(islice(statements.split(text), nth, None), None) if nth >= 0 else None
+    if at < 0 and statement is not None:
+        at = statement.start
+    if at >= 0:
+        number = None if done == 0 else nth + 1
+        return _placed(migration, report, part.start + at, number, cause)
+    if nth < 0 < done and report.sqlstate in _TAKEN:
+        return Overtaken()
+    return _unplaced(migration, report, nth, cause)
+
+
+def _characters(connection: psycopg.Connection, message: str, position: int) -> int:
+    """Count characters, as the server does unless its encoding knows none."""
+    if connection.pgconn.parameter_status(b"server_encoding") == b"SQL_ASCII":
+        return len(message.encode()[:position].decode(errors="ignore"))
+    return position
+
+
+def _placed(
+    migration: Migration, report: ServerMessage, offset: int, statement: int | None, cause: psycopg.Error
+) -> StatementError:
+    error = (LockTimeout if report.sqlstate == "55P03" else StatementError)(
+        report,
+        migration=migration,
+        location=migration.location(offset),
+        excerpt=migrations.excerpt(migration, offset),
+        statement=statement,
+        hint=_hint(report),
+    )
+    error.__cause__ = cause
+    return error
+
+
+def _unplaced(migration: Migration, report: ServerMessage, nth: int, cause: psycopg.Error) -> StatementError:
+    """Say what failed outside of the file's own text: before it, at COMMIT, or between the two."""
+    if nth < 0:
+        message = f"cannot begin the file: {report.message}"
+    elif report.sqlstate == "22012":
+        message = "the file removed entries from the history table"
+    elif report.sqlstate.startswith("23") and report.constraint:
+        message = f"at COMMIT, a deferred constraint failed: {report.message}"
+    else:
+        message = f"cannot finish the file's entry: {report.message}"
+    error = StatementError(
+        report, migration=migration, location=Location(migration.path), message=message, hint=_hint(report)
+    )
+    error.__cause__ = cause
+    return error
+
+
+_HINTS = {
+    "42501": "Run migrations as the role that owns these objects, or have it grant what is missing.",
+    "25006": "The session may only read: is this a standby, or is default_transaction_read_only on?",
+    "53100": "Free space on the server's disk, then run up again.",
+    "53200": "The server is out of memory: free some, or split the file, then run up again.",
+    "55P03": "Somebody else holds the lock. Try again, or wait longer: --lock-timeout, or in the file: "
+    "-- migrate: lock-timeout 30s",
+    "22P05": "The database's encoding can't hold one of the file's characters.",
+}
+
+
+def _hint(report: ServerMessage) -> str | None:
+    if report.hint:
+        return report.hint
+    if report.sqlstate == "57014" and "statement timeout" in report.message:
+        return "The statement took longer than statement_timeout allows: --statement-timeout 0 lifts it."
+    return _HINTS.get(report.sqlstate)
+
+
+def clean(connection: psycopg.Connection) -> Generator[None, None, None]:
+    """Roll back what is open and leave a clean session: behind a pooler somebody else has it next."""
+    rollback = ["ROLLBACK"] if connection.pgconn.transaction_status != pq.TransactionStatus.IDLE else []
+    yield from database.exchange(connection, "; ".join([*rollback, *RESET]).encode())

@@ -1,0 +1,267 @@
+"""SQL text split and located."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import TypeAlias
+
+# The rules of PostgreSQL's src/backend/parser/scan.l, with standard_conforming_strings on. Every long repeat is
+# possessive: no text makes a pattern backtrack or need memory. The `(?!)` at the end of a repeated alternation
+# looks idle, but Python before 3.11.5 (Debian 12 has 3.11.2) counts a half-matched last round in (gh-106052).
+_SPACES = r"[ \t\n\r\f\v]++"
+_REMARK = r"--[^\n\r]*+"
+_COMMENT = r"/\*[^*/]*+(?:(?:\*(?!/)|/(?!\*))[^*/]*+)*+\*/"  # without another one inside: see _comment_end
+_GAP = rf"(?:{_SPACES}|{_REMARK}|{_COMMENT}|(?!))*+"
+
+# Two strings with a newline between them are one: after E'a' backslashes count in 'b' too.
+_JOINT = r"(?:[ \t\f\v]++|--[^\n\r]*+)*+[\n\r](?:[ \t\n\r\f\v]++|--[^\n\r]*+[\n\r]|(?!))*+'"
+_ESCAPED = r"[^'\\]*+(?:(?:''|\\.)[^'\\]*+|(?!))*+'"
+_WORD = r"(?![eE]')[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*+"
+_DIGITS = r"[0-9][0-9_]*+"
+_TOKEN = "|".join(
+    [
+        r"[!#%&*+,.:<=>?@\[\]^`{|}~\x00-\x08\x0e-\x1f\x7f]++",
+        r"'[^']*+(?:''[^']*+)*+'",
+        r'"[^"]*+(?:""[^"]*+)*+"',
+        r"0[xX][0-9a-fA-F_]++|0[oO][0-7_]++|0[bB][01_]++|\$[0-9]++",
+        rf"{_DIGITS}(?:\.[0-9_]*+)?(?:[eE][+-]?{_DIGITS})?|-(?!-)|/(?!\*)",
+        rf"[eE]'{_ESCAPED}(?:{_JOINT}{_ESCAPED}|(?!))*+(?!{_JOINT})",
+    ]
+)
+_PREFIX = r"[bBnNxX](?=')|[uU]&(?=['\"])"
+_LIST = rf"\((?:{_SPACES}|{_TOKEN}|{_WORD}|{_REMARK}|{_COMMENT}|;|(?!))*+\)"
+
+# Each eats what is no bare word (group 1), then, outside parentheses, one bare word (group 2).
+_OUTSIDE = re.compile(rf"((?:{_GAP}(?:{_TOKEN}|{_PREFIX}|{_LIST})|(?!))*+){_GAP}({_WORD})?", re.DOTALL)
+_INSIDE = re.compile(rf"((?:{_GAP}(?:{_TOKEN}|{_WORD}|{_LIST}|;)|(?!))*+){_GAP}", re.DOTALL)
+
+_LEADING = re.compile(_GAP)
+_DOLLARS = re.compile(r"\$(?:[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*+)?\$")
+_COMMENT_MARK = re.compile(r"/\*|\*/")
+_PIECE = re.compile(rf"{_SPACES}|{_REMARK}|{_COMMENT}|({_TOKEN}|{_WORD}|.)", re.DOTALL)
+_BEGIN = re.compile(rf"(?ia:begin(?:{_GAP}\b(?:work|transaction))?|start{_GAP}\btransaction)")
+_COMMIT = re.compile(rf"(?ia:(?:commit|end)(?:{_GAP}\b(?:work|transaction))?)")
+
+# Matched with a statement's words.
+_ROUTINE = re.compile(r"create (?:or replace )?(?:function|procedure)\b")
+_CONTROL = re.compile(
+    r"(?:commit|rollback) prepared\b|start transaction\b|(?:begin|commit|end|abort)\b"
+    r"|rollback\b(?! (?:(?:work|transaction) )?to\b)"
+    r"|prepare transaction\b(?!.* as\b)"  # PREPARE transaction AS …: a prepared statement may have that name
+)
+_CLIENT_COPY = re.compile(r"copy\b.*? (from|to) (?:stdin|stdout)\b")  # PostgreSQL takes the two for the same
+_NEVER_INSIDE = re.compile(
+    r"((?:create|drop) (?:database|tablespace)|(?:create|create unique|drop) index concurrently|vacuum"
+    r"|alter system|discard all|(?:commit|rollback) prepared"
+    r"|reindex (?:database|schema|system|\S+ concurrently))\b"
+    r"|(alter database) (?:.* )?(set tablespace)\b|(alter table) .*\b(detach partition)\b.* (concurrently)$"
+)
+_BY_OPTIONS = re.compile(r"(?:reindex|cluster|(?:create|alter) subscription)\b")
+
+# Matched with all its tokens: see _flattened.
+_NOT_INSIDE_WITH = re.compile(
+    r"(reindex) \( (?:[^)]* )?(concurrently) (?!(?:= )?(?:false|off|0) )"
+    r"|(cluster) (?:\( [^)]*\) |verbose )*$"
+    r"|(create subscription) (?!.*[(,] (?:connect|create_slot) = (?:false|off|0) )"
+    r"|(alter subscription) \S+ (refresh publication) "
+    r"|(alter subscription) \S+ ((?:set|add|drop) publication) (?!.*[(,] refresh = (?:false|off|0) )"
+)
+
+_OWN_TRANSACTION = "the file runs in a transaction of its own; SAVEPOINT and ROLLBACK TO can be used"
+_ONLY_SQL = (
+    "psql's commands cannot be used: only SQL is sent to the server "
+    r"(the lines with \restrict and \unrestrict that pg_dump writes since 2025 can be removed)"
+)
+_NO_DATA = "only SQL is sent: use INSERT statements, or COPY with a file or program on the server"
+_REFUSED = "{} cannot be used in a migration"
+_OPENERS = {'"': "quoted identifier", "$": "dollar-quoted string", "/": "/* comment"}
+_WORDS_KEPT = 16
+_ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+
+_Mark: TypeAlias = tuple[str, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement of a text.
+
+    `start` is the offset of its first token, `end` the one after its last, in characters, without the semicolon.
+    `words` are its first bare words (16 at most): unquoted, outside parentheses, in lower case.
+    """
+
+    start: int
+    end: int
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something in a text that a migration may not have, and its offset in characters."""
+
+    offset: int
+    message: str
+    hint: str | None
+
+
+def split(sql: str) -> Iterator[Statement]:
+    """Yield the statements of a text, one at a time, as PostgreSQL's parser sees them; empty ones are dropped.
+
+    A text that PostgreSQL would refuse is split too: what opens and never closes lasts to the end of the text.
+    """
+    return (found for found in _walk(sql) if isinstance(found, Statement))
+
+
+def place(sql: str, offset: int) -> tuple[int, int]:
+    r"""Return the line and the column of an offset, both from 1, in characters; lines end at \n."""
+    return sql.count("\n", 0, offset) + 1, offset - sql.rfind("\n", 0, offset)
+
+
+def without_outer_transaction(sql: str) -> str:
+    """Blank out BEGIN as the first and COMMIT as the last statement, if both are there; no offset changes."""
+    first = next(split(sql), None)
+    if first is None or not _BEGIN.fullmatch(sql, first.start, first.end):
+        return sql
+    last = deque(split(sql), maxlen=1)[0]
+    if not _COMMIT.fullmatch(sql, last.start, last.end):
+        return sql
+    return _blanked(_blanked(sql, last), first)
+
+
+def findings(sql: str) -> Iterator[Finding]:
+    """Yield what cannot be sent: transaction control, psql's commands, COPY FROM stdin, what is never closed.
+
+    After COPY … FROM stdin nothing is read any more: the lines that follow are data.
+    """
+    for found in _walk(sql):
+        if isinstance(found, Finding):
+            yield found
+            continue
+        words = " ".join(found.words)
+        if control := _CONTROL.match(words):
+            yield Finding(found.start, _REFUSED.format(control[0].upper()), _OWN_TRANSACTION)
+        elif copy := _CLIENT_COPY.match(words):
+            command = "COPY … FROM stdin" if copy[1] == "from" else "COPY … TO stdout"
+            yield Finding(found.start, _REFUSED.format(command), _NO_DATA)
+            if copy[1] == "from":
+                return
+
+
+def outside_transaction(sql: str, statement: Statement) -> str | None:
+    """Name the statement's command when PostgreSQL refuses it inside a transaction block.
+
+    These are the callers of its PreventInTransactionBlock() as far as the text alone tells: REINDEX and CLUSTER
+    of a partitioned table and DROP SUBSCRIPTION with a slot look like their harmless kin.
+    """
+    words = " ".join(statement.words)
+    found = _NEVER_INSIDE.match(words)
+    if not found and _BY_OPTIONS.match(words):
+        found = _NOT_INSIDE_WITH.match(_flattened(sql[statement.start : statement.end]))
+    return " … ".join(part.upper() for part in found.groups() if part) if found else None
+
+
+def _flattened(sql: str) -> str:
+    """Return the tokens in lower case, a space after each; quoted ones keep their word characters only."""
+    pieces = (piece[1] for piece in _PIECE.finditer(sql) if piece[1])
+    return "".join((re.sub(r"\W", "", piece) or piece) + " " for piece in pieces).lower()
+
+
+def _blanked(sql: str, statement: Statement) -> str:
+    blank = re.sub(r"[^\r\n]", " ", sql[statement.start : statement.end])
+    semicolon = _after_gap(sql, statement.end)
+    rest = re.sub(r"\A;", " ", sql[semicolon:])
+    return sql[: statement.start] + blank + sql[statement.end : semicolon] + rest
+
+
+def _walk(sql: str) -> Iterator[Statement | Finding]:
+    marks = _marks(sql)
+    for kind, begin, stop in marks:
+        if kind not in (";", "\\"):
+            statement, kind, begin, stop = _statement(sql, begin, chain([(kind, begin, stop)], marks))
+            yield statement
+        if kind == "\\":
+            yield Finding(begin, _REFUSED.format(sql[begin:stop].split()[0]), _ONLY_SQL)
+        elif kind == "open":
+            yield Finding(begin, f"unterminated {_OPENERS.get(sql[begin], 'quoted string')}", None)
+
+
+def _statement(sql: str, start: int, marks: Iterator[_Mark]) -> tuple[Statement, str, int, int]:
+    """Read marks up to the end of one statement, and return that last mark as well.
+
+    BEGIN ATOMIC … END has semicolons of its own. In the grammar its END follows one (or ATOMIC, when it is empty);
+    the END of a CASE and of "SELECT x AS end" never does.
+    """
+    words, previous, in_body, end = list[str](), "", False, start
+    for kind, begin, stop in marks:
+        if kind == "\\" or (kind == ";" and not in_body):
+            break
+        end, previous, before = stop, kind, previous
+        if kind == "word":
+            # lower() would take the Kelvin sign for a K.
+            previous = word = sql[begin:stop].translate(_ASCII_LOWER)
+            if len(words) < _WORDS_KEPT:
+                words.append(word)
+            if word == "end" and before == ";":
+                in_body = False
+            elif word == "atomic" and before == "begin" and not in_body and _ROUTINE.match(" ".join(words)):
+                in_body, previous = True, ";"
+    return Statement(start, end, tuple(words)), kind, begin, stop
+
+
+def _marks(sql: str) -> Iterator[_Mark]:
+    """Yield what a text is made of, outermost only: a kind, the offsets where it begins and stops."""
+    pos, depth = _after_gap(sql, 0), 0
+    while found := (_INSIDE if depth else _OUTSIDE).match(sql, pos):
+        if found.end(1) > pos:
+            yield "other", pos, found.end(1)
+        pos = found.end()
+        if found.lastindex == 2:
+            yield "word", found.start(2), pos
+            continue
+        if pos == len(sql):
+            return
+        kind, stop = _special(sql, pos)
+        depth = max(0, depth + (kind == "(") - (kind == ")")) if kind != "\\" else 0
+        if kind:
+            yield kind, pos, stop
+        pos = _after_gap(sql, stop)
+
+
+def _special(sql: str, pos: int) -> tuple[str, int]:
+    """Return the kind of what the patterns leave alone, and where it stops."""
+    sign = sql[pos]
+    if sign in ";()":
+        return sign, pos + 1
+    if sign == "\\":
+        line_end = sql.find("\n", pos)
+        return sign, line_end if line_end >= 0 else len(sql)
+    if sign == "$":
+        quote = _DOLLARS.match(sql, pos)
+        if not quote:
+            return "other", pos + 1
+        close = sql.find(quote[0], quote.end())
+        return ("other", close + len(quote[0])) if close >= 0 else ("open", len(sql))
+    stop = _comment_end(sql, pos) if sign == "/" else -1
+    return ("", stop) if stop >= 0 else ("open", len(sql))
+
+
+def _comment_end(sql: str, pos: int) -> int:
+    depth = 0
+    for mark in _COMMENT_MARK.finditer(sql, pos):
+        depth += 1 if mark[0] == "/*" else -1
+        if not depth:
+            return mark.end()
+    return -1
+
+
+def _after_gap(sql: str, pos: int) -> int:
+    while found := _LEADING.match(sql, pos):
+        pos = found.end()
+        stop = _comment_end(sql, pos) if sql.startswith("/*", pos) else -1
+        if stop < 0:
+            break
+        pos = stop
+    return pos
