@@ -23,14 +23,14 @@ _ESCAPED = r"[^'\\]*+(?:(?:''|\\.)[^'\\]*+|(?!))*+'"
 _WORD = r"(?![eE]')[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*+"
 _DIGITS = r"[0-9][0-9_]*+"
 _TOKEN = "|".join(
-    [
+    (
         r"[!#%&*+,.:<=>?@\[\]^`{|}~\x00-\x08\x0e-\x1f\x7f]++",
         r"'[^']*+(?:''[^']*+)*+'",
         r'"[^"]*+(?:""[^"]*+)*+"',
         r"0[xX][0-9a-fA-F_]++|0[oO][0-7_]++|0[bB][01_]++|\$[0-9]++",
         rf"{_DIGITS}(?:\.[0-9_]*+)?(?:[eE][+-]?{_DIGITS})?|-(?!-)|/(?!\*)",
         rf"[eE]'{_ESCAPED}(?:{_JOINT}{_ESCAPED}|(?!))*+(?!{_JOINT})",
-    ]
+    )
 )
 _PREFIX = r"[bBnNxX](?=')|[uU]&(?=['\"])"
 _LIST = rf"\((?:{_SPACES}|{_TOKEN}|{_WORD}|{_REMARK}|{_COMMENT}|;|(?!))*+\)"
@@ -38,7 +38,6 @@ _LIST = rf"\((?:{_SPACES}|{_TOKEN}|{_WORD}|{_REMARK}|{_COMMENT}|;|(?!))*+\)"
 # Each eats what is no bare word (group 1), then, outside parentheses, one bare word (group 2).
 _OUTSIDE = re.compile(rf"((?:{_GAP}(?:{_TOKEN}|{_PREFIX}|{_LIST})|(?!))*+){_GAP}({_WORD})?", re.DOTALL)
 _INSIDE = re.compile(rf"((?:{_GAP}(?:{_TOKEN}|{_WORD}|{_LIST}|;)|(?!))*+){_GAP}", re.DOTALL)
-
 _LEADING = re.compile(_GAP)
 _DOLLARS = re.compile(r"\$(?:[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*+)?\$")
 _COMMENT_MARK = re.compile(r"/\*|\*/")
@@ -50,18 +49,15 @@ _COMMIT = re.compile(rf"(?ia:(?:commit|end)(?:{_GAP}\b(?:work|transaction))?)")
 _ROUTINE = re.compile(r"create (?:or replace )?(?:function|procedure)\b")
 _CONTROL = re.compile(
     r"(?:commit|rollback) prepared\b|start transaction\b|(?:begin|commit|end|abort)\b"
-    r"|rollback\b(?! (?:(?:work|transaction) )?to\b)"
-    r"|prepare transaction\b(?!.* as\b)"  # PREPARE transaction AS …: a prepared statement may have that name
+    r"|rollback\b(?! (?:(?:work|transaction) )?to\b)|prepare transaction\b(?!.* as\b)"  # AS: a statement of that name
 )
 _CLIENT_COPY = re.compile(r"copy\b.*? (from|to) (?:stdin|stdout)\b")  # PostgreSQL takes the two for the same
 _NEVER_INSIDE = re.compile(
-    r"((?:create|drop) (?:database|tablespace)|(?:create|create unique|drop) index concurrently|vacuum"
-    r"|alter system|discard all|(?:commit|rollback) prepared"
-    r"|reindex (?:database|schema|system|\S+ concurrently))\b"
+    r"((?:create|drop) (?:database|tablespace)|(?:create|create unique|drop) index concurrently|vacuum|alter system"
+    r"|discard all|(?:commit|rollback) prepared|reindex (?:database|schema|system|\S+ concurrently))\b"
     r"|(alter database) (?:.* )?(set tablespace)\b|(alter table) .*\b(detach partition)\b.* (concurrently)$"
 )
 _BY_OPTIONS = re.compile(r"(?:reindex|cluster|(?:create|alter) subscription)\b")
-
 # Matched with all its tokens: see _flattened.
 _NOT_INSIDE_WITH = re.compile(
     r"(reindex) \( (?:[^)]* )?(concurrently) (?!(?:= )?(?:false|off|0) )"
@@ -72,10 +68,7 @@ _NOT_INSIDE_WITH = re.compile(
 )
 
 _OWN_TRANSACTION = "the file runs in a transaction of its own; SAVEPOINT and ROLLBACK TO can be used"
-_ONLY_SQL = (
-    "psql's commands cannot be used: only SQL is sent to the server "
-    r"(the lines with \restrict and \unrestrict that pg_dump writes since 2025 can be removed)"
-)
+_ONLY_SQL = r"psql's commands cannot be used: only SQL is sent (remove \restrict and \unrestrict, which pg_dump writes)"
 _NO_DATA = "only SQL is sent: use INSERT statements, or COPY with a file or program on the server"
 _REFUSED = "{} cannot be used in a migration"
 _OPENERS = {'"': "quoted identifier", "$": "dollar-quoted string", "/": "/* comment"}
@@ -89,8 +82,8 @@ _Mark: TypeAlias = tuple[str, int, int]
 class Statement:
     """One statement of a text.
 
-    `start` is the offset of its first token, `end` the one after its last, in characters, without the semicolon.
-    `words` are its first bare words (16 at most): unquoted, outside parentheses, in lower case.
+    From the offset of its first token to the one after its last, in characters, without the semicolon; `words` are
+    its first bare words (16 at most): unquoted, outside parentheses, in lower case.
     """
 
     start: int
@@ -200,8 +193,7 @@ def _statement(sql: str, start: int, marks: Iterator[_Mark]) -> tuple[Statement,
             break
         end, previous, before = stop, kind, previous
         if kind == "word":
-            # lower() would take the Kelvin sign for a K.
-            previous = word = sql[begin:stop].translate(_ASCII_LOWER)
+            previous = word = sql[begin:stop].translate(_ASCII_LOWER)  # lower() would take the Kelvin sign for a K
             if len(words) < _WORDS_KEPT:
                 words.append(word)
             if word == "end" and before == ";":
