@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import random
-import secrets
 import time
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING
 
 import psycopg
 
-from outreach_migrate import database, errors, history, locks, migrations, plan, session
+from outreach_migrate import database, errors, history, locks, migrations, piecemeal, plan, session, watch
+from outreach_migrate.watch import Link
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator
 
-    from outreach_migrate.database import Target, Unreachable
-    from outreach_migrate.errors import Problem, ServerMessage
-    from outreach_migrate.history import History, Table
+    from outreach_migrate.database import Target
+    from outreach_migrate.errors import Problem
+    from outreach_migrate.history import Entry, History, Table
     from outreach_migrate.locks import Blocker
     from outreach_migrate.migrations import Migration
     from outreach_migrate.plan import Plan, Step
 
-T = TypeVar("T")
-
 _RETRIED = {"55P03", "40P01", "40001"}  # a lock timeout, a deadlock, a serialization failure
 _RECONNECT = 10.0  # s: how long a lost server is looked for, at the least
-_LOOK_AFTER = 1.0  # s of waiting before a second connection looks who blocks us
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +40,7 @@ class Request:
     wait: float = 0.0
     limits: session.Limits = field(default_factory=session.Limits)
     lock_retries: int = 10
+    from_start: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,30 +49,6 @@ class Planned:
 
     plan: Plan
     steps: tuple[Step, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """A file has been running for so long; `seconds` is 0 when it starts."""
-
-    migration: Migration
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Noticed:
-    """A file's RAISE, or another notice or warning of the server."""
-
-    migration: Migration
-    notice: ServerMessage
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A file waits for these."""
-
-    migration: Migration
-    blockers: tuple[Blocker, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +70,15 @@ class Applied:
     tags: tuple[str, ...]
 
 
-Event = Planned | Running | Noticed | Waiting | Retrying | Applied | database.Unreachable
+Event = Planned | Retrying | Applied | watch.Event | database.Unreachable
+
+
+class _Busy(Exception):
+    """Another run works on a file that has no transaction."""
+
+    def __init__(self, migration: Migration, claimants: tuple[Blocker, ...]) -> None:
+        self.migration = migration
+        self.claimants = claimants
 
 
 class _Lost(Exception):
@@ -107,56 +89,27 @@ class _Lost(Exception):
         self.cause = cause
 
 
-class _Link:
-    """A run's connections: the one that works, and the one that looks at it, opened when first needed."""
-
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self.token = secrets.token_hex(4)
-        self.notices: list[psycopg.errors.Diagnostic] = []
-        self.connection: psycopg.Connection
-        self.open: list[psycopg.Connection] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for connection in self.open:
-            connection.close()
-
-    def connect(self, wait: float) -> Generator[Unreachable, None, None]:
-        """Open the working connection, anew after a loss."""
-        self.connection = yield from database.connect(self.request.target, wait=wait, read_write=True)
-        self.connection.add_notice_handler(self.notices.append)
-        self.open = [self.connection]
-
-    def blockers(self) -> tuple[Blocker, ...]:
-        """Look who blocks us; a look that fails has seen nothing."""
-        with suppress(errors.ConnectionFailed, psycopg.Error):
-            if len(self.open) == 1:
-                self.open.append(database.finish(database.connect(self.request.target)))
-            return locks.blockers(self.open[1], self.token)
-        return ()
-
-
 def run(request: Request) -> Generator[Event, None, None]:
     """Compare files and history, refuse what is wrong, apply what is pending, file by file.
 
     Raise errors.MigrateError; its `state` says what became of the file that was running.
     """
     applied: list[Migration] = []
-    with _Link(request) as link, database.translated():
+    with Link(request.target) as link, database.translated():
         yield from link.connect(request.wait)
         past, whole, steps = survey(link.connection, request)
         yield Planned(whole, steps)
         while steps:
             try:
-                yield from _apply_all(link, past, steps, applied)
+                yield from _apply_all(link, request, past, steps, applied)
                 return
             except session.Overtaken:
-                yield from _pause(random.uniform(0.02, 0.1))  # noqa: S311 (no secret: it spreads the runs)
+                time.sleep(random.uniform(0.02, 0.1))  # noqa: S311 (no secret: it spreads the runs)
+            except _Busy as busy:
+                yield watch.Waiting(busy.migration, busy.claimants)
+                time.sleep(random.uniform(0.2, 0.4))  # noqa: S311
             except _Lost as lost:
-                yield from _look(link, lost, applied)
+                yield from _look(link, request, lost, applied)
             past, whole, steps = survey(link.connection, request)
 
 
@@ -179,8 +132,11 @@ def survey(connection: psycopg.Connection, request: Request) -> tuple[History, P
     wrong = [*request.file_problems]
     if request.to is not None and request.to not in {int(step.version) for step in whole.steps}:
         wrong.append(errors.Problem(f"there is no version {request.to} to go to"))
+    unfinished = {int(step.version) for step in steps if step.state is plan.State.UNFINISHED}
+    if request.from_start is not None and request.from_start not in unfinished:
+        wrong.append(errors.Problem(f"version {request.from_start} is not unfinished: it can't be run from its start"))
     wrong += [problem for step in steps if step.migration for problem in migrations.problems(step.migration)]
-    contradictions = whole.problems(out_of_order=request.out_of_order)
+    contradictions = whole.problems(out_of_order=request.out_of_order, from_start=request.from_start)
     if contradictions:
         raise errors.HistoryError(wrong + contradictions, whole.steps)
     if wrong:
@@ -195,7 +151,7 @@ def _must_be_writable(past: History) -> None:
         hint = "Name the primary; with several hosts in the URL it is found by itself."
         raise errors.MigrateError("the server is a standby: it can only be read", hint=hint)
     if past.read_only:
-        hint = "ALTER ROLE … SET default_transaction_read_only = off, or in the URL: ?options=-c%20default_…=off"
+        hint = "Lift it for the role that migrates: ALTER ROLE … SET default_transaction_read_only = off"
         raise errors.MigrateError("default_transaction_read_only is on: nothing can be written", hint=hint)
     if past.table.schema is None:
         hint = "Name one: --table SCHEMA.schema_migrations"
@@ -203,145 +159,136 @@ def _must_be_writable(past: History) -> None:
 
 
 def _apply_all(
-    link: _Link, past: History, steps: tuple[Step, ...], applied: list[Migration]
+    link: Link, request: Request, past: History, steps: tuple[Step, ...], applied: list[Migration]
 ) -> Generator[Event, None, None]:
-    for nth, step in enumerate(steps):
-        if step.migration is None:
+    position, create = past.newest + 1, history.create(past)
+    for step in steps:
+        migration = step.migration
+        if migration is None:  # never: what is to run has a file
             continue
-        place = history.Place(past.table, past.newest + 1 + nth, history.create(past) if nth == 0 else ())
+        place = history.Place(past.table, step.entry.position if step.entry else position, create)
         try:
-            yield Running(step.migration, 0.0)
-            yield from _apply_one(link, step.migration, place)
-        except (session.Overtaken, _Lost):
-            raise
-        except errors.StatementError as error:
-            error.state = _state(applied, error.migration, recorded=False)
+            yield watch.Running(migration, 0.0)
+            began = time.monotonic()
+            tags = yield from _apply_one(link, request, migration, place, step.entry)
+            applied.append(migration)
+            yield Applied(migration, time.monotonic() - began, tuple(tags))
+        except (session.Overtaken, _Busy, _Lost):
             raise
         except BaseException as error:
-            _take_back(link, step.migration, applied, error)
+            _take_back(link, request, migration, applied, error)
             raise
-        applied.append(step.migration)
+        position, create = position + (step.entry is None), ()
 
 
-def _apply_one(link: _Link, migration: Migration, place: history.Place) -> Generator[Event, None, None]:
+def _apply_one(
+    link: Link, request: Request, migration: Migration, place: history.Place, entry: Entry | None
+) -> Generator[Event, None, list[str]]:
     """Apply a file, and try it again where it only gave way to others."""
-    request = link.request
-    wanted = migrations.directives(migration).lock_timeout
-    limits = request.limits if wanted is None else replace(request.limits, lock_timeout=wanted)
+    wanted = migrations.directives(migration)
+    limits = request.limits
+    if wanted.lock_timeout is not None:
+        limits = replace(limits, lock_timeout=wanted.lock_timeout)
+    setting = session.Setting(link.mark(migration), limits, request.target.schema, wanted.lock_timeout or 0.0)
+    work = piecemeal.Work(link.connection, migration, place, setting)
     for left in range(request.lock_retries, -1, -1):
-        began = time.monotonic()
         try:
-            tags = yield from _watched(
-                link,
-                migration,
-                session.apply(
-                    link.connection,
-                    migration,
-                    place,
-                    limits=limits,
-                    mark=locks.mark(link.token, str(migration)),
-                    search_path=request.target.schema,
-                ),
+            if wanted.transaction:
+                return (yield from link.watched(migration, session.apply(link.connection, migration, place, setting)))
+            if not link.claimed:
+                yield from _claim(link, work, entry)
+            whole = piecemeal.proceed(
+                work, from_start=request.from_start == migration.number, still_ours=link.must_hold_claim
             )
+            tags = yield from link.watched(migration, whole)
+            link.release()
+            return tags
         except errors.StatementError as error:
-            _finish_quietly(session.clean(link.connection))
-            if error.sqlstate not in _RETRIED or not left:
+            past_first = not wanted.transaction and error.statement != 1
+            if error.sqlstate not in _RETRIED or past_first or not left:
                 raise
+            _tidy(link)
             pause = min(30.0, 0.5 * 2 ** (request.lock_retries - left)) * random.uniform(0.75, 1.25)  # noqa: S311
             yield Retrying(migration, error, pause, left)
-            yield from _pause(pause)
-        except session.Overtaken:
-            _finish_quietly(session.clean(link.connection))
+            time.sleep(pause)
+        except (session.Overtaken, _Busy):
+            _tidy(link)
+            link.release()
             raise
         except psycopg.OperationalError as error:
             raise _Lost(migration, error) from error
-        else:
-            yield Applied(migration, time.monotonic() - began, tuple(tags))
-            return
+    raise AssertionError  # the last try returns or raises
 
 
-def _watched(link: _Link, migration: Migration, work: Generator[None, None, T]) -> Generator[Event, None, T]:
-    """Do the work, and tell meanwhile how long it takes, what the server has to say, and who is in the way."""
-    began = looked = time.monotonic()
-    seen: tuple[Blocker, ...] = ()
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            yield from _notices(link, migration)
-            value: T = end.value
-            return value
-        except errors.LockTimeout as error:
-            error.blockers = seen
-            raise
-        yield from _notices(link, migration)
-        now = time.monotonic()
-        yield Running(migration, now - began)
-        if now - looked >= _LOOK_AFTER:
-            looked = now
-            if blockers := link.blockers():
-                seen = blockers
-                yield Waiting(migration, blockers)
+def _claim(link: Link, work: piecemeal.Work, entry: Entry | None) -> Generator[Event, None, None]:
+    """Take a file that runs without a transaction; a new one before its entry can be seen.
+
+    Raise _Busy when a living run has it; a dead one holds nothing.
+    """
+    if entry is None:
+        yield from link.watched(work.migration, piecemeal.begin(work))
+    key = str(link.connection.execute(history.claim_key(work.place).encode()).fetchall()[0][0])
+    if not link.claim(key, work.migration):
+        raise _Busy(work.migration, locks.claimants(link.connection, key))
+    if entry is None:
+        database.finish(database.exchange(link.connection, b"COMMIT"))
 
 
-def _notices(link: _Link, migration: Migration) -> Iterator[Noticed]:
-    while link.notices:
-        yield Noticed(migration, database.notice(link.notices.pop(0)))
-
-
-def _pause(seconds: float) -> Iterator[Event]:
-    time.sleep(seconds)
-    yield from ()
-
-
-def _finish_quietly(work: Generator[object, None, object]) -> None:
-    """Do the tidying that a lost connection has done already."""
+def _tidy(link: Link) -> None:
+    """Roll back and leave a clean session; a lost connection has done so already."""
     with suppress(psycopg.Error):
-        database.finish(work)
+        database.finish(session.clean(link.connection))
 
 
-def _take_back(link: _Link, migration: Migration, applied: list[Migration], error: BaseException) -> None:
+def _take_back(
+    link: Link, request: Request, migration: Migration, applied: list[Migration], error: BaseException
+) -> None:
     """Stop what the server still does for us, and say what became of the file: the table knows."""
     database.cancel(link.connection)
-    recorded = None
-    with suppress(psycopg.Error, errors.MigrateError):
-        database.finish(session.clean(link.connection))
-        past = history.read(link.connection, link.request.table, search_path=link.request.target.schema)
-        recorded = any(entry.number == migration.number for entry in past.entries)
+    _tidy(link)
+    link.release()
     if isinstance(error, errors.MigrateError):
-        error.state = _state(applied, migration, recorded=recorded)
+        try:
+            if link.connection.closed:
+                database.finish(link.connect(0))
+            past = history.read(link.connection, request.table, search_path=request.target.schema)
+            error.state = _state(applied, migration, past.entries)
+        except (psycopg.Error, errors.MigrateError):
+            error.state = _state(applied, migration, None)
 
 
-def _look(link: _Link, lost: _Lost, applied: list[Migration]) -> Generator[Event, None, None]:
+def _look(link: Link, request: Request, lost: _Lost, applied: list[Migration]) -> Generator[Event, None, None]:
     """Find out, on a new connection, whether the file was committed before the old one was lost."""
     began = time.monotonic()
     message = f"lost the connection while {lost.migration} ran: {database.reason(lost.cause)}"
     try:
-        yield from link.connect(max(link.request.wait, _RECONNECT))
+        yield from link.connect(max(request.wait, _RECONNECT))
         locks.end(link.connection, link.token)
-        past = history.read(link.connection, link.request.table, search_path=link.request.target.schema)
+        past = history.read(link.connection, request.table, search_path=request.target.schema)
     except (errors.ConnectionFailed, psycopg.Error) as error:
-        state = _state(applied, lost.migration, recorded=None)
+        state = _state(applied, lost.migration, None)
         raise errors.ConnectionFailed(message, hint=getattr(error, "hint", None), state=state) from lost.cause
-    if not any(entry.number == lost.migration.number for entry in past.entries):
-        state = _state(applied, lost.migration, recorded=False)
+    if not any(entry.number == lost.migration.number and entry.finished_at for entry in past.entries):
+        state = _state(applied, lost.migration, past.entries)
         raise errors.ConnectionFailed(message, hint="Run up again.", state=state) from lost.cause
     applied.append(lost.migration)
+    yield watch.Told(lost.migration, f"{message}; it had been committed")
     yield Applied(lost.migration, time.monotonic() - began, ())
 
 
-def _state(applied: list[Migration], migration: Migration, *, recorded: bool | None) -> str:
-    """Say in what state the database is."""
-    this = {
-        True: f"{migration} was applied, and is recorded.",
-        False: "Nothing of this file was applied.",
-        None: f"Whether {migration} was applied is not known: ask with status once the server answers.",
-    }[recorded]
-    if not applied:
-        return this
-    before = (
-        "1 migration before it was, and is recorded."
-        if len(applied) == 1
-        else (f"{len(applied)} migrations before it were, and are recorded.")
-    )
-    return f"{this} {before}"
+def _state(applied: list[Migration], migration: Migration, entries: tuple[Entry, ...] | None) -> str:
+    """Say in what state the database is; `entries` is null when it could not be asked."""
+    entry = next((one for one in entries or () if one.number == migration.number), None)
+    before = sum(one.number != migration.number for one in applied)
+    if entries is None:
+        state = f"Whether {migration} was applied is not known: ask with status once the server answers."
+    elif entry is None:
+        state = "Nothing of this file was applied."
+    elif entry.finished_at:
+        state = f"{migration} was applied, and is recorded."
+    else:
+        count = sum(1 for _ in migrations.pieces(migration))
+        state = f"{migration} is unfinished: {entry.statements_done} of {count} statements are done, and stay."
+    if before == 1:
+        return f"{state} 1 migration before it was, and is recorded."
+    return f"{state} {before} migrations before it were, and are recorded." if before else state

@@ -165,6 +165,9 @@ def main(ctx: click.Context, /, quiet: bool, verbose: bool, **common: Any) -> No
     help="How often a file that gave way is tried again.",
 )
 @click.option("--statement-timeout", type=DURATION, help="How long a statement may take.  [default: the server's]")
+@click.option(
+    "--from-start", type=int, metavar="VERSION", help="Run an unfinished file anew, from its first statement."
+)
 @click.pass_obj
 def up(common: Common, /, dry_run: bool, **options: Any) -> None:
     """Apply the pending migrations, in order."""
@@ -176,9 +179,15 @@ def up(common: Common, /, dry_run: bool, **options: Any) -> None:
         if dry_run:
             out.would_run(apply.look(request))
             return
+        events = apply.run(request)
         with _signals():
-            for event in apply.run(request):
-                out.event(event)
+            try:
+                for event in events:
+                    out.event(event)
+            except errors.Interrupted as error:
+                if error.state is None:  # it came while we printed: the engine is to stop what it does
+                    events.throw(error)
+                raise
         out.ended()
 
 
@@ -196,7 +205,7 @@ def status(common: Common, /, check: bool) -> None:
             with connection:
                 past = history.read(connection, _table(common, target), search_path=target.schema)
         whole = plan.make(files, past.entries)
-        problems += whole.problems(out_of_order=False)
+        problems += whole.problems(out_of_order=False) + whole.unfinished()
         report.status(out, whole, problems)
         if check:
             pending = whole.having(plan.State.PENDING, plan.State.UNFINISHED)
@@ -254,6 +263,7 @@ def _request(common: Common, target: Target, **options: Any) -> Request:
         wait=common.wait,
         limits=limits,
         lock_retries=options["lock_retries"],
+        from_start=options["from_start"],
     )
 
 

@@ -17,7 +17,7 @@ from psycopg import conninfo, generators, pq, waiting
 from outreach_migrate.errors import ConnectionFailed, MigrateError, ServerMessage
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from psycopg.abc import PQGen
     from psycopg.pq.abc import PGresult
@@ -175,6 +175,33 @@ def exchange(connection: psycopg.Connection, message: bytes) -> Generator[None, 
     return results
 
 
+def exchange_apart(
+    connection: psycopg.Connection, groups: Sequence[Sequence[str]]
+) -> Generator[None, None, list[list[PGresult]]]:
+    """Send groups of statements, each group a transaction of its own, all in one go; give each group's results.
+
+    What can't run in a transaction stands alone in its group. A pooler in transaction mode gives the whole to one
+    server connection, which SET, the statement and RESET in messages of their own would not be sure of.
+    https://www.postgresql.org/docs/current/libpq-pipeline-mode.html
+    """
+    pgconn = connection.pgconn
+    pgconn.enter_pipeline_mode()
+    for group in groups:
+        for statement in group:
+            pgconn.send_query_params(statement.encode(), None)
+        pgconn.pipeline_sync()
+    yield from _ticking(pgconn.socket, generators.send(pgconn))
+    answers: list[list[PGresult]] = [[]]
+    while len(answers) <= len(groups):
+        results: list[PGresult] = yield from _ticking(pgconn.socket, generators.fetch_many(pgconn))
+        if results and results[-1].status == pq.ExecStatus.PIPELINE_SYNC:
+            answers.append([])
+        else:
+            answers[-1] += results
+    pgconn.exit_pipeline_mode()
+    return answers[:-1]
+
+
 def _discard(pgconn: pq.abc.PGconn) -> PQGen[None]:
     while (size := pgconn.get_copy_data(1)[0]) >= 0:
         if size == 0:
@@ -252,9 +279,10 @@ def cancel(connection: psycopg.Connection, *, within: float = 1.0) -> None:
         deadline = time.monotonic() + within
         for _ in _ticking(pgconn.socket, generators.fetch_many(pgconn)):
             if time.monotonic() > deadline:
-                connection.close()
-                return
+                break
     except psycopg.Error:
+        pass
+    if pgconn.transaction_status == pq.TransactionStatus.ACTIVE or pgconn.pipeline_status:
         connection.close()
 
 

@@ -27,6 +27,7 @@ _COLUMNS = """
     finished_at     timestamptz,
     statements_done integer,
     done_checksum   text,
+    statements_begun integer,
     applied_by      text        NOT NULL,
     origin          text        NOT NULL
 """
@@ -41,7 +42,11 @@ _STRANGERS = {
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A row of the table. Times are the database's; `statements_done` is null for a file run in a transaction."""
+    """A row of the table; times are the database's.
+
+    Of a file without a transaction `statements_done` counts the statements that are done, `done_checksum` is theirs
+    (they must not change any more), and `statements_begun` is one more while one may be half done; else all are null.
+    """
 
     position: int
     version: str
@@ -51,6 +56,7 @@ class Entry:
     finished_at: datetime | None
     statements_done: int | None
     done_checksum: str | None
+    statements_begun: int | None
     applied_by: str
     origin: str
 
@@ -154,7 +160,7 @@ def _rows(table: Table) -> str:
     """Times come as UTC: psycopg would convert them to the session's time zone, by way of the zone database."""
     return f"""
         SELECT position, version, name, checksum, started_at AT TIME ZONE 'UTC', finished_at AT TIME ZONE 'UTC',
-               statements_done, done_checksum, applied_by, origin
+               statements_done, done_checksum, statements_begun, applied_by, origin
           FROM {table.quoted} ORDER BY position"""
 
 
@@ -208,13 +214,13 @@ def create(past: History) -> tuple[str, ...]:
     return (*made, f"CREATE TABLE {past.table.quoted} ({_COLUMNS})")
 
 
-def insert(place: Place, migration: Migration, *, statements_done: int | None) -> str:
+def insert(place: Place, migration: Migration) -> str:
     """Write the statement that adds an entry, not yet finished."""
-    values = (place.position, migration.version, migration.name, migration.checksum, statements_done)
+    values = (place.position, migration.version, migration.name, migration.checksum)
     shown = [sql.quote(value) for value in values]
     return (
         f"INSERT INTO {place.table.quoted}"
-        " (position, version, name, checksum, statements_done, started_at, applied_by, origin)"
+        " (position, version, name, checksum, started_at, applied_by, origin)"
         f" VALUES ({', '.join(shown)}, pg_catalog.clock_timestamp(),"
         f" session_user || {sql.quote('@' + socket.gethostname())}, 'run')"
     )
@@ -222,10 +228,37 @@ def insert(place: Place, migration: Migration, *, statements_done: int | None) -
 
 def finish(place: Place) -> str:
     """Write the statement that finishes an entry; it divides by zero when the entry, or the one before, is gone."""
-    table, position = place.table, place.position
+    table, position = place.table.quoted, place.position
+    before = f"(position = 1 OR EXISTS (SELECT FROM {table} WHERE position = {position - 1}))"
+    return _update(place, "finished_at = pg_catalog.clock_timestamp()", before)
+
+
+def progress(place: Place, migration: Migration, *, done: int, begun: int, done_checksum: str) -> str:
+    """Write the statement that says how far a file without a transaction is; it fails when the entry is gone."""
+    return _update(
+        place,
+        f"statements_done = {done}, statements_begun = {begun}, done_checksum = {sql.quote(done_checksum)},"
+        f" checksum = {sql.quote(migration.checksum)}, name = {sql.quote(migration.name)}",
+        "finished_at IS NULL",
+    )
+
+
+def _update(place: Place, change: str, condition: str) -> str:
     return (
-        f"WITH finished AS (UPDATE {table.quoted} SET finished_at = pg_catalog.clock_timestamp()"
-        f" WHERE position = {position} AND (position = 1 OR EXISTS"
-        f" (SELECT FROM {table.quoted} WHERE position = {position - 1})) RETURNING 1)"
-        " SELECT 1 / pg_catalog.count(*) FROM finished"
+        f"WITH changed AS (UPDATE {place.table.quoted} SET {change}"
+        f" WHERE position = {place.position} AND {condition} RETURNING 1)"
+        " SELECT 1 / pg_catalog.count(*) FROM changed"
+    )
+
+
+def claim_key(place: Place) -> str:
+    """Write the query for the number by which a file of this table is claimed: no hash, so no other file's."""
+    return f"SELECT ({sql.quote(place.table.quoted)}::pg_catalog.regclass::oid::bigint << 32) | {place.position}"
+
+
+def unfinished(place: Place, migration: Migration) -> str:
+    """Write the query for how far a file is: no row when it is finished, or not there."""
+    return (
+        f"SELECT statements_done, statements_begun, done_checksum FROM {place.table.quoted} WHERE finished_at IS NULL"
+        f" AND position = {place.position} AND version = {sql.quote(migration.version)}"
     )

@@ -88,6 +88,39 @@ def blockers(connection: Connection, token: str) -> tuple[Blocker, ...]:
     return tuple(replace(one, query=one.query and _without_literals(one.query)[:120]) for one in found)
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a long statement is; `percent` of its phase, null where the phase has no measure."""
+
+    command: str
+    phase: str
+    percent: float | None
+
+
+def progress(connection: Connection, token: str) -> Progress | None:
+    """Read how far the run's statement is, of the kinds that PostgreSQL keeps count of.
+
+    https://www.postgresql.org/docs/current/progress-reporting.html
+    """
+    query = f"""
+        WITH ours AS MATERIALIZED (
+            SELECT pid FROM pg_catalog.pg_stat_activity
+             WHERE query LIKE {sql.quote(_MARK + token + " %")} AND pid <> pg_catalog.pg_backend_pid()),
+        seen AS (
+            SELECT pid, command, phase, CASE WHEN blocks_total > 0 THEN blocks_done ELSE tuples_done END AS done,
+                   CASE WHEN blocks_total > 0 THEN blocks_total ELSE tuples_total END AS total
+              FROM pg_catalog.pg_stat_progress_create_index
+             UNION ALL
+            SELECT pid, 'VACUUM', phase, heap_blks_scanned, heap_blks_total FROM pg_catalog.pg_stat_progress_vacuum
+             UNION ALL
+            SELECT pid, command, phase, heap_blks_scanned, heap_blks_total FROM pg_catalog.pg_stat_progress_cluster
+             UNION ALL
+            SELECT pid, command, type, bytes_processed, bytes_total FROM pg_catalog.pg_stat_progress_copy)
+        SELECT command, phase, (100.0 * done / nullif(total, 0))::float8 FROM seen JOIN ours USING (pid)"""
+    row = connection.execute(query.encode()).fetchone()
+    return Progress(*row) if row else None
+
+
 def _without_literals(query: str) -> str:
     """Put ? for every literal, and leave comments out: other people's data has no place in a log."""
     return " ".join(_LITERAL.sub(lambda found: "" if found[0][:2] in ("/*", "--") else "?", query).split())
@@ -105,3 +138,32 @@ def end(connection: Connection, token: str, *, within: float = 5.0) -> None:
     deadline = time.monotonic() + within
     while connection.execute(orphans.encode()).fetchall() and time.monotonic() < deadline:
         time.sleep(0.05)
+
+
+def claim(connection: Connection, key: str, mark: str) -> bool:
+    """Take a file for this run, or find it taken.
+
+    The lock lasts as long as the transaction that stays open here, idle: nobody waits for it, so no index build has
+    to wait for somebody's snapshot, and it ends with this run, however that ends.
+    """
+    connection.execute("BEGIN")
+    unlimited = """
+        SELECT pg_catalog.set_config(name, '0', true) FROM pg_catalog.pg_settings
+         WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout', 'statement_timeout')"""
+    connection.execute(f"{mark}{unlimited}".encode())
+    row = connection.execute(f"{mark}SELECT pg_catalog.pg_try_advisory_xact_lock({key})".encode()).fetchone()
+    return bool(row and row[0])
+
+
+def claimants(connection: Connection, key: str) -> tuple[Blocker, ...]:
+    """Read who has claimed a file."""
+    query = f"""
+        SELECT b.pid, b.usename::text, b.application_name, pg_catalog.host(b.client_addr), b.backend_type, b.state,
+               extract(epoch FROM pg_catalog.clock_timestamp() - b.xact_start)::float8,
+               pg_catalog.to_char(b.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'),
+               null, null, null, null, true
+          FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity b USING (pid)
+         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+           AND (l.classid::bigint << 32) | l.objid::bigint = {key}"""
+    rows: list[tuple[Any, ...]] = connection.execute(query.encode()).fetchall()
+    return tuple(Blocker(*row) for row in rows)

@@ -21,6 +21,7 @@ _NAME = re.compile(r"([0-9]+)_(.+)\.sql", re.DOTALL)
 _DIRECTIVE = re.compile(r"^[ \t]*--[ \t]*migrate:(.*)$", re.MULTILINE)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h|)")
 _UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0}
+NO_STATEMENTS = hashlib.sha256().hexdigest()
 _WIDTH = 160  # of an excerpt: a line of a dump may have a megabyte
 
 
@@ -53,6 +54,21 @@ class Directives:
 
     transaction: bool = True
     lock_timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One statement of a file: its number from 0, its place, and the SETs of the file that come before it.
+
+    `checksum` is the SHA-256 of the statements up to and with this one, `checksum_before` without it.
+    """
+
+    number: int
+    start: int
+    text: str
+    settings: tuple[str, ...]
+    checksum_before: str
+    checksum: str
 
 
 def read(folder: Path) -> tuple[tuple[Migration, ...], list[Problem]]:
@@ -170,6 +186,30 @@ def _outside_transaction(sql: str) -> Iterator[tuple[statements.Statement, str]]
 def _is_one_outside(sql: str) -> bool:
     first = list(islice(statements.split(sql), 2))
     return len(first) == 1 and statements.outside_transaction(sql, first[0]) is not None
+
+
+def pieces(migration: Migration) -> Iterator[Piece]:
+    """Cut a file that runs without a transaction into its statements.
+
+    SET and RESET hold for the statements after them, which are given them anew: a pooler may have moved to another
+    server connection meanwhile.
+    """
+    digest, settings = hashlib.sha256(), list[str]()
+    for number, statement in enumerate(statements.split(migration.sql)):
+        before = digest.hexdigest()
+        text = migration.sql[statement.start : statement.end]
+        digest.update(text.encode() + b"\0")
+        yield Piece(number, statement.start, text, tuple(settings), before, digest.hexdigest())
+        if statement.words[:1] in (("set",), ("reset",)):
+            settings.append(text)
+
+
+def checksum_before(migration: Migration, number: int) -> str | None:
+    """Give the checksum of the first `number` statements, None when there are fewer."""
+    if number == 0:
+        return NO_STATEMENTS
+    last = next(islice(pieces(migration), number - 1, None), None)
+    return last.checksum if last else None
 
 
 def seconds(duration: str) -> float | None:

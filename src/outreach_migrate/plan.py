@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from outreach_migrate import migrations
 from outreach_migrate.errors import Location, Problem
 
 if TYPE_CHECKING:
@@ -66,14 +67,24 @@ class Plan:
         states = [State.PENDING, State.UNFINISHED, *([State.OUT_OF_ORDER] if out_of_order else [])]
         return tuple(step for step in self.having(*states) if to is None or int(step.version) <= to)
 
-    def problems(self, *, out_of_order: bool) -> list[Problem]:
+    def problems(self, *, out_of_order: bool, from_start: int | None = None) -> list[Problem]:
         """Tell in words what keeps a run from starting."""
         allowed = {State.OUT_OF_ORDER} if out_of_order else set()
         newest = max((step.entry.number for step in self.steps if step.entry), default=0)
         return [
             problem
             for step in self.steps
-            if step.state not in allowed and (problem := _problem(step, newest)) is not None
+            if step.state not in allowed
+            and int(step.version) != from_start
+            and (problem := _problem(step, newest)) is not None
+        ]
+
+    def unfinished(self) -> list[Problem]:
+        """Tell how far the file is that was begun and not finished, and what to do."""
+        return [
+            _unfinished(step.migration, step.entry)
+            for step in self.steps
+            if step.state is State.UNFINISHED and step.migration and step.entry
         ]
 
 
@@ -119,4 +130,30 @@ def _problem(step: Step, newest: int) -> Problem | None:
             Location(migration.path),
             "Give it a new version, later than that one; or run it as it is with --allow-out-of-order.",
         )
+    if step.state is State.UNFINISHED and migration and entry:
+        return _changed(migration, entry)
     return None
+
+
+def _changed(migration: Migration, entry: Entry) -> Problem | None:
+    done = entry.statements_done or 0
+    again = f"Or run it anew, from its first statement: up --from-start {migration.version}"
+    if migrations.directives(migration).transaction:
+        message = f"unfinished: it was begun without a transaction, {done} statements are done, and now it asks for one"
+        return Problem(message, Location(migration.path), "Put the directive back: -- migrate: no-transaction")
+    if migrations.checksum_before(migration, done) != entry.done_checksum:
+        message = f"unfinished: its first {done} statements are done, and have been changed since"
+        return Problem(message, Location(migration.path), f"Restore them. {again}")
+    return None
+
+
+def _unfinished(migration: Migration, entry: Entry) -> Problem:
+    pieces = list(migrations.pieces(migration))
+    done = entry.statements_done or 0
+    place = migration.location(pieces[done].start) if done < len(pieces) else Location(migration.path)
+    return Problem(
+        f"unfinished: {done} of {len(pieces)} statements done; the next one stands here",
+        place,
+        "Correct what is left of the file if it failed there, then run up: it goes on here. "
+        f"To run the file anew: up --from-start {migration.version}",
+    )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from outreach_migrate import apply
     from outreach_migrate.errors import Location, MigrateError, Problem, ServerMessage
-    from outreach_migrate.locks import Blocker
+    from outreach_migrate.locks import Blocker, Progress
     from outreach_migrate.migrations import Migration
     from outreach_migrate.plan import Plan, Step
 
@@ -89,17 +89,21 @@ class RunReport(Report):
 
     def event(self, event: apply.Event) -> None:
         """Print one thing that has come to pass."""
-        from outreach_migrate import apply, database
+        from outreach_migrate import apply, database, watch
 
         match event:
             case apply.Planned(plan, steps):
                 self._planned(plan, steps)
-            case apply.Running(migration, seconds):
+            case watch.Running(migration, seconds):
                 self.running(f"{_title(migration)}  {duration(seconds)} …")
-            case apply.Noticed(migration, notice):
+            case watch.Noticed(migration, notice):
                 self._noticed(migration, notice)
-            case apply.Waiting(_, blockers):
+            case watch.Waiting(_, blockers):
                 self._once(tuple(blocker.pid for blocker in blockers), map(blocker_text, blockers))
+            case watch.Told(migration, message):
+                self.aside(f"{migration.path}: {message}")
+            case watch.Progressing(migration, progress):
+                self._progressing(migration, progress)
             case apply.Retrying(migration, error, seconds, left):
                 self.aside(
                     f"{_title(migration)}  gave way ({error.message}), rolled back; "
@@ -127,6 +131,15 @@ class RunReport(Report):
     def _noticed(self, migration: Migration, notice: ServerMessage) -> None:
         self.aside(f"{migration.path}: {notice.severity}: {notice.message}")
         self.document["notices"].append({"version": migration.version, **_without_nulls(asdict(notice))})
+
+    def _progressing(self, migration: Migration, progress: Progress) -> None:
+        percent = "" if progress.percent is None else f" {progress.percent:.0f} %"
+        text = f"{_title(migration)}  {progress.command.lower()}: {progress.phase}{percent}"
+        if self.live:
+            filled = round((progress.percent or 0) / 5)
+            self.running(f"{text} [{'#' * filled}{'.' * (20 - filled)}]")
+        else:
+            self._once("progress", [text])
 
     def _applied(self, migration: Migration, seconds: float, tags: tuple[str, ...]) -> None:
         self.result(f"{_title(migration)}  {click.style('applied', fg='green')} in {duration(seconds)}")

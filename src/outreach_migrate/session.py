@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import psycopg
 from psycopg import pq
@@ -27,7 +27,7 @@ RESET = (
     *("SELECT pg_catalog.pg_advisory_unlock_all()", "DISCARD PLANS", "DISCARD TEMP", "DISCARD SEQUENCES"),
 )
 _TAKEN = {"23505", "42P06", "42P07", "42710"}  # by a run that inserted this position, or made the table, first
-_ENDING = ("SET SESSION AUTHORIZATION DEFAULT", "RESET ROLE", "SET LOCAL statement_timeout = 0")
+ENDING = ("SET SESSION AUTHORIZATION DEFAULT", "RESET ROLE", "SET LOCAL statement_timeout = 0")
 
 
 _WHOLE = 4_000_000  # characters: a larger file goes to the server in parts
@@ -41,9 +41,8 @@ class Limits:
     lock_timeout: float | None = 5.0
     statement_timeout: float | None = None
 
-    def sql(self, *, local: bool = True) -> list[str]:
+    def sql(self, scope: Literal["LOCAL", "SESSION"] = "LOCAL") -> list[str]:
         """Write the statements that set them."""
-        scope = "LOCAL" if local else "SESSION"
         both = {"lock_timeout": self.lock_timeout, "statement_timeout": self.statement_timeout}
         return [
             f"SET {scope} {name} = {'DEFAULT' if value is None else round(value * 1000)}"
@@ -56,8 +55,8 @@ class Part:
     """A piece of a file's text that goes to the server in one message, with what is put around it."""
 
     before: list[str]
+    text: str
     start: int
-    end: int
     after: list[str]
 
 
@@ -65,43 +64,52 @@ class Overtaken(Exception):
     """Another run applied, or began, the file at this position first."""
 
 
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a file's statements run under. `mark` is the comment that messages begin with, by which others find us."""
+
+    mark: str
+    limits: Limits
+    search_path: str | None
+    patience: float = 0.0  # the lock timeout of what is built concurrently
+
+    def begin(self) -> list[str]:
+        """Write the statements that begin a transaction in a clean session, without limits yet."""
+        path = [history.set_search_path(self.search_path).rstrip(";")] if self.search_path else []
+        return ["BEGIN ISOLATION LEVEL READ COMMITTED", *RESET, *path, *Limits(0, 0).sql()]
+
+
 def apply(
-    connection: psycopg.Connection,
-    migration: Migration,
-    place: Place,
-    *,
-    limits: Limits,
-    mark: str,
-    search_path: str | None,
+    connection: psycopg.Connection, migration: Migration, place: Place, setting: Setting
 ) -> Generator[None, None, list[str]]:
     """Run a file in one transaction with its entry; give its statements' command tags. Yield while waiting.
 
-    `mark` is the comment the messages begin with, by which other connections find this one's.
     Raise Overtaken, StatementError, LockTimeout, or psycopg.OperationalError when the connection is lost.
     """
-    sql = statements.without_outer_transaction(migration.sql)
-    begin = ["BEGIN ISOLATION LEVEL READ COMMITTED", *RESET, *_words(history.set_search_path(search_path))]
-    # the claim waits for another run as long as that takes, whatever the role's own limits are
-    claim = [*Limits(0, 0).sql(), *place.create, history.insert(place, migration, statements_done=None)]
-    before = [*begin, *claim, *limits.sql()]
-    after = [*_ENDING, history.finish(place), "COMMIT", *RESET]
+    # the claim comes before the limits: it waits for another run as long as that takes
+    claim = [*place.create, history.insert(place, migration)]
+    before = [*setting.begin(), *claim, *setting.limits.sql()]
+    after = [*ENDING, history.finish(place), "COMMIT", *RESET]
     tags: list[str] = []
+    sql = statements.without_outer_transaction(migration.sql)
     for part in _parts(sql, before, after):
-        head = f"{mark}{'; '.join(part.before)};\n" if part.before else mark
-        tail = f"\n; {'; '.join(part.after)}" if part.after else ""
-        message = head + sql[part.start : part.end] + tail
-        results = yield from database.exchange(connection, message.encode())
-        done = [result for result in results if result.command_status]
-        failed = results[-1] if results and results[-1].status == pq.ExecStatus.FATAL_ERROR else None
-        if failed is not None:
-            raise _failure(connection, migration, part, failed, done=len(done), head=head, message=message)
-        stop = len(done) - len(part.after)
-        tags += [(result.command_status or b"").decode() for result in done[len(part.before) : stop]]
+        tags += yield from send(connection, migration, part, setting.mark)
     return tags
 
 
-def _words(sql: str) -> list[str]:
-    return [sql.rstrip(";")] if sql else []
+def send(
+    connection: psycopg.Connection, migration: Migration, part: Part, mark: str
+) -> Generator[None, None, list[str]]:
+    """Send a piece of a file in one message; raise what it met, at its place in the file."""
+    head = f"{mark}{'; '.join(part.before)};\n" if part.before else mark
+    tail = f"\n; {'; '.join(part.after)}" if part.after else ""
+    message = head + part.text + tail
+    results = yield from database.exchange(connection, message.encode())
+    done = [result for result in results if result.command_status]  # one a statement; results of rules have none
+    if results and results[-1].status == pq.ExecStatus.FATAL_ERROR:
+        raise failure(connection, migration, part, results[-1], done=len(done), head=head, message=message)
+    stop = len(done) - len(part.after)
+    return [(result.command_status or b"").decode() for result in done[len(part.before) : stop]]
 
 
 def _parts(sql: str, before: list[str], after: list[str]) -> Iterator[Part]:
@@ -110,12 +118,12 @@ def _parts(sql: str, before: list[str], after: list[str]) -> Iterator[Part]:
     if len(sql) > _WHOLE:
         for statement in statements.split(sql):
             if statement.start - begin >= _PART:
-                yield Part(before if begin == 0 else [], begin, statement.start, [])
+                yield Part(before if begin == 0 else [], sql[begin : statement.start], begin, [])
                 begin = statement.start
-    yield Part(before if begin == 0 else [], begin, len(sql), after)
+    yield Part(before if begin == 0 else [], sql[begin:], begin, after)
 
 
-def _failure(
+def failure(
     connection: psycopg.Connection,
     migration: Migration,
     part: Part,
@@ -131,16 +139,15 @@ def _failure(
     report = database.server_message(failed, connection.info.encoding)
     cause = psycopg.errors.error_from_result(failed)
     nth = done - len(part.before)  # of the part's statements, from 0
-    text = migration.sql[part.start : part.end]
     at = -1 if report.position is None else _characters(connection, message, report.position - 1) - len(head)
-    if at >= len(text):  # in what we put after the file; of a message that can't be parsed nothing has run
-        at = len(text.rstrip()) - 1 if done == 0 else -1
-    statement = next(islice(statements.split(text), nth, None), None) if nth >= 0 else None
+    if at >= len(part.text):  # in what we put after the file; of a message that can't be parsed nothing has run
+        at = len(part.text.rstrip()) - 1 if done == 0 else -1
+    statement = next(islice(statements.split(part.text), nth, None), None) if nth >= 0 else None
     if at < 0 and statement is not None:
         at = statement.start
     if at >= 0:
         number = None if done == 0 else nth + 1
-        return _placed(migration, report, part.start + at, number, cause)
+        return placed(migration, report, part.start + at, number, cause)
     if nth < 0 < done and report.sqlstate in _TAKEN:
         return Overtaken()
     return _unplaced(migration, report, nth, cause)
@@ -153,9 +160,14 @@ def _characters(connection: psycopg.Connection, message: str, position: int) -> 
     return position
 
 
-def _placed(
-    migration: Migration, report: ServerMessage, offset: int, statement: int | None, cause: psycopg.Error
+def placed(
+    migration: Migration,
+    report: ServerMessage,
+    offset: int,
+    statement: int | None,
+    cause: psycopg.Error | None = None,
 ) -> StatementError:
+    """Make the error that points at an offset of a file."""
     error = (LockTimeout if report.sqlstate == "55P03" else StatementError)(
         report,
         migration=migration,

@@ -7,28 +7,27 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import TypeAlias
 
 # The rules of PostgreSQL's src/backend/parser/scan.l, with standard_conforming_strings on. Every long repeat is
 # possessive: no text makes a pattern backtrack or need memory. The `(?!)` at the end of a repeated alternation
 # looks idle, but Python before 3.11.5 (Debian 12 has 3.11.2) counts a half-matched last round in (gh-106052).
 _SPACES = r"[ \t\n\r\f\v]++"
 _REMARK = r"--[^\n\r]*+"
-_COMMENT = r"/\*[^*/]*+(?:(?:\*(?!/)|/(?!\*))[^*/]*+)*+\*/"  # without another one inside: see _comment_end
+_COMMENT = r"/\*[^*/]*+(?:(?:\*(?!/)|/(?!\*)|(?!))[^*/]*+)*+\*/"  # without another one inside: see _comment_end
 _GAP = rf"(?:{_SPACES}|{_REMARK}|{_COMMENT}|(?!))*+"
 
 # Two strings with a newline between them are one: after E'a' backslashes count in 'b' too.
 _JOINT = r"(?:[ \t\f\v]++|--[^\n\r]*+)*+[\n\r](?:[ \t\n\r\f\v]++|--[^\n\r]*+[\n\r]|(?!))*+'"
 _ESCAPED = r"[^'\\]*+(?:(?:''|\\.)[^'\\]*+|(?!))*+'"
 _WORD = r"(?![eE]')[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*+"
-_DIGITS = r"[0-9][0-9_]*+"
+_DIGITS, _POWER = r"[0-9][0-9_]*+", r"(?:[eE][+-]?[0-9][0-9_]*+)?"
 _TOKEN = "|".join(
     (
-        r"[!#%&*+,.:<=>?@\[\]^`{|}~\x00-\x08\x0e-\x1f\x7f]++",
+        r"[!#%&*+,:<=>?@\[\]^`{|}~\x00-\x08\x0e-\x1f\x7f]++",
         r"'[^']*+(?:''[^']*+)*+'",
         r'"[^"]*+(?:""[^"]*+)*+"',
         r"0[xX][0-9a-fA-F_]++|0[oO][0-7_]++|0[bB][01_]++|\$[0-9]++",
-        rf"{_DIGITS}(?:\.[0-9_]*+)?(?:[eE][+-]?{_DIGITS})?|-(?!-)|/(?!\*)",
+        rf"{_DIGITS}(?:\.(?!\.)[0-9_]*+)?{_POWER}|\.(?:\.|{_DIGITS}{_POWER})?|-(?!-)|/(?!\*)",
         rf"[eE]'{_ESCAPED}(?:{_JOINT}{_ESCAPED}|(?!))*+(?!{_JOINT})",
     )
 )
@@ -51,20 +50,18 @@ _CONTROL = re.compile(
     r"(?:commit|rollback) prepared\b|start transaction\b|(?:begin|commit|end|abort)\b"
     r"|rollback\b(?! (?:(?:work|transaction) )?to\b)|prepare transaction\b(?!.* as\b)"  # AS: a statement of that name
 )
-_CLIENT_COPY = re.compile(r"copy\b.*? (from|to) (?:stdin|stdout)\b")  # PostgreSQL takes the two for the same
+_CLIENT_COPY = re.compile(r"copy\b.*? ((from|to) (?:stdin|stdout))\b")  # PostgreSQL takes the two for the same
 _NEVER_INSIDE = re.compile(
     r"((?:create|drop) (?:database|tablespace)|(?:create|create unique|drop) index concurrently|vacuum|alter system"
     r"|discard all|(?:commit|rollback) prepared|reindex (?:database|schema|system|\S+ concurrently))\b"
     r"|(alter database) (?:.* )?(set tablespace)\b|(alter table) .*\b(detach partition)\b.* (concurrently)$"
 )
-_BY_OPTIONS = re.compile(r"(?:reindex|cluster|(?:create|alter) subscription)\b")
 # Matched with all its tokens: see _flattened.
 _NOT_INSIDE_WITH = re.compile(
     r"(reindex) \( (?:[^)]* )?(concurrently) (?!(?:= )?(?:false|off|0) )"
     r"|(cluster) (?:\( [^)]*\) |verbose )*$"
     r"|(create subscription) (?!.*[(,] (?:connect|create_slot) = (?:false|off|0) )"
-    r"|(alter subscription) \S+ (refresh publication) "
-    r"|(alter subscription) \S+ ((?:set|add|drop) publication) (?!.*[(,] refresh = (?:false|off|0) )"
+    r"|(alter subscription) \S+ ((?:refresh|set|add|drop) publication) (?!.*[(,] refresh = (?:false|off|0) )"
 )
 
 _OWN_TRANSACTION = "the file runs in a transaction of its own; SAVEPOINT and ROLLBACK TO can be used"
@@ -72,10 +69,7 @@ _ONLY_SQL = r"psql's commands cannot be used: only SQL is sent (remove \restrict
 _NO_DATA = "only SQL is sent: use INSERT statements, or COPY with a file or program on the server"
 _REFUSED = "{} cannot be used in a migration"
 _OPENERS = {'"': "quoted identifier", "$": "dollar-quoted string", "/": "/* comment"}
-_WORDS_KEPT = 16
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
-
-_Mark: TypeAlias = tuple[str, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +113,7 @@ def without_outer_transaction(sql: str) -> str:
     if first is None or not _BEGIN.fullmatch(sql, first.start, first.end):
         return sql
     last = deque(split(sql), maxlen=1)[0]
-    if not _COMMIT.fullmatch(sql, last.start, last.end):
-        return sql
-    return _blanked(_blanked(sql, last), first)
+    return _blanked(_blanked(sql, last), first) if _COMMIT.fullmatch(sql, last.start, last.end) else sql
 
 
 def findings(sql: str) -> Iterator[Finding]:
@@ -137,9 +129,8 @@ def findings(sql: str) -> Iterator[Finding]:
         if control := _CONTROL.match(words):
             yield Finding(found.start, _REFUSED.format(control[0].upper()), _OWN_TRANSACTION)
         elif copy := _CLIENT_COPY.match(words):
-            command = "COPY … FROM stdin" if copy[1] == "from" else "COPY … TO stdout"
-            yield Finding(found.start, _REFUSED.format(command), _NO_DATA)
-            if copy[1] == "from":
+            yield Finding(found.start, _REFUSED.format(f"COPY … {copy[1].upper()}"), _NO_DATA)
+            if copy[2] == "from":
                 return
 
 
@@ -149,9 +140,8 @@ def outside_transaction(sql: str, statement: Statement) -> str | None:
     These are the callers of its PreventInTransactionBlock() as far as the text alone tells: REINDEX and CLUSTER
     of a partitioned table and DROP SUBSCRIPTION with a slot look like their harmless kin.
     """
-    words = " ".join(statement.words)
-    found = _NEVER_INSIDE.match(words)
-    if not found and _BY_OPTIONS.match(words):
+    found = _NEVER_INSIDE.match(" ".join(statement.words))
+    if not found and {"reindex", "cluster", "subscription"}.intersection(statement.words[:2]):
         found = _NOT_INSIDE_WITH.match(_flattened(sql[statement.start : statement.end]))
     return " … ".join(part.upper() for part in found.groups() if part) if found else None
 
@@ -181,7 +171,7 @@ def _walk(sql: str) -> Iterator[Statement | Finding]:
             yield Finding(begin, f"unterminated {_OPENERS.get(sql[begin], 'quoted string')}", None)
 
 
-def _statement(sql: str, start: int, marks: Iterator[_Mark]) -> tuple[Statement, str, int, int]:
+def _statement(sql: str, start: int, marks: Iterator[tuple[str, int, int]]) -> tuple[Statement, str, int, int]:
     """Read marks up to the end of one statement, and return that last mark as well.
 
     BEGIN ATOMIC … END has semicolons of its own. In the grammar its END follows one (or ATOMIC, when it is empty);
@@ -194,7 +184,7 @@ def _statement(sql: str, start: int, marks: Iterator[_Mark]) -> tuple[Statement,
         end, previous, before = stop, kind, previous
         if kind == "word":
             previous = word = sql[begin:stop].translate(_ASCII_LOWER)  # lower() would take the Kelvin sign for a K
-            if len(words) < _WORDS_KEPT:
+            if len(words) < 16:
                 words.append(word)
             if word == "end" and before == ";":
                 in_body = False
@@ -203,7 +193,7 @@ def _statement(sql: str, start: int, marks: Iterator[_Mark]) -> tuple[Statement,
     return Statement(start, end, tuple(words)), kind, begin, stop
 
 
-def _marks(sql: str) -> Iterator[_Mark]:
+def _marks(sql: str) -> Iterator[tuple[str, int, int]]:
     """Yield what a text is made of, outermost only: a kind, the offsets where it begins and stops."""
     pos, depth = _after_gap(sql, 0), 0
     while found := (_INSIDE if depth else _OUTSIDE).match(sql, pos):

@@ -1,0 +1,184 @@
+"""A file without a transaction: statement by statement, its progress kept in its entry."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import pq, sql
+
+from outreach_migrate import database, history, migrations, session, statements
+from outreach_migrate.errors import ServerMessage, StatementError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from psycopg.pq.abc import PGresult
+
+    from outreach_migrate.history import Place
+    from outreach_migrate.migrations import Migration, Piece
+    from outreach_migrate.session import Setting
+
+_GAP = r"(?:\s|--[^\n]*\n|/\*.*?\*/)+"
+_NAME = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
+_BUILD = re.compile(
+    rf"create{_GAP}(?:unique{_GAP})?index{_GAP}concurrently{_GAP}(?:if{_GAP}not{_GAP}exists{_GAP})?"
+    rf"({_NAME})(?:{_GAP})on{_GAP}(?:only{_GAP})?({_NAME}(?:\s*\.\s*{_NAME})?)",
+    re.IGNORECASE | re.DOTALL,
+)
+_ALREADY_SO = {"42P07", "42710", "42P04", "42704", "42P01", "3D000", "3F000"}  # made, or dropped, already
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A file on a connection: the entry's place, and what the statements run under."""
+
+    connection: psycopg.Connection
+    migration: Migration
+    place: Place
+    setting: Setting
+
+
+def begin(work: Work) -> Generator[None, None, None]:
+    """Insert the entry, and leave the transaction open: the file is to be claimed before others can see it."""
+    insert = history.insert(work.place, work.migration)
+    progress = history.progress(work.place, work.migration, done=0, begun=0, done_checksum=migrations.NO_STATEMENTS)
+    part = session.Part([*work.setting.begin(), *work.place.create, insert, progress], "", 0, [])
+    yield from session.send(work.connection, work.migration, part, work.setting.mark)
+
+
+def proceed(work: Work, *, from_start: bool, still_ours: Callable[[], None]) -> Generator[str | None, None, list[str]]:
+    """Run the statements that are not done yet; give their command tags. Yield while waiting, and what is to be told.
+
+    `still_ours` raises when the claim is lost. Raise Overtaken when the entry is another than the plan was made
+    with, StatementError, LockTimeout, or psycopg.OperationalError when a connection is lost.
+    """
+    row = yield from _ask(work, (), history.unfinished(work.place, work.migration))
+    if not row.ntuples:
+        raise session.Overtaken
+    # a statement that has begun and is not done may have been left half done
+    done, begun = int(row.get_value(0, 0) or 0), int(row.get_value(0, 1) or 0)
+    if from_start:
+        done = 0
+    elif migrations.checksum_before(work.migration, done) != (row.get_value(0, 2) or b"").decode():
+        raise session.Overtaken
+    tags: list[str] = []
+    for piece in migrations.pieces(work.migration):
+        if piece.number < done:
+            continue
+        still_ours()
+        try:
+            tags.append((yield from _run(work, piece, resumed=begun > piece.number)))
+        except StatementError as error:
+            error.statement = piece.number + 1
+            raise
+    yield from _ask(work, (), history.finish(work.place))
+    return tags
+
+
+def _run(work: Work, piece: Piece, *, resumed: bool) -> Generator[str | None, None, str]:
+    """Run a statement in one transaction with its progress where PostgreSQL allows that, else by itself."""
+    if not statements.outside_transaction(piece.text, next(statements.split(piece.text))):
+        before = [*work.setting.begin(), *work.setting.limits.sql(), *piece.settings]
+        after = [*session.ENDING, _progress(work, piece, done=piece.number + 1), "COMMIT", *session.RESET]
+        part = session.Part(before, piece.text, piece.start, after)
+        try:
+            return (yield from session.send(work.connection, work.migration, part, work.setting.mark))[0]
+        except StatementError as error:
+            if error.sqlstate != "2D000":  # a procedure that commits: nothing of it stayed, and it may do so alone
+                raise
+        yield from session.clean(work.connection)
+    tag = yield from _run_alone(work, piece, resumed=resumed)
+    yield from _ask(work, (), _progress(work, piece, done=piece.number + 1))
+    return tag
+
+
+def _run_alone(work: Work, piece: Piece, *, resumed: bool) -> Generator[str | None, None, str]:
+    """Run a statement that can't be in a transaction, after its entry says that it has begun."""
+    build = _BUILD.match(piece.text)
+    index, valid = (yield from _index(work, piece, build)) if build else (None, False)
+    if resumed and index and valid:
+        yield f"the index {index} was built by an earlier run, which was stopped before it could record that"
+        return "CREATE INDEX"
+    if resumed and index:
+        yield f"dropping the invalid index {index}, which an earlier try of this statement left"
+        yield from _alone(work, piece, f"DROP INDEX CONCURRENTLY {index}")
+        index = None
+    if not index:  # one that stands there before the first try is not ours, and must not look so later
+        yield from _ask(work, (), _progress(work, piece, done=piece.number, begun=piece.number + 1))
+    try:
+        tag = yield from _alone(work, piece, piece.text)
+    except StatementError as error:
+        if resumed and error.sqlstate in _ALREADY_SO:
+            yield f"{error.message}: so an earlier run, which was stopped before it could record that, has left it"
+            return ""
+        if not build:
+            yield from _ask(work, (), _progress(work, piece, done=piece.number))
+        raise
+    if build and not (yield from _index(work, piece, build))[1]:
+        message = "the index is invalid after its build"
+        hint = f"Drop it, and run up again: DROP INDEX CONCURRENTLY {build[1]};"
+        report = ServerMessage("ERROR", "XX002", message, hint=hint)
+        raise session.placed(work.migration, report, piece.start, piece.number + 1)
+    return tag
+
+
+def _alone(work: Work, piece: Piece, text: str) -> Generator[None, None, str]:
+    """Run one statement outside of any transaction, in a session set up for it and cleaned after it.
+
+    What is built or dropped concurrently waits without a limit, unless its file names one: it keeps nobody from
+    reading and writing meanwhile, and a build given up in its last wait would have to start from nothing.
+    """
+    setting = work.setting
+    limits = (
+        setting.limits if "concurrently" not in text.lower() else replace(setting.limits, lock_timeout=setting.patience)
+    )
+    path = sql.Identifier(setting.search_path).as_string() if setting.search_path else None
+    before = [*session.RESET, *([f"SET search_path = {path}"] if path else []), *limits.sql("SESSION"), *piece.settings]
+    message = setting.mark + text
+    groups = [before, [message], session.RESET]
+    prepared, answer, _ = yield from database.exchange_apart(work.connection, groups)
+    for result in [*prepared, *answer]:
+        if result.status == pq.ExecStatus.FATAL_ERROR:
+            part = session.Part([], text, piece.start, [])
+            raise session.failure(
+                work.connection, work.migration, part, result, done=0, head=setting.mark, message=message
+            )
+    return (answer[-1].command_status or b"").decode()
+
+
+def _index(work: Work, piece: Piece, build: re.Match[str]) -> Generator[None, None, tuple[str | None, bool]]:
+    """Look for the index that a statement builds: its name for SQL, null without one, and whether it is valid."""
+    name, table = sql.quote(build[1]), sql.quote(build[2])
+    result = yield from _ask(
+        work,
+        piece.settings,
+        f"""SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), i.indisvalid FROM pg_catalog.pg_index i
+              JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             WHERE i.indrelid = pg_catalog.to_regclass({table})
+               AND c.relname = (pg_catalog.parse_ident({name}))[1]""",
+    )
+    if not result.ntuples:
+        return None, False
+    return (result.get_value(0, 0) or b"").decode(), result.get_value(0, 1) == b"t"
+
+
+def _progress(work: Work, piece: Piece, *, done: int, begun: int | None = None) -> str:
+    """Write how far the file is: with this statement, or up to it."""
+    checksum = piece.checksum if done > piece.number else piece.checksum_before
+    return history.progress(
+        work.place, work.migration, done=done, begun=done if begun is None else begun, done_checksum=checksum
+    )
+
+
+def _ask(work: Work, settings: tuple[str, ...], query: str) -> Generator[None, None, PGresult]:
+    """Run a statement of our own in a transaction of its own, in one message; give its result."""
+    before = [*work.setting.begin(), *settings]
+    message = f"{work.setting.mark}{'; '.join([*before, query, 'COMMIT', *session.RESET])}"
+    results = yield from database.exchange(work.connection, message.encode())
+    if results[-1].status == pq.ExecStatus.FATAL_ERROR:
+        raise psycopg.errors.error_from_result(results[-1])
+    return results[len(before)]

@@ -1,0 +1,170 @@
+"""A run's connections, and what is seen through them while a file runs."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self, TypeVar
+
+import psycopg
+
+from outreach_migrate import database, errors, locks
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from outreach_migrate.database import Target, Unreachable
+    from outreach_migrate.errors import ServerMessage
+    from outreach_migrate.locks import Blocker, Progress
+    from outreach_migrate.migrations import Migration
+
+T = TypeVar("T")
+
+_LOOK_AFTER = 1.0  # s: no other connection is opened for a file that takes less
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A file has been running for so long; `seconds` is 0 when it starts."""
+
+    migration: Migration
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """A file's RAISE, or another notice or warning of the server."""
+
+    migration: Migration
+    notice: ServerMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Something that was done, or found done, beside the file's own statements."""
+
+    migration: Migration
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A file waits for these."""
+
+    migration: Migration
+    blockers: tuple[Blocker, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Progressing:
+    """A long statement has come so far."""
+
+    migration: Migration
+    progress: Progress
+
+
+Event = Running | Noticed | Told | Waiting | Progressing
+
+
+class Link:
+    """A run's connections: the one that works, one that looks at it, one that claims; each opened when needed."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.token = secrets.token_hex(4)
+        self.connection: psycopg.Connection
+        self._looking: psycopg.Connection | None = None
+        self._claiming: psycopg.Connection | None = None
+        self._notices: list[psycopg.errors.Diagnostic] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if hasattr(self, "connection"):
+            self.connection.close()
+        self.release()
+        if self._looking:
+            self._looking.close()
+
+    def connect(self, wait: float) -> Generator[Unreachable, None, None]:
+        """Open the working connection, anew after a loss."""
+        self.__exit__()
+        self._looking = None
+        self.connection = yield from database.connect(self.target, wait=wait, read_write=True)
+        self.connection.add_notice_handler(self._notices.append)
+
+    def mark(self, migration: Migration) -> str:
+        """Write the comment by which this run's messages are found."""
+        return locks.mark(self.token, str(migration))
+
+    def claim(self, key: str, migration: Migration) -> bool:
+        """Take a file that runs without a transaction, until release."""
+        self.release()
+        self._claiming = database.finish(database.connect(self.target, read_write=True))
+        if not locks.claim(self._claiming, key, self.mark(migration)):
+            self.release()
+        return self.claimed
+
+    @property
+    def claimed(self) -> bool:
+        """Whether a file is claimed."""
+        return self._claiming is not None
+
+    def must_hold_claim(self) -> None:
+        """Raise psycopg.OperationalError when the claim is lost, and somebody else may have taken the file."""
+        if self._claiming:
+            self._claiming.execute("SELECT 1")
+
+    def release(self) -> None:
+        """Give a claim back."""
+        if self._claiming:
+            self._claiming.close()
+            self._claiming = None
+
+    def look(self) -> tuple[tuple[Blocker, ...], Progress | None]:
+        """Look who blocks us and how far we are; a look that fails has seen nothing."""
+        with suppress(errors.ConnectionFailed, psycopg.Error):
+            if self._looking is None:
+                self._looking = database.finish(database.connect(self.target, read_write=True))
+            return locks.blockers(self._looking, self.token), locks.progress(self._looking, self.token)
+        if self._looking and self._looking.broken:
+            self._looking = None
+        return (), None
+
+    def watched(self, migration: Migration, work: Generator[str | None, None, T]) -> Generator[Event, None, T]:
+        """Do the work, and tell meanwhile how long it takes, what the server has to say, who is in the way."""
+        began = looked = time.monotonic()
+        blockers: tuple[Blocker, ...] = ()
+        while True:
+            try:
+                told = next(work)
+            except StopIteration as end:
+                yield from self._noticed(migration)
+                value: T = end.value
+                return value
+            except errors.StatementError as error:
+                yield from self._noticed(migration)
+                if isinstance(error, errors.LockTimeout):
+                    error.blockers = blockers
+                raise
+            yield from self._noticed(migration)
+            if told:
+                yield Told(migration, told)
+            now = time.monotonic()
+            yield Running(migration, now - began)
+            # a file that is tried again has waited before: its later, shorter waits are looked at as well
+            if now - looked >= _LOOK_AFTER or (self._looking and now - looked >= 2 * database.TICK):
+                looked = now
+                seen, progress = self.look()
+                if seen:
+                    blockers = seen
+                    yield Waiting(migration, seen)
+                elif progress:
+                    yield Progressing(migration, progress)
+
+    def _noticed(self, migration: Migration) -> Iterator[Noticed]:
+        while self._notices:
+            yield Noticed(migration, database.notice(self._notices.pop(0)))
