@@ -248,6 +248,8 @@ def _take_back(
     _tidy(link)
     link.release()
     if isinstance(error, errors.MigrateError):
+        if isinstance(error, errors.Interrupted):
+            error.message = f"{error.message} while {migration} ran"
         try:
             if link.connection.closed:
                 database.finish(link.connect(0))
