@@ -124,7 +124,7 @@ def read(connection: Connection, table: Table, *, search_path: str | None = None
     Raise HistoryError when it is a stranger's. Behind a pooler the session may be in any state, so it is put right
     in the same message, where SET LOCAL lasts to the end (a message is one implicit transaction).
     """
-    start = "RESET ALL; RESET ROLE;" + set_search_path(search_path)
+    start = f"RESET ALL; RESET ROLE; SET standard_conforming_strings = on; {set_search_path(search_path)}"
     try:
         cursor = connection.execute(f"{start}{_facts(table)};{_rows(table)}".encode())
     except (pg.UndefinedTable, pg.UndefinedColumn):

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # https://www.postgresql.org/docs/current/sql-discard.html
 RESET = (
     *("CLOSE ALL", "SET SESSION AUTHORIZATION DEFAULT", "RESET ROLE", "RESET ALL", "DEALLOCATE ALL", "UNLISTEN *"),
+    # statements are cut and placed by the standard's rule for strings, whatever the role's own setting is
+    "SET standard_conforming_strings = on",
     *("SELECT pg_catalog.pg_advisory_unlock_all()", "DISCARD PLANS", "DISCARD TEMP", "DISCARD SEQUENCES"),
 )
 _TAKEN = {"23505", "42P06", "42P07", "42710"}  # by a run that inserted this position, or made the table, first

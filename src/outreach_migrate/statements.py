@@ -50,7 +50,7 @@ _CONTROL = re.compile(
     r"(?:commit|rollback) prepared\b|start transaction\b|(?:begin|commit|end|abort)\b"
     r"|rollback\b(?! (?:(?:work|transaction) )?to\b)|prepare transaction\b(?!.* as\b)"  # AS: a statement of that name
 )
-_CLIENT_COPY = re.compile(r"copy\b.*? ((from|to) (?:stdin|stdout))\b")  # PostgreSQL takes the two for the same
+_CLIENT_COPY = re.compile(r"copy\b.*? (from (?:stdin|stdout))\b")  # PostgreSQL takes the two for the same
 _NEVER_INSIDE = re.compile(
     r"((?:create|drop) (?:database|tablespace)|(?:create|create unique|drop) index concurrently|vacuum|alter system"
     r"|discard all|(?:commit|rollback) prepared|reindex (?:database|schema|system|\S+ concurrently))\b"
@@ -130,8 +130,7 @@ def findings(sql: str) -> Iterator[Finding]:
             yield Finding(found.start, _REFUSED.format(control[0].upper()), _OWN_TRANSACTION)
         elif copy := _CLIENT_COPY.match(words):
             yield Finding(found.start, _REFUSED.format(f"COPY … {copy[1].upper()}"), _NO_DATA)
-            if copy[2] == "from":
-                return
+            return
 
 
 def outside_transaction(sql: str, statement: Statement) -> str | None:
