@@ -39,6 +39,12 @@ class Common:
     verbosity: int
 
 
+class NoDatabase(errors.MigrateError):
+    """No database is named: wrong usage."""
+
+    exit_code = 2
+
+
 class Duration(click.ParamType[float]):
     """A duration: 30s, 500ms, 2min, or seconds; 0 is no limit. Given in seconds."""
 
@@ -71,25 +77,44 @@ _SPELLED = {"dir": "folder", "json": "as_json"}  # options whose names Python ha
 
 
 def _defaults(group: click.Group) -> dict[str, Any]:
+    """Read [tool.outreach-migrate], with a table for each command's own options; raise UsageError."""
     import tomllib
 
     try:
-        table = tomllib.loads(Path("pyproject.toml").read_text()).get("tool", {}).get("outreach-migrate", {})
+        table = tomllib.loads(Path("pyproject.toml").read_text("utf-8")).get("tool", {}).get("outreach-migrate", {})
     except ValueError as error:
         raise click.UsageError(f"cannot read pyproject.toml: {error}") from None
-    known: dict[str, Any] = {name: command.params for name, command in group.commands.items()}
-    values = {_SPELLED.get(key, key.replace("-", "_")): value for key, value in table.items()}
-    for scope, names, given in [
-        ("", {parameter.name for parameter in group.params} | known.keys(), values),
-        *((f".{name}", {one.name for one in known[name]}, values[name]) for name in known if name in values),
-    ]:
-        for key in given:
-            if key.replace("-", "_") not in names:
-                raise click.UsageError(f"pyproject.toml: [tool.outreach-migrate{scope}] has an unknown key: {key}")
-    return {
-        key: {name.replace("-", "_"): one for name, one in value.items()} if isinstance(value, dict) else value
-        for key, value in values.items()
+    found = _values(table, "", [*group.params, *group.commands.values()])
+    return found | {
+        name: _values(found[name], f".{name}", command.params)
+        for name, command in group.commands.items()
+        if name in found
     }
+
+
+def _values(table: Any, scope: str, known: list[Any]) -> dict[str, Any]:
+    where = f"pyproject.toml: [tool.outreach-migrate{scope}]"
+    if not isinstance(table, dict):
+        raise click.UsageError(f"{where} must be a table")
+    kinds = {one.name: one for one in known}
+    values = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        name = name if scope else _SPELLED.get(name, name)
+        if name not in kinds:
+            raise click.UsageError(f"{where} has an unknown key: {key}")
+        if isinstance(kinds[name], click.Parameter) and not isinstance(value, str | int | float):
+            raise click.UsageError(f"{where} has a {type(value).__name__} as {key}")
+        values[name] = value if isinstance(value, bool | dict) else str(value)
+    return values
+
+
+def _distance(ctx: click.Context, name: str) -> int:
+    """Tell how far away a parameter was set: 0 for the command line."""
+    sources = click.core.ParameterSource
+    order = [sources.COMMANDLINE, sources.ENVIRONMENT, sources.DEFAULT_MAP]
+    source = ctx.get_parameter_source(name)
+    return order.index(source) if source in order else len(order)
 
 
 EPILOG = """\b
@@ -134,7 +159,13 @@ pyproject.toml. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 `status --check` 
     metavar="SECONDS",
     help="Keep trying while the server starts or can't be reached.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout at the end.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    envvar="OUTREACH_MIGRATE_JSON",
+    help="Print one JSON document on stdout at the end.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("-v", "--verbose", is_flag=True, help="Print what each statement did.")
 @click.version_option(__version__, "-V", "--version")
@@ -143,6 +174,8 @@ def main(ctx: click.Context, /, quiet: bool, verbose: bool, **common: Any) -> No
     """Apply plain, versioned .sql files to PostgreSQL, each in one transaction with its row."""
     if os.environ.get("NO_COLOR"):
         ctx.color = False
+    if _distance(ctx, "database") < _distance(ctx, "embedded"):  # as DATABASE_URL and pyproject's embedded = true
+        common["embedded"] = False
     ctx.obj = Common(**common, verbosity=verbose - quiet)
 
 
@@ -213,6 +246,63 @@ def status(common: Common, /, check: bool) -> None:
 
 
 @main.command()
+@click.argument("name", nargs=-1, required=True)
+@click.option("--no-transaction", is_flag=True, help="For what can't run in a transaction.")
+@click.option("--edit", is_flag=True, help="Open it in $VISUAL or $EDITOR.")
+@click.pass_obj
+def new(common: Common, /, name: tuple[str, ...], no_transaction: bool, edit: bool) -> None:
+    """Make the file of a migration, newer than all there are, and print its path."""
+    from outreach_migrate import new as files
+
+    try:
+        path = files.make(common.folder, " ".join(name), transaction=not no_transaction)
+    except (ValueError, OSError) as error:
+        raise click.UsageError(str(error)) from None
+    click.echo(path)
+    if edit:
+        click.edit(filename=str(path))
+
+
+@main.command()
+@click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--lint", is_flag=True, help="Run squawk over the pending files too.")
+@click.option("--base", metavar="REF", help="A git revision whose files must be older, and unchanged.")
+@click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
+@click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text", show_default=True)
+@click.pass_context
+def check(
+    ctx: click.Context, /, files: tuple[Path, ...], lint: bool, base: str | None, strict: bool, form: str
+) -> None:
+    """Look for trouble in the files, or in FILES of them, and change nothing.
+
+    Needs no database. With --database or --embedded on the command line, it also compares with the history, and
+    looks for what a run would meet there. With --lint, these are linted: the pending ones, where a database says
+    which; else FILES; else those that are new or changed against --base; else all.
+    """
+    from outreach_migrate import check as looking
+    from outreach_migrate import migrations, report_check
+
+    common: Common = ctx.obj
+    with report_check.CheckReport("json" if common.as_json else form, common.verbosity) as out, _told(out):
+        found, problems = migrations.read(common.folder)
+        chosen = looking.chosen(found, files)
+        findings = looking.files(chosen, problems)
+        linted = chosen if files or not base else looking.changed(common.folder, chosen, base)
+        if base:
+            findings += looking.against(common.folder, found, base)
+        if common.embedded or _distance(ctx.find_root(), "database") == 0:
+            from outreach_migrate import check_database
+
+            with _database(common) as target:
+                pending, met = check_database.look(target, _table(common, target), found, wait=common.wait)
+            findings += met
+            linted = [migration for migration in chosen if migration in pending]
+        if lint:
+            findings += looking.lint(linted)
+        out.findings(findings, strict=strict)
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
 def psql(common: Common, /, arguments: tuple[str, ...]) -> None:
@@ -226,7 +316,8 @@ def psql(common: Common, /, arguments: tuple[str, ...]) -> None:
     with out, _told(out), _database(common) as target:
         program = shutil.which("psql") or str(embedded.program("psql"))
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # psql's own
-        sys.exit(subprocess.call([program, *arguments], env={**os.environ, **database.environment(target)}))
+        named, variables = database.for_psql(target)
+        sys.exit(subprocess.call([program, *named, *arguments], env={**os.environ, **variables}))
 
 
 @contextmanager
@@ -241,9 +332,10 @@ def _database(common: Common) -> Iterator[Target]:
             yield database.target(conninfo)
         return
     if not common.database and not any(os.environ.get(name) for name in database.VARIABLES):
-        raise click.UsageError(
-            "no database is named. Give --database URL, or set DATABASE_URL, or libpq's variables "
-            f"({', '.join(database.VARIABLES)}); or take a private one: --embedded"
+        raise NoDatabase(
+            "no database is named",
+            hint="Give --database URL, or set OUTREACH_MIGRATE_DATABASE, DATABASE_URL, or libpq's variables "
+            f"({', '.join(database.VARIABLES)}); or take a private one: --embedded",
         )
     yield database.target(common.database or "")
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qsl
 
 import psycopg
-from psycopg import conninfo, generators, pq, waiting
+from psycopg import conninfo, generators, pq, sql, waiting
 
 from outreach_migrate.errors import ConnectionFailed, MigrateError, ServerMessage
 
@@ -27,6 +27,8 @@ T = TypeVar("T")
 TICK = 0.1  # s: how often a wait lets its caller look around
 VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
 
+# Scheme, login, place, query, cut where libpq cuts: a login ends at the first @, unless a / comes before.
+_URL = re.compile(r"postgres(?:ql)?(?:\+\w+)?://([^@/]*@)?([^?]*)(?:\?(.*))?", re.DOTALL)
 # What drivers and ORMs put into DATABASE_URL beside libpq's own parameters.
 _FOREIGN = {
     *("schema", "connection_limit", "pool_timeout", "pgbouncer", "socket_timeout", "statement_cache_size"),
@@ -39,7 +41,8 @@ _FOREIGN = {
 _FINAL = re.compile(
     r"password authentication failed|no password supplied|role \".*\" does not exist|database \".*\" does not exist"
     r"|pg_hba\.conf|authentication failed|certificate|not permitted to log in|permission denied for database"
-    r"|service file|definition of service|server does not support SSL|invalid|unsupported|not currently accepting"
+    r"|service file|definition of service|server does not support SSL|invalid|bad value|unsupported"
+    r"|not currently accepting"
 )
 _DEFAULTS = {
     "fallback_application_name": "outreach-migrate",
@@ -78,40 +81,55 @@ def target(url: str) -> Target:
     Raise MigrateError when it can't be read, without a word of what stands in it: the pieces a parser quotes may
     be pieces of the password.
     """
-    schema, query = None, ""
+    url, schema, query = url.strip(), None, url  # a secret read from a file ends with a newline
     try:
-        if "://" in url:
+        if "://" in url.partition("=")[0]:
             url, query, schema = _without_foreign(url)
         parameters = {key: str(value) for key, value in conninfo.conninfo_to_dict(url).items() if value is not None}
+        _check_ports(parameters.get("port", ""))
     except (psycopg.Error, ValueError) as error:
-        named = re.search(r'invalid URI query parameter: "(\w+)"', str(error))
-        if named and "@" not in query:  # else it is the rest of a password that has a question mark
+        named = re.search(r'(?:query parameter|connection option):? "(\w+)"', str(error))
+        if named and not re.search("@|password", query):  # else it may be the rest of an unquoted password
             reason = f"it has a parameter that libpq does not know: {named[1]}"
         else:
             reason = re.sub(r'".*', "…", str(error).splitlines()[0])
+            reason = reason.replace("missing …", "it is neither a postgresql:// URL nor key=value pairs")
         hint = "Signs such as @ : / % ? # in a password are written as %40 %3A %2F %25 %3F %23."
         raise MigrateError(f"cannot read the database URL: {reason}", hint=hint) from None
     return Target(parameters, schema)
 
 
-def environment(target: Target) -> dict[str, str]:
-    """Give a target as libpq's variables, for a program of PostgreSQL's: an argument is seen by everybody."""
-    defaults = pq.Conninfo.get_defaults()
-    names = {option.keyword.decode(): option.envvar.decode() for option in defaults if option.envvar}
-    found = {names[key]: value for key, value in target.parameters.items() if key in names}
-    return found | ({"PGOPTIONS": f"-c search_path={target.schema}"} if target.schema else {})
+def _check_ports(ports: str) -> None:
+    """Refuse what is no port before a message can quote it: of user:secret/db it is the password."""
+    for port in ports.split(","):
+        if port and not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
+            raise ValueError("its port is not a number from 1 to 65535")
+
+
+def for_psql(target: Target) -> tuple[list[str], dict[str, str]]:
+    """Give a target as psql's arguments and variables: as arguments, which everybody sees, all but passwords.
+
+    As variables alone, those of a service (PGSERVICE) would beat them.
+    """
+    given = {name: value for name, value in target.parameters.items() if name not in {"password", "sslpassword"}}
+    if target.schema:
+        path = re.sub(r"([\\\s])", r"\\\1", sql.Identifier(target.schema).as_string())
+        given["options"] = f"{given.get('options', os.environ.get('PGOPTIONS', ''))} -c search_path={path}"
+    password = target.parameters.get("password")
+    return ["-d", conninfo.make_conninfo("", **given)], {"PGPASSWORD": password} if password else {}
 
 
 def _without_foreign(url: str) -> tuple[str, str, str | None]:
     """Turn SQLAlchemy's scheme into libpq's, and take out the parameters that are not libpq's."""
-    scheme, rest = url.split("://", 1)
-    if scheme.split("+")[0] not in {"postgresql", "postgres"}:
+    match = _URL.fullmatch(url)
+    if not match:
         raise ValueError("its scheme is not postgresql://")
-    base, _, query = rest.partition("?")
-    pairs = [pair for pair in query.split("&") if pair]
-    kept = [pair for pair in pairs if pair.partition("=")[0] not in _FOREIGN]
+    login, place, query = (part or "" for part in match.groups())
+    if "@" in place:
+        raise ValueError("its user or password has an @ or a / that must be percent-encoded")
+    kept = [pair for pair in query.split("&") if pair and pair.partition("=")[0] not in _FOREIGN]
     schema = dict(parse_qsl(query)).get("schema") or None
-    return "postgresql://" + base + ("?" + "&".join(kept) if kept else ""), query, schema
+    return f"postgresql://{login}{place}" + ("?" + "&".join(kept) if kept else ""), query, schema
 
 
 def connect(
@@ -125,7 +143,7 @@ def connect(
     while True:
         try:
             return _connect(target, read_write=read_write)
-        except psycopg.OperationalError as error:
+        except psycopg.Error as error:
             why = reason(error)
             passed = time.monotonic() - began
             transient = not _FINAL.search(why)
@@ -150,8 +168,8 @@ def _hint(why: str) -> str | None:
         'database ".*" does not exist': "Create the database first, or name another one.",
         "too many clients|remaining connection slots": "The server is out of connections: try again with --wait 60.",
         "starting up|recovery|shutting down": "Try again in a moment, or let it try: --wait 60.",
-        "refused|No such file|timeout|resolve|Network": "Is the server running, and is this its address? "
-        "While it starts: --wait 60.",
+        "refused|No such file|timed out|timeout expired|resolve|Network": "Is the server running, and is this its"
+        " address? While it starts: --wait 60.",
         "read-only": "None of the hosts accepts writes; is a failover under way?",
     }
     return next((hint for pattern, hint in hints.items() if re.search(pattern, why)), None)

@@ -243,6 +243,19 @@ def progress(place: Place, migration: Migration, *, done: int, begun: int, done_
     )
 
 
+def hold(place: Place, done: int) -> tuple[str, ...]:
+    """Write the statements that keep the entry of a file without a transaction for the rest of ours.
+
+    What a killed run left behind may still be at the same statement: this waits for its end, and is a unique
+    violation, as for any run that came second, when that one has been done meanwhile.
+    """
+    table, same = place.table.quoted, f"position = {place.position}"
+    return (
+        f"SELECT FROM {table} WHERE {same} FOR UPDATE",
+        f"INSERT INTO {table} SELECT * FROM {table} WHERE {same} AND statements_done <> {done}",
+    )
+
+
 def _update(place: Place, change: str, condition: str) -> str:
     return (
         f"WITH changed AS (UPDATE {place.table.quoted} SET {change}"

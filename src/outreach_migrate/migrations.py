@@ -212,6 +212,11 @@ def checksum_before(migration: Migration, number: int) -> str | None:
     return last.checksum if last else None
 
 
+def is_name(name: str) -> bool:
+    """Say whether a file of this name is a migration."""
+    return _NAME.fullmatch(name) is not None
+
+
 def seconds(duration: str) -> float | None:
     """Read a duration such as 30s, 500ms, 2min, 1h, or 30 (seconds); None when it is none."""
     match = _DURATION.fullmatch(duration.strip())

@@ -65,12 +65,14 @@ def proceed(work: Work, *, from_start: bool, still_ours: Callable[[], None]) -> 
     elif migrations.checksum_before(work.migration, done) != (row.get_value(0, 2) or b"").decode():
         raise session.Overtaken
     tags: list[str] = []
+    held = int(row.get_value(0, 0) or 0)
     for piece in migrations.pieces(work.migration):
         if piece.number < done:
             continue
         still_ours()
         try:
-            tags.append((yield from _run(work, piece, resumed=begun > piece.number)))
+            tags.append((yield from _run(work, piece, held=held, resumed=begun > piece.number)))
+            held = piece.number + 1
         except StatementError as error:
             error.statement = piece.number + 1
             raise
@@ -78,10 +80,14 @@ def proceed(work: Work, *, from_start: bool, still_ours: Callable[[], None]) -> 
     return tags
 
 
-def _run(work: Work, piece: Piece, *, resumed: bool) -> Generator[str | None, None, str]:
-    """Run a statement in one transaction with its progress where PostgreSQL allows that, else by itself."""
+def _run(work: Work, piece: Piece, *, held: int, resumed: bool) -> Generator[str | None, None, str]:
+    """Run a statement in one transaction with its progress where PostgreSQL allows that, else by itself.
+
+    `held` is how many statements are done according to the entry: with --from-start more than come before this one.
+    """
     if not statements.outside_transaction(piece.text, next(statements.split(piece.text))):
-        before = [*work.setting.begin(), *work.setting.limits.sql(), *piece.settings]
+        hold = history.hold(work.place, held)
+        before = [*work.setting.begin(), *hold, *work.setting.limits.sql(), *piece.settings]
         after = [*session.ENDING, _progress(work, piece, done=piece.number + 1), "COMMIT", *session.RESET]
         part = session.Part(before, piece.text, piece.start, after)
         try:

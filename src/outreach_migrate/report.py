@@ -22,7 +22,12 @@ if TYPE_CHECKING:
     from outreach_migrate.migrations import Migration
     from outreach_migrate.plan import Plan, Step
 
-_COLOURS = {"applied": "green", "pending": "cyan", "ahead": "yellow"}  # of states; the others are red
+_COLOURS = {
+    "applied": "green",
+    "pending": "cyan",
+    "ahead": "yellow",
+    "warning": "yellow",
+}  # of states; the others are red
 _REPEAT = 10.0  # s after which a wait that goes on is told again
 
 
@@ -107,7 +112,7 @@ class RunReport(Report):
             case apply.Retrying(migration, error, seconds, left):
                 self.aside(
                     f"{_title(migration)}  gave way ({error.message}), rolled back; "
-                    f"tried again in {duration(seconds)}, {_count(left, 'try', 'tries')} left"
+                    f"tried again in {duration(seconds)}, {count(left, 'try', 'tries')} left"
                 )
             case apply.Applied(migration, seconds, tags):
                 self._applied(migration, seconds, tags)
@@ -126,7 +131,7 @@ class RunReport(Report):
         self.steps = steps
         if not steps:
             done = sum(step.state == "applied" for step in plan.steps)
-            self.result(f"Nothing is pending: {_count(done, 'migration is', 'migrations are')} applied.")
+            self.result(f"Nothing is pending: {count(done, 'migration is', 'migrations are')} applied.")
 
     def _noticed(self, migration: Migration, notice: ServerMessage) -> None:
         self.aside(f"{migration.path}: {notice.severity}: {notice.message}")
@@ -176,9 +181,9 @@ class RunReport(Report):
 
     def ended(self) -> None:
         """Sum up a run that applied what it was to apply."""
-        if count := len(self.document["applied"]):
+        if applied := len(self.document["applied"]):
             took = duration(time.monotonic() - self.began)
-            self.result(f"{_count(count, 'migration', 'migrations')} applied in {took}.")
+            self.result(f"{count(applied, 'migration', 'migrations')} applied in {took}.")
         elif self.document["pending"]:  # another run was faster
             self.document["pending"] = []
             self.result("Nothing is left to do: another run has applied what was pending.")
@@ -202,7 +207,7 @@ def status(report: Report, plan: Plan, problems: list[Problem]) -> None:
             if row is not head:
                 cells[2] = click.style(cells[2], fg=_COLOURS.get(row[2], "red"))
             report.result("  ".join(cells).rstrip())
-    report.result(", ".join(f"{count} {state}" for state, count in plan.counts().items()) or "no migrations")
+    report.result(", ".join(f"{number} {state}" for state, number in plan.counts().items()) or "no migrations")
     for problem in problems:
         report.result(problem_text(problem))
 
@@ -282,10 +287,11 @@ def error_text(error: MigrateError) -> str:
     return "\n".join([*lines, *([error.state] if error.state else [])])
 
 
-def problem_text(problem: Problem) -> str:
+def problem_text(problem: Problem, severity: str = "error") -> str:
     """Write a problem as compilers write errors."""
     place = f"{problem.location}: " if problem.location else ""
-    lines = [f"{place}{_error_word()} {problem.message}"]
+    word = click.style(f"{severity}:", fg=_COLOURS.get(severity, "red"), bold=True)
+    lines = [f"{place}{word} {problem.message}"]
     lines += [problem.excerpt] if problem.excerpt else []
     lines += [f"hint: {problem.hint}"] if problem.hint else []
     return "\n".join(lines)
@@ -326,7 +332,8 @@ def _title(migration: Migration) -> str:
     return f"{migration.version}  {migration.name}"
 
 
-def _count(number: int, one: str, many: str) -> str:
+def count(number: int, one: str, many: str) -> str:
+    """Write a number with its noun."""
     return f"{number} {one if number == 1 else many}"
 
 
