@@ -99,18 +99,21 @@ def run(request: Request) -> Generator[Event, None, None]:
         yield from link.connect(request.wait)
         past, whole, steps = survey(link.connection, request)
         yield Planned(whole, steps)
-        while steps:
-            try:
-                yield from _apply_all(link, request, past, steps, applied)
-                return
-            except session.Overtaken:
-                time.sleep(random.uniform(0.02, 0.1))  # noqa: S311 (no secret: it spreads the runs)
-            except _Busy as busy:
-                yield watch.Waiting(busy.migration, busy.claimants)
-                time.sleep(random.uniform(0.2, 0.4))  # noqa: S311
-            except _Lost as lost:
-                yield from _look(link, request, lost, applied)
-            past, whole, steps = survey(link.connection, request)
+        try:
+            while steps:
+                try:
+                    yield from _apply_all(link, request, past, steps, applied)
+                    break
+                except session.Overtaken:
+                    time.sleep(random.uniform(0.02, 0.1))  # noqa: S311 (no secret: it spreads the runs)
+                except _Busy as busy:
+                    yield watch.Waiting(busy.migration, busy.claimants)
+                    time.sleep(random.uniform(0.2, 0.4))  # noqa: S311
+                except _Lost as lost:
+                    yield from _look(link, request, lost, applied)
+                past, whole, steps = survey(link.connection, request)
+        finally:
+            link.flush(past.table)
 
 
 def look(request: Request) -> Planned:
@@ -162,7 +165,7 @@ def _apply_all(
     link: Link, request: Request, past: History, steps: tuple[Step, ...], applied: list[Migration]
 ) -> Generator[Event, None, None]:
     position, create = past.newest + 1, history.create(past)
-    for step in steps:
+    for left, step in zip(range(len(steps) - 1, -1, -1), steps, strict=True):
         migration = step.migration
         if migration is None:  # never: what is to run has a file
             continue
@@ -170,7 +173,7 @@ def _apply_all(
         try:
             yield watch.Running(migration, 0.0)
             began = time.monotonic()
-            tags = yield from _apply_one(link, request, migration, place, step.entry)
+            tags = yield from _apply_one(link, request, migration, place, step.entry, durable=not left)
             applied.append(migration)
             yield Applied(migration, time.monotonic() - began, tuple(tags))
         except (session.Overtaken, _Busy, _Lost):
@@ -182,25 +185,28 @@ def _apply_all(
 
 
 def _apply_one(
-    link: Link, request: Request, migration: Migration, place: history.Place, entry: Entry | None
+    link: Link, request: Request, migration: Migration, place: history.Place, entry: Entry | None, *, durable: bool
 ) -> Generator[Event, None, list[str]]:
     """Apply a file, and try it again where it only gave way to others."""
     wanted = migrations.directives(migration)
     limits = request.limits
     if wanted.lock_timeout is not None:
         limits = replace(limits, lock_timeout=wanted.lock_timeout)
-    setting = session.Setting(link.mark(migration), limits, request.target.schema, wanted.lock_timeout or 0.0)
+    setting = session.Setting(link.mark(migration), limits, request.target.schema, wanted.lock_timeout or 0.0, durable)
     work = piecemeal.Work(link.connection, migration, place, setting)
     for left in range(request.lock_retries, -1, -1):
         try:
             if wanted.transaction:
-                return (yield from link.watched(migration, session.apply(link.connection, migration, place, setting)))
+                tags = yield from link.watched(migration, session.apply(link.connection, migration, place, setting))
+                link.unflushed = not durable
+                return tags
             if not link.claimed:
                 yield from _claim(link, work, entry)
             whole = piecemeal.proceed(
                 work, from_start=request.from_start == migration.number, still_ours=link.must_hold_claim
             )
             tags = yield from link.watched(migration, whole)
+            link.unflushed = False
             link.release()
             return tags
         except errors.StatementError as error:
@@ -281,7 +287,8 @@ def _look(link: Link, request: Request, lost: _Lost, applied: list[Migration]) -
 def _state(applied: list[Migration], migration: Migration, entries: tuple[Entry, ...] | None) -> str:
     """Say in what state the database is; `entries` is null when it could not be asked."""
     entry = next((one for one in entries or () if one.number == migration.number), None)
-    before = sum(one.number != migration.number for one in applied)
+    known = applied if entries is None else [one for one in applied if any(one.number == e.number for e in entries)]
+    before = sum(one.number != migration.number for one in known)
     if entries is None:
         state = f"Whether {migration} was applied is not known: ask with status once the server answers."
     elif entry is None:
@@ -292,5 +299,9 @@ def _state(applied: list[Migration], migration: Migration, entries: tuple[Entry,
         count = sum(1 for _ in migrations.pieces(migration))
         state = f"{migration} is unfinished: {entry.statements_done} of {count} statements are done, and stay."
     if before == 1:
-        return f"{state} 1 migration before it was, and is recorded."
-    return f"{state} {before} migrations before it were, and are recorded." if before else state
+        state += " 1 migration before it was, and is recorded."
+    elif before:
+        state += f" {before} migrations before it were, and are recorded."
+    if gone := len(applied) - len(known):
+        state += f" The server's crash took back the {gone} before it: they are pending again."
+    return state

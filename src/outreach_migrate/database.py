@@ -41,7 +41,7 @@ _FOREIGN = {
 _FINAL = re.compile(
     r"password authentication failed|no password supplied|role \".*\" does not exist|database \".*\" does not exist"
     r"|pg_hba\.conf|authentication failed|certificate|not permitted to log in|permission denied for database"
-    r"|service file|definition of service|server does not support SSL|invalid|bad value|unsupported"
+    r"|service file|definition of service|server does not support SSL|invalid |bad value|unsupported"
     r"|not currently accepting"
 )
 _DEFAULTS = {
@@ -63,8 +63,9 @@ class Target:
 
     @property
     def is_multi_host(self) -> bool:
-        """Whether several servers are named, of which one will be the primary."""
-        return "," in self.parameters.get("host", "") + self.parameters.get("hostaddr", "")
+        """Whether several servers are named, here or by libpq's variables, of which one will be the primary."""
+        defaults = {option.keyword.decode(): (option.val or b"").decode() for option in pq.Conninfo.get_defaults()}
+        return any("," in self.parameters.get(name, defaults[name]) for name in ("host", "hostaddr"))
 
 
 @dataclass(frozen=True, slots=True)

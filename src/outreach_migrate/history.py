@@ -94,12 +94,15 @@ def table(name: str, schema: str | None = None) -> Table:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What the table held when it was read; `table` has its schema, None where none is to be had."""
+    """What the table held when it was read; `table` has its schema, None where none is to be had.
+
+    `missing_schemas` are those of the table and of the search path that are not there yet.
+    """
 
     table: Table
     entries: tuple[Entry, ...]
     table_exists: bool
-    schema_exists: bool
+    missing_schemas: tuple[str, ...]
     standby: bool
     read_only: bool
 
@@ -107,6 +110,11 @@ class History:
     def newest(self) -> int:
         """The newest entry's position, 0 without entries."""
         return self.entries[-1].position if self.entries else 0
+
+    @property
+    def schema_exists(self) -> bool:
+        """Whether the table's schema is there."""
+        return self.table.schema not in self.missing_schemas
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +130,15 @@ def read(connection: Connection, table: Table, *, search_path: str | None = None
     """Read the table in one message; an absent one is an empty history.
 
     Raise HistoryError when it is a stranger's. Behind a pooler the session may be in any state, so it is put right
-    in the same message, where SET LOCAL lasts to the end (a message is one implicit transaction).
+    in the same message, where SET LOCAL lasts to the end (a message is one implicit transaction). The encoding is set
+    for longer: RESET ALL takes it to the database's own there, and the next message would be read as that.
     """
-    start = f"RESET ALL; RESET ROLE; SET standard_conforming_strings = on; {set_search_path(search_path)}"
+    start = f"RESET ALL; SET client_encoding = 'UTF8'; RESET ROLE; SET standard_conforming_strings = on; {set_search_path(search_path)}"
+    facts_query = _facts(table, {table.schema, search_path} - {None})
     try:
-        cursor = connection.execute(f"{start}{_facts(table)};{_rows(table)}".encode())
+        cursor = connection.execute(f"{start}{facts_query};{_rows(table)}".encode())
     except (pg.UndefinedTable, pg.UndefinedColumn):
-        facts, _ = _last_two(connection.execute(f"{start}{_facts(table)};SELECT".encode()))
+        facts, _ = _last_two(connection.execute(f"{start}{facts_query};SELECT".encode()))
         if facts[0]["columns"]:
             raise HistoryError([_stranger(table, facts[0])]) from None
         return _history(table, facts[0], ())
@@ -141,15 +151,17 @@ def set_search_path(schema: str | None) -> str:
     return f"SET LOCAL search_path = {sql.Identifier(schema).as_string()};" if schema else ""
 
 
-def _facts(table: Table) -> str:
-    schema = sql.quote(sql.Identifier(table.schema).as_string()) if table.schema else "NULL"
+def _facts(table: Table, schemas: set[str | None]) -> str:
+    wanted = ", ".join(map(sql.quote, schemas))
     found = f"pg_catalog.to_regclass({sql.quote(table.quoted)})"
     return f"""
         SELECT pg_catalog.json_build_object(
             'schema', coalesce({sql.quote(table.schema)},
                 (SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
                   WHERE c.oid = {found}), pg_catalog.current_schema()),
-            'schema_exists', {schema} IS NULL OR pg_catalog.to_regnamespace({schema}) IS NOT NULL,
+            'missing_schemas', (SELECT coalesce(pg_catalog.json_agg(name), '[]')
+                                  FROM pg_catalog.unnest(ARRAY[{wanted}]::text[]) AS name
+                                 WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = name)),
             'columns', (SELECT pg_catalog.json_agg(attname) FROM pg_catalog.pg_attribute
                          WHERE attrelid = {found} AND attnum > 0 AND NOT attisdropped),
             'standby', pg_catalog.pg_is_in_recovery(),
@@ -189,7 +201,7 @@ def _history(table: Table, facts: dict[str, Any], entries: tuple[Entry, ...]) ->
         table=Table(facts["schema"], table.name),
         entries=entries,
         table_exists=facts["columns"] is not None,
-        schema_exists=facts["schema_exists"],
+        missing_schemas=tuple(facts["missing_schemas"]),
         standby=facts["standby"],
         read_only=facts["read_only"],
     )
@@ -206,12 +218,9 @@ def _stranger(table: Table, facts: dict[str, Any]) -> Problem:
 
 
 def create(past: History) -> tuple[str, ...]:
-    """Write the statements that make the table, and its schema where that is absent too."""
-    if past.table_exists:
-        return ()
-    schema = sql.Identifier(past.table.schema or "").as_string()
-    made = () if past.schema_exists else (f"CREATE SCHEMA {schema}",)
-    return (*made, f"CREATE TABLE {past.table.quoted} ({_COLUMNS})")
+    """Write the statements that make what is absent of the schemas and the table."""
+    schemas = [f"CREATE SCHEMA {sql.Identifier(name).as_string()}" for name in past.missing_schemas]
+    return (*schemas, *([] if past.table_exists else [f"CREATE TABLE {past.table.quoted} ({_COLUMNS})"]))
 
 
 def insert(place: Place, migration: Migration) -> str:
@@ -254,6 +263,12 @@ def hold(place: Place, done: int) -> tuple[str, ...]:
         f"SELECT FROM {table} WHERE {same} FOR UPDATE",
         f"INSERT INTO {table} SELECT * FROM {table} WHERE {same} AND statements_done <> {done}",
     )
+
+
+def rewrite(table: Table) -> str:
+    """Write the statement that leaves the newest entry as it is: a transaction that writes nothing flushes nothing."""
+    newest = f"SELECT pg_catalog.max(position) FROM {table.quoted}"
+    return f"UPDATE {table.quoted} SET name = name WHERE position = ({newest})"
 
 
 def _update(place: Place, change: str, condition: str) -> str:

@@ -14,9 +14,17 @@ if TYPE_CHECKING:
 
 _MARK = "/* outreach-migrate "  # what the first message of every file begins with
 
-_LITERAL = re.compile(  # of a query that may be cut off in the middle
-    r"""[eEbBxXnN]?'(?:[^'\\]|''|\\.)*(?:'|$)|\$(\w*)\$.*?(?:\$\1\$|$)|\b\d[\w.]*|/\*.*?(?:\*/|$)|--[^\n]*""",
-    re.DOTALL,
+# The tokens of a query that may be cut off in the middle. Where it can't be told whether a literal ends (in a plain
+# string \' may or may not be its end, and a comment may hold others), all the rest is taken for one.
+_TOKEN = re.compile(
+    r"""(?P<kept>"(?:[^"]|"")*"|\$\d+|(?![eEbBxXnN]')[^\W\d][\w$]*)
+    |(?P<comment>--[^\n]*|/\*(?:(?!/\*|\*/).)*(?:\*/|$))
+    |/\*.*
+    |[eE]'(?:[^'\\]|''|\\.)*(?:'|$)
+    |[bBxXnN]?'(?:[^'\\]|''|\\(?!'))*(?:'|\\'.*|$)
+    |(\$(?:[^\W\d]\w*)?\$).*?(?:\3|$)
+    |\d[\w.]*""",
+    re.DOTALL | re.VERBOSE,
 )
 
 
@@ -24,8 +32,9 @@ _LITERAL = re.compile(  # of a query that may be cut off in the middle
 class Blocker:
     """A session that holds what ours waits for; pid 0 is a prepared transaction.
 
-    `wanted` and `held` are lock modes. `relation` is null when the wait is for a transaction's end: another run's
-    entry, a unique value. What our role may not see of others' sessions is null.
+    `wanted` and `held` are lock modes; nothing is held by a session that only waits before us. `relation` is null when
+    the wait is for a transaction's end: another run's entry, a unique value. What our role may not see of others'
+    sessions is null.
     """
 
     pid: int
@@ -51,6 +60,8 @@ class Blocker:
             return f"Autovacuum (pid {self.pid}) prevents wraparound and won't give way: let it end, then try again."
         if (self.state or "").startswith("idle in transaction"):
             return f"Pid {self.pid} sits idle in a transaction: end it, or SELECT pg_terminate_backend({self.pid})."
+        if self.state is None:
+            return f"Pid {self.pid} is another role's: more is told to a role with pg_read_all_stats."
         return f"Pid {self.pid} is at work: let it end, or SELECT pg_cancel_backend({self.pid})."
 
 
@@ -74,12 +85,20 @@ def blockers(connection: Connection, token: str) -> tuple[Blocker, ...]:
         SELECT holder.pid, b.usename::text, b.application_name, pg_catalog.host(b.client_addr), b.backend_type, b.state,
                extract(epoch FROM pg_catalog.clock_timestamp() - b.xact_start)::float8,
                pg_catalog.to_char(b.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'),
-               pg_catalog.left(b.query, 500),
+               nullif(pg_catalog.left(b.query, 500), '<insufficient privilege>'),
                w.relation::pg_catalog.regclass::text, w.mode,
                (SELECT pg_catalog.string_agg(DISTINCT h.mode, ', ') FROM pg_catalog.pg_locks h
-                 WHERE h.pid = holder.pid AND h.granted AND h.relation = w.relation),
-               coalesce(b.query LIKE {sql.quote(_MARK + "%")}, false)
-          FROM ours CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.pg_blocking_pids(ours.pid)) AS holder(pid)
+                 WHERE h.pid IS NOT DISTINCT FROM nullif(holder.pid, 0) AND h.granted
+                   AND h.relation = w.relation AND h.database = w.database),
+               -- of another role's session we can't read the query, but see that it writes to a table like ours
+               coalesce(b.query LIKE {sql.quote(_MARK + "%")}, false) OR EXISTS (
+                   SELECT FROM pg_catalog.pg_locks h JOIN pg_catalog.pg_attribute a ON a.attrelid = h.relation
+                    WHERE h.pid = holder.pid AND h.granted AND h.mode = 'RowExclusiveLock'
+                      AND h.database = (SELECT oid FROM pg_catalog.pg_database
+                                         WHERE datname = pg_catalog.current_database())
+                      AND a.attname = 'statements_begun')
+          FROM ours
+         CROSS JOIN LATERAL (SELECT DISTINCT pg_catalog.unnest(pg_catalog.pg_blocking_pids(ours.pid))) AS holder(pid)
           LEFT JOIN pg_catalog.pg_stat_activity b ON b.pid = holder.pid
           LEFT JOIN pg_catalog.pg_locks w ON w.pid = ours.pid AND NOT w.granted
          ORDER BY b.xact_start"""
@@ -123,7 +142,7 @@ def progress(connection: Connection, token: str) -> Progress | None:
 
 def _without_literals(query: str) -> str:
     """Put ? for every literal, and leave comments out: other people's data has no place in a log."""
-    return " ".join(_LITERAL.sub(lambda found: "" if found[0][:2] in ("/*", "--") else "?", query).split())
+    return " ".join(_TOKEN.sub(lambda found: found["kept"] or (" " if found["comment"] else "?"), query).split())
 
 
 def end(connection: Connection, token: str, *, within: float = 5.0) -> None:
@@ -164,6 +183,7 @@ def claimants(connection: Connection, key: str) -> tuple[Blocker, ...]:
                null, null, null, null, true
           FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity b USING (pid)
          WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
-           AND (l.classid::bigint << 32) | l.objid::bigint = {key}"""
+           AND (l.classid::bigint << 32) | l.objid::bigint = {key}
+           AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"""
     rows: list[tuple[Any, ...]] = connection.execute(query.encode()).fetchall()
     return tuple(Blocker(*row) for row in rows)

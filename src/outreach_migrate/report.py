@@ -265,7 +265,7 @@ def error_value(error: MigrateError) -> dict[str, Any]:
     if isinstance(error, errors.Refused):
         value["problems"] = [problem_value(problem) for problem in error.problems]
     if isinstance(error, errors.LockTimeout):
-        value["blockers"] = [asdict(blocker) for blocker in error.blockers]
+        value["blockers"] = [{**asdict(blocker), "advice": blocker.advice} for blocker in error.blockers]
     return value
 
 
@@ -308,15 +308,17 @@ def blocker_text(blocker: Blocker) -> str:
         )
         if part
     )
+    who = f"pid {blocker.pid} ({who})" if blocker.pid else "a prepared transaction"
     age = blocker.transaction_seconds
     since = f", its transaction open for {duration(age)} (since {blocker.since} UTC)" if age is not None else ""
     if blocker.is_run:
-        return f"waiting for another run: pid {blocker.pid} ({who}){since}"
-    lock = f" holds {blocker.held} on {blocker.relation};" if blocker.relation else ""
-    wanted = f" {blocker.wanted} is wanted" if blocker.wanted else ""
-    query = f"\n    its query: {blocker.query}" if blocker.query else ""
+        return f"waiting for another run: {who}{since}"
     state = f", {blocker.state}" if blocker.state else ""
-    return f"waiting for a lock: pid {blocker.pid} ({who}){state}{since}{lock}{wanted}{query}"
+    does = f"holds {blocker.held} on" if blocker.held else "waits before us for"
+    lock = f", {does} {blocker.relation}" if blocker.relation else ""
+    wanted = f"; {blocker.wanted} is wanted" if blocker.wanted else ""
+    query = f"\n    its query: {blocker.query}" if blocker.query else ""
+    return f"waiting for a lock: {who}{state}{since}{lock}{wanted}{query}"
 
 
 def duration(seconds: float) -> str:

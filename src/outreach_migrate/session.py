@@ -74,6 +74,7 @@ class Setting:
     limits: Limits
     search_path: str | None
     patience: float = 0.0  # the lock timeout of what is built concurrently
+    durable: bool = True  # whether COMMIT waits for the disk, or leaves that to a later file's
 
     def begin(self) -> list[str]:
         """Write the statements that begin a transaction in a clean session, without limits yet."""
@@ -91,7 +92,8 @@ def apply(
     # the claim comes before the limits: it waits for another run as long as that takes
     claim = [*place.create, history.insert(place, migration)]
     before = [*setting.begin(), *claim, *setting.limits.sql()]
-    after = [*ENDING, history.finish(place), "COMMIT", *RESET]
+    flush = [] if setting.durable else ["SET LOCAL synchronous_commit = off"]
+    after = [*ENDING, history.finish(place), *flush, "COMMIT", *RESET]
     tags: list[str] = []
     sql = statements.without_outer_transaction(migration.sql)
     for part in _parts(sql, before, after):

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 import psycopg
 
-from outreach_migrate import database, errors, locks
+from outreach_migrate import database, errors, history, locks
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from outreach_migrate.database import Target, Unreachable
     from outreach_migrate.errors import ServerMessage
+    from outreach_migrate.history import Table
     from outreach_migrate.locks import Blocker, Progress
     from outreach_migrate.migrations import Migration
 
@@ -78,6 +79,8 @@ class Link:
         self._looking: psycopg.Connection | None = None
         self._claiming: psycopg.Connection | None = None
         self._notices: list[psycopg.errors.Diagnostic] = []
+        self._gave_way = False
+        self.unflushed = False  # whether a commit was left to be made durable by a later one
 
     def __enter__(self) -> Self:
         return self
@@ -124,6 +127,13 @@ class Link:
             self._claiming.close()
             self._claiming = None
 
+    def flush(self, table: Table) -> None:
+        """Make durable what was committed without waiting for the disk; a connection that is lost leaves it to luck."""
+        if self.unflushed:
+            with suppress(psycopg.Error):
+                self.connection.execute(history.rewrite(table).encode())
+                self.unflushed = False
+
     def look(self) -> tuple[tuple[Blocker, ...], Progress | None]:
         """Look who blocks us and how far we are; a look that fails has seen nothing."""
         with suppress(errors.ConnectionFailed, psycopg.Error):
@@ -149,6 +159,7 @@ class Link:
                 yield from self._noticed(migration)
                 if isinstance(error, errors.LockTimeout):
                     error.blockers = blockers
+                    self._gave_way = True
                 raise
             yield from self._noticed(migration)
             if told:
@@ -156,7 +167,8 @@ class Link:
             now = time.monotonic()
             yield Running(migration, now - began)
             # a file that is tried again has waited before: its later, shorter waits are looked at as well
-            if now - looked >= _LOOK_AFTER or (self._looking and now - looked >= 2 * database.TICK):
+            soon = self._looking or self._gave_way
+            if now - looked >= (2 * database.TICK if soon else _LOOK_AFTER):
                 looked = now
                 seen, progress = self.look()
                 if seen:
