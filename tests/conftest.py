@@ -1,0 +1,11 @@
+"""What all tests share: fixtures, as plug-ins by subject."""
+
+pytest_plugins = [
+    "fix_servers",
+    "fix_private_server",
+    "fix_pgbouncer",
+    "fix_cli",
+    "fix_proxy",
+    "fix_runs",
+    "fix_faults",
+]

@@ -1,0 +1,24 @@
+"""How many rounds the fault tests have, and with which seeds.
+
+OUTREACH_FAULT_ROUNDS is 100 in `make test-faults`; OUTREACH_FAULT_SEED, with one round, has a failed round again.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+
+ROUNDS = int(os.environ.get("OUTREACH_FAULT_ROUNDS") or 3)
+SEED = int(os.environ.get("OUTREACH_FAULT_SEED") or random.randrange(1_000_000))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"faults: {ROUNDS} rounds, the first one with OUTREACH_FAULT_SEED={SEED}"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give `seed` to whoever asks for it: one test a round, so each has a database of its own."""
+    if "seed" in metafunc.fixturenames:
+        metafunc.parametrize("seed", range(SEED, SEED + ROUNDS), ids="seed{}".format)

@@ -1,0 +1,75 @@
+"""Servers of a test's own, to restart or to kill."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import fix_servers
+import pytest
+
+from outreach_migrate import embedded
+
+
+class PrivateServer:
+    """A server that runs from `start` to `stop` or `kill`; its `url` stays the same."""
+
+    def __init__(self, folder: Path, settings: dict[str, str]) -> None:
+        self.folder = folder
+        self.settings = settings
+        self.url = ""
+        self._running = ExitStack()
+
+    def start(self) -> None:
+        self.stop()  # what a killed one has left must be gone first
+        server = embedded.server(self.folder, settings=self.settings, find=fix_servers.find)
+        self.url = fix_servers.url(self._running.enter_context(server))
+
+    def stop(self) -> None:
+        """Shut down fast: open transactions are rolled back, their connections closed."""
+        self._running.close()
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def kill(self) -> None:
+        """Kill the postmaster with -9, and wait until its backends have noticed and are gone too."""
+        pid = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
+        os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while lives(self.folder):
+            assert time.monotonic() < deadline, "the killed server still lives"
+            time.sleep(0.01)
+
+
+def lives(folder: Path) -> bool:
+    """Say whether any process of the folder's server is there."""
+    with (folder / "lock.server").open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+@pytest.fixture
+def private_server(tmp_path: Path) -> Iterator[Callable[..., PrivateServer]]:
+    """A function that starts a server with the given settings, and stops it after the test."""
+    with ExitStack() as stack:
+        count = iter(range(100))
+
+        def started(**settings: str) -> PrivateServer:
+            # a killed server leaves its shared memory behind: let that be in its own folder
+            tame = {"fsync": "off", "dynamic_shared_memory_type": "mmap"}
+            server = PrivateServer(tmp_path / f"server{next(count)}", {**tame, **settings})
+            stack.callback(server.stop)
+            server.start()
+            return server
+
+        yield started
