@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import stat
+from collections import deque
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
@@ -96,7 +97,7 @@ def read(folder: Path) -> tuple[tuple[Migration, ...], list[Problem]]:
 
 
 def _read_file(path: Path, name: str) -> Migration | Problem:
-    shown = str(path).encode(errors="backslashreplace").decode()
+    shown = re.sub(r"[\x00-\x1f\x7f\ud800-\udfff]", lambda found: ascii(found[0])[1:-1], str(path))
     match = _NAME.fullmatch(name)
     if not match or shown != str(path):
         return Problem("not a migration's name", Location(shown), "It must be VERSION_name.sql, VERSION digits.")
@@ -169,12 +170,19 @@ def _directives(migration: Migration) -> tuple[Directives, list[Problem]]:
 
 
 def _directive_lines(sql: str) -> tuple[int, list[re.Match[str]]]:
-    """Find where the first statement starts, and the directives that stand outside of statements."""
+    """Find where the first statement starts, and the directives that stand outside of statements and /* comments."""
     if "migrate:" not in sql or not (matches := list(_DIRECTIVE.finditer(sql))):
         return 0, []
     spans = [(statement.start, statement.end) for statement in statements.split(sql)]
     outside = [match for match in matches if not any(start < match.start(1) < end for start, end in spans)]
-    return spans[0][0] if spans else len(sql), outside
+    bare = [match for match in outside if not _in_comment(sql, match.start())]
+    return spans[0][0] if spans else len(sql), bare
+
+
+def _in_comment(sql: str, offset: int) -> bool:
+    """Tell whether a /* comment is open at an offset between statements: a statement put there would not be one."""
+    last = deque(statements.split(sql[:offset] + ";x"), maxlen=1)[0]
+    return last.start != offset + 1
 
 
 def _outside_transaction(sql: str) -> Iterator[tuple[statements.Statement, str]]:

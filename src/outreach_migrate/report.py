@@ -192,6 +192,7 @@ class RunReport(Report):
 def status(report: Report, plan: Plan, problems: list[Problem]) -> None:
     """Print every version with its state, a count line, and what is wrong."""
     report.document |= {
+        "ok": not problems,
         "migrations": [step_value(step) for step in plan.steps],
         "counts": plan.counts(),
         "problems": [problem_value(problem) for problem in problems],

@@ -60,6 +60,7 @@ class Part:
     text: str
     start: int
     after: list[str]
+    first: int = 0  # the number of its first statement in the file, from 0
 
 
 class Overtaken(Exception):
@@ -118,13 +119,13 @@ def send(
 
 def _parts(sql: str, before: list[str], after: list[str]) -> Iterator[Part]:
     """Cut a large text between statements: PostgreSQL parses all of a message before it runs any of it."""
-    begin = 0
+    begin = first = 0
     if len(sql) > _WHOLE:
-        for statement in statements.split(sql):
+        for number, statement in enumerate(statements.split(sql)):
             if statement.start - begin >= _PART:
-                yield Part(before if begin == 0 else [], sql[begin : statement.start], begin, [])
-                begin = statement.start
-    yield Part(before if begin == 0 else [], sql[begin:], begin, after)
+                yield Part(before if begin == 0 else [], sql[begin : statement.start], begin, [], first)
+                begin, first = statement.start, number
+    yield Part(before if begin == 0 else [], sql[begin:], begin, after, first)
 
 
 def failure(
@@ -144,17 +145,17 @@ def failure(
     cause = psycopg.errors.error_from_result(failed)
     nth = done - len(part.before)  # of the part's statements, from 0
     at = -1 if report.position is None else _characters(connection, message, report.position - 1) - len(head)
-    if at >= len(part.text):  # in what we put after the file; of a message that can't be parsed nothing has run
-        at = len(part.text.rstrip()) - 1 if done == 0 else -1
-    statement = next(islice(statements.split(part.text), nth, None), None) if nth >= 0 else None
-    if at < 0 and statement is not None:
-        at = statement.start
-    if at >= 0:
-        number = None if done == 0 else nth + 1
-        return placed(migration, report, part.start + at, number, cause)
+    if at >= len(part.text) and done == 0:  # the file ends too early: nothing of the message could be parsed
+        end = part.start + len(part.text.rstrip()) - 1
+        return placed(migration, report, end, None, cause, message="syntax error at the end of the file")
+    if 0 <= at < len(part.text):
+        return placed(migration, report, part.start + at, part.first + nth + 1 if done else None, cause)
+    if nth >= 0 and (statement := next(islice(statements.split(part.text), nth, None), None)):
+        return placed(migration, report, part.start + statement.start, part.first + nth + 1, cause)
     if nth < 0 < done and report.sqlstate in _TAKEN:
         return Overtaken()
-    return _unplaced(migration, report, nth, cause)
+    count = sum(1 for _ in statements.split(part.text))
+    return _unplaced(migration, report, "BEGIN" if nth < 0 else part.after[nth - count], cause)
 
 
 def _characters(connection: psycopg.Connection, message: str, position: int) -> int:
@@ -170,6 +171,8 @@ def placed(
     offset: int,
     statement: int | None,
     cause: psycopg.Error | None = None,
+    *,
+    message: str | None = None,
 ) -> StatementError:
     """Make the error that points at an offset of a file."""
     error = (LockTimeout if report.sqlstate == "55P03" else StatementError)(
@@ -178,20 +181,21 @@ def placed(
         location=migration.location(offset),
         excerpt=migrations.excerpt(migration, offset),
         statement=statement,
+        message=message,
         hint=_hint(report),
     )
     error.__cause__ = cause
     return error
 
 
-def _unplaced(migration: Migration, report: ServerMessage, nth: int, cause: psycopg.Error) -> StatementError:
+def _unplaced(migration: Migration, report: ServerMessage, command: str, cause: psycopg.Error) -> StatementError:
     """Say what failed outside of the file's own text: before it, at COMMIT, or between the two."""
-    if nth < 0:
+    if command == "BEGIN":
         message = f"cannot begin the file: {report.message}"
+    elif command == "COMMIT":
+        message = f"at COMMIT, a deferred {'constraint' if report.constraint else 'trigger'} failed: {report.message}"
     elif report.sqlstate == "22012":
-        message = "the file removed entries from the history table"
-    elif report.sqlstate.startswith("23") and report.constraint:
-        message = f"at COMMIT, a deferred constraint failed: {report.message}"
+        message = "the file, or a trigger or rule, removed entries from the history table"
     else:
         message = f"cannot finish the file's entry: {report.message}"
     error = StatementError(
@@ -208,6 +212,7 @@ _HINTS = {
     "53200": "The server is out of memory: free some, or split the file, then run up again.",
     "55P03": "Somebody else holds the lock. Try again, or wait longer: --lock-timeout, or in the file: "
     "-- migrate: lock-timeout 30s",
+    "25001": "The file's transaction has begun already, with its entry: SET TRANSACTION comes too late.",
     "22P05": "The database's encoding can't hold one of the file's characters.",
 }
 

@@ -78,7 +78,7 @@ class Link:
         self.connection: psycopg.Connection
         self._looking: psycopg.Connection | None = None
         self._claiming: psycopg.Connection | None = None
-        self._notices: list[psycopg.errors.Diagnostic] = []
+        self._notices: list[ServerMessage] = []
         self._gave_way = False
         self.unflushed = False  # whether a commit was left to be made durable by a later one
 
@@ -97,7 +97,8 @@ class Link:
         self.__exit__()
         self._looking = None
         self.connection = yield from database.connect(self.target, wait=wait, read_write=True)
-        self.connection.add_notice_handler(self._notices.append)
+        # read at once: the fields are gone when the handler has returned
+        self.connection.add_notice_handler(lambda fields: self._notices.append(database.notice(fields)))
 
     def mark(self, migration: Migration) -> str:
         """Write the comment by which this run's messages are found."""
@@ -179,4 +180,4 @@ class Link:
 
     def _noticed(self, migration: Migration) -> Iterator[Noticed]:
         while self._notices:
-            yield Noticed(migration, database.notice(self._notices.pop(0)))
+            yield Noticed(migration, self._notices.pop(0))
