@@ -57,12 +57,12 @@ def against(folder: Path, found: Iterable[Migration], ref: str) -> list[Finding]
     """
     theirs = {name for name in _git(folder, "ls-tree", "-z", "--name-only", ref, "./").split("\0") if name}
     parted = _git(folder, "merge-base", ref, "HEAD", otherwise=ref).strip()
-    changes = _changes(folder, ref) | _changes(folder, parted)
+    since, now = _changes(folder, parted), _changes(folder, ref)
     newest = max((int(name.partition("_")[0]) for name in theirs if migrations.is_name(name)), default=-1)
     problems = []
     for migration in found:
         name = Path(migration.path).name
-        if changes.get(name) == "M":
+        if "M" in (since.get(name), now.get(name)):
             hint = "Restore it, and put the change into a new migration."
             message = f"changed: it is in {ref}, and may have been applied"
             problems.append(Problem(message, Location(migration.path), hint))
@@ -70,7 +70,7 @@ def against(folder: Path, found: Iterable[Migration], ref: str) -> list[Finding]
             message = f"out of order: version {newest} is in {ref} already, and newer"
             problems.append(Problem(message, Location(migration.path), "Give it a later version."))
     for name in sorted(theirs):
-        if changes.get(name) == "D" and migrations.is_name(name) and not (folder / name).exists():
+        if since.get(name) == "D" and migrations.is_name(name) and not (folder / name).exists():
             problems.append(Problem(f"renamed or deleted: it is in {ref}", Location(str(folder / name)), "Restore it."))
     return [Finding(problem) for problem in problems]
 
@@ -107,14 +107,12 @@ def _git(folder: Path, *arguments: str, otherwise: str | None = None) -> str:
 
 
 def lint(found: Iterable[Migration]) -> list[Finding]:
-    """Run squawk over migrations, each file with the transaction it runs in.
-
-    Raise MissingTool when squawk is not installed. https://squawkhq.com
-    """
+    """Run squawk over migrations, each file with the transaction it runs in. https://squawkhq.com"""
     beside = Path(sys.executable).with_name("squawk")
     program = str(beside) if beside.exists() else shutil.which("squawk")
     if program is None:
-        raise MissingTool("squawk is not installed", hint="pip install 'outreach-migrate[lint]'")
+        hint = "pip install 'outreach-migrate[lint]'"
+        return [Finding(Problem("squawk is not installed: nothing was linted", hint=hint))]
     inside: list[Migration] = []
     alone: list[Migration] = []
     for migration in found:

@@ -1,0 +1,263 @@
+"""`check`: trouble is told, and nothing is changed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from fix_cli import Migrate, Rows
+from fix_servers import Connect
+
+CONCURRENTLY = "-- migrate: no-transaction\ncreate index concurrently if not exists a_b on a (b);"
+
+
+@pytest.fixture
+def git(migrate: Migrate) -> Callable[..., str]:
+    """A function that runs git in the test's folder, which is a repository on its branch main."""
+
+    def run(*arguments: str) -> str:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        return subprocess.run(
+            ["git", *identity, *arguments], cwd=migrate.folder, check=True, capture_output=True, text=True
+        ).stdout
+
+    run("init", "-q", "-b", "main")
+    migrate.write({"1_a.sql": "create table a (b int);", "3_c.sql": "create table c (d int);"})
+    run("add", ".")
+    run("commit", "-qm", "x")
+    run("checkout", "-qb", "feature")
+    return run
+
+
+def findings(migrate: Migrate, *arguments: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = migrate("--json", *arguments).json["findings"]
+    return found
+
+
+def test_good_files_pass(migrate: Migrate) -> None:
+    """Of files that `up` would run, none is told of, and the exit code is 0."""
+    run = migrate("check", files={"1_a.sql": "create table a (b int);", "2_b.sql": CONCURRENTLY})
+    assert (run.exit_code, run.stdout) == (0, "0 errors, 0 warnings.\n")
+
+
+def test_all_that_is_wrong_is_told_at_once(migrate: Migrate) -> None:
+    """Each kind of trouble has its finding with its place, and the exit code is 1."""
+    run = migrate(
+        "check",
+        files={
+            "1_a.sql": "select 1;\n  commit;",
+            "01_b.sql": "select 1",
+            "2_c.sql": "-- migrate: sideways\nselect 1",
+            "3_d.sql": b"\xff",
+            "4_e.sql": "select 1;\nvacuum;",
+            "nonsense.sql": "",
+        },
+    )
+    assert run.exit_code == 1
+    for place in ["1_a.sql:2:3: ", "1_a.sql: ", "2_c.sql:1:", "3_d.sql:1: ", "4_e.sql:2:1: ", "nonsense.sql: "]:
+        assert f"sql/{place}" in run.stdout, place
+
+
+def test_an_empty_file_is_a_warning(migrate: Migrate) -> None:
+    """A file without a statement is warned of, and an error with --strict."""
+    migrate.write({"1_a.sql": "-- nothing\n"})
+    assert (migrate("check").exit_code, migrate("check", "--strict").exit_code) == (0, 1)
+    assert [one["severity"] for one in findings(migrate, "check")] == ["warning"]
+
+
+def test_files_can_be_chosen(migrate: Migrate) -> None:
+    """With FILE only these are looked at; one of another folder is refused."""
+    migrate.write({"1_a.sql": "commit", "2_b.sql": "select 1"})
+    (migrate.folder / "3_c.sql").write_text("select 1")
+    assert migrate("check", "sql/2_b.sql").exit_code == 0
+    assert migrate("check", "sql/1_a.sql", "sql/2_b.sql").exit_code == 1
+    assert "not a migration of the folder: 3_c.sql" in migrate("check", "3_c.sql").stderr
+
+
+def test_no_driver_is_imported(migrate: Migrate) -> None:
+    """--help, --version, new and check without a database import no psycopg."""
+    migrate.write({"1_a.sql": "select 1"})
+    script = (
+        "import sys; from outreach_migrate import cli\n"
+        "try: cli.main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "print('psycopg' in sys.modules, file=sys.stderr)"
+    )
+    for arguments in (["--help"], ["--version"], ["up", "--help"], ["new", "x"], ["check"]):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments],
+            cwd=migrate.folder,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stderr == "False\n", arguments
+
+
+def test_findings_are_workflow_commands_on_github(migrate: Migrate) -> None:
+    """--format github writes one command a finding, its line ends, colons and commas escaped."""
+    run = migrate("check", "--format", "github", files={"1_a,b.sql": "select 1;\n commit;"})
+    assert run.stdout.startswith(
+        "::error file=sql/1_a%2Cb.sql,line=2,col=2,title=outreach-migrate::COMMIT cannot be used in a migration%0A"
+    )
+    assert run.stdout.count("\n") == 1
+
+
+def test_a_new_file_must_be_newer_than_the_base(migrate: Migrate, git: Callable[..., str]) -> None:
+    """A file that --base doesn't have must sort after all that it has, whether or not it is committed."""
+    assert findings(migrate, "check", "--base", "main") == []
+    migrate.write({"2_b.sql": "select 1", "4_d.sql": "select 1"})
+    (found,) = findings(migrate, "check", "--base", "main")
+    assert (found["path"], "version 3 is in main" in found["message"]) == ("sql/2_b.sql", True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda sql: (sql / "3_c.sql").write_text("create table c (e int);"), "changed"),
+        (lambda sql: (sql / "3_c.sql").unlink(), "renamed or deleted"),
+        (lambda sql: (sql / "3_c.sql").rename(sql / "4_c.sql"), "renamed or deleted"),
+    ],
+)
+def test_a_file_of_the_base_must_stay(
+    migrate: Migrate, git: Callable[..., str], change: Callable[[Path], object], message: str
+) -> None:
+    """A file that --base has must not be changed, renamed or deleted."""
+    change(migrate.files)
+    found = findings(migrate, "check", "--base", "main")
+    assert [(one["path"], one["message"].partition(":")[0]) for one in found] == [("sql/3_c.sql", message)]
+
+
+def test_what_the_base_has_gained_is_not_missed(migrate: Migrate, git: Callable[..., str]) -> None:
+    """A file that came to --base after the branches parted is not deleted here; our new one must be newer still."""
+    git("checkout", "-q", "main")
+    migrate.write({"5_e.sql": "select 1"})
+    git("add", ".")
+    git("commit", "-qm", "y")
+    git("checkout", "-q", "feature")
+    assert findings(migrate, "check", "--base", "main") == []
+    migrate.write({"4_d.sql": "select 1"})
+    assert [one["path"] for one in findings(migrate, "check", "--base", "main")] == ["sql/4_d.sql"]
+
+
+def test_an_unknown_revision_is_told(migrate: Migrate, git: Callable[..., str]) -> None:
+    """A --base that isn't there is an error with what git says."""
+    run = migrate("check", "--base", "nowhere")
+    assert run.exit_code == 1
+    assert "git ls-tree: " in run.stderr
+
+
+def test_squawk_knows_each_files_transaction(migrate: Migrate) -> None:
+    """--lint warns of an index that blocks writes, not of one built concurrently, nor of missing timeouts."""
+    migrate.write({"1_a.sql": "alter table a add column b text;\ncreate index é on a (b);", "2_b.sql": CONCURRENTLY})
+    found = findings(migrate, "check", "--lint")
+    assert [(one["rule"], one["path"], one["line"], one["column"], one["severity"]) for one in found] == [
+        ("require-concurrent-index-creation", "sql/1_a.sql", 2, 1, "warning")
+    ]
+    assert migrate("check", "--lint", "--strict").exit_code == 1
+
+
+def test_squawks_columns_count_characters(migrate: Migrate) -> None:
+    """The place of a finding of squawk's is in characters, after what is several bytes long as well."""
+    migrate.write({"1_a.sql": "/* é😀 */ create index a_b on a (b);"})
+    assert [one["column"] for one in findings(migrate, "check", "--lint")] == [10]
+
+
+def test_squawks_own_comments_are_heard(migrate: Migrate) -> None:
+    """What a comment of squawk's ignores is not told."""
+    migrate.write({"1_a.sql": "-- squawk-ignore require-concurrent-index-creation\ncreate index a_b on a (b);"})
+    assert findings(migrate, "check", "--lint") == []
+
+
+def test_only_what_is_pending_is_linted(migrate: Migrate, git: Callable[..., str]) -> None:
+    """The files that are new against --base are linted, or those that a database hasn't yet."""
+    migrate("up")
+    migrate.write({"4_d.sql": "create index c_d on c (d);"})
+    for arguments in (["check", "--lint", "--base", "main"], ["--database", migrate.url, "check", "--lint"]):
+        assert [one["path"] for one in findings(migrate, *arguments)] == ["sql/4_d.sql"]
+
+
+def test_the_linter_knows_the_cadence_engines_index(migrate: Migrate) -> None:
+    """check --lint warns that the index of cadence_engine_columns blocks writes."""
+    sql = Path(__file__).parents[1] / "sql"
+    found = findings(migrate, "--dir", str(sql), "check", "--lint")
+    assert [Path(one["path"]).name for one in found if one["rule"] == "require-concurrent-index-creation"] == [
+        "20260115000000_cadence_engine_columns.sql"
+    ]
+
+
+def test_the_history_is_compared(migrate: Migrate) -> None:
+    """With --database, what contradicts the history is told, and nothing is made."""
+    migrate.write({"1_a.sql": "create table a (b int);", "2_b.sql": "create table b (c int);"})
+    migrate("up")
+    migrate.write({"1_a.sql": "create table a (c int);"})
+    (migrate.files / "2_b.sql").rename(migrate.files / "3_b.sql")
+    found = findings(migrate, "--database", migrate.url, "check")
+    assert sorted(one["message"].partition(":")[0] for one in found) == ["edited", "missing"]
+
+
+def test_nothing_is_made_in_the_database(migrate: Migrate, rows: Rows) -> None:
+    """check --database on an empty database leaves it empty."""
+    run = migrate("--database", migrate.url, "check", files={"1_a.sql": "create table a (b int);"})
+    assert run.exit_code == 0
+    assert rows("select count(*) from pg_class where relnamespace = 'public'::regnamespace") == [(0,)]
+
+
+def test_an_invalid_index_is_told(migrate: Migrate, rows: Rows) -> None:
+    """An index that a failed build has left is a warning that names it."""
+    rows("create table a as select 1 as b from generate_series(1, 2)")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        rows("create unique index concurrently a_b on a (b)")
+    migrate.write({"1_x.sql": "select 1"})
+    (found,) = findings(migrate, "--database", migrate.url, "check")
+    assert (found["severity"], found["message"]) == ("warning", "the index a_b on a is invalid")
+
+
+def test_a_long_transaction_in_the_way_is_told(
+    migrate: Migrate, connect: Connect, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction that has long been open on a table that a pending file names is a warning at that file."""
+    from outreach_migrate import check_database
+
+    monkeypatch.setattr(check_database, "_LONG", 0)
+    rows('create table "Other" (a int); create table "Step" (a int)')
+    other = connect()
+    other.execute('begin; select * from "Step"')
+    migrate.write(
+        {"1_x.sql": 'alter table "Step" add column b int;', "2_y.sql": 'alter table "Other" add column b int;'}
+    )
+    (found,) = findings(migrate, "--database", migrate.url, "check")
+    assert found["path"] == "sql/1_x.sql"
+    assert f"pid {other.info.backend_pid} " in found["message"]
+
+
+def test_missing_privileges_are_told(migrate: Migrate, rows: Rows, role: tuple[str, str]) -> None:
+    """A role that can't record a run, or doesn't own a table that is altered, is told so before it tries."""
+    rows("create table mine (a int); revoke create on schema public from public")
+    migrate.write({"1_a.sql": "select 1;\nalter table mine add column b int;"})
+    found = findings(migrate, "--database", role[1], "check")
+    assert [(one["line"], one["severity"]) for one in found] == [(None, "error"), (2, "error")]
+    assert "lacks CREATE on the schema public" in found[0]["message"]
+    assert "the table mine belongs to" in found[1]["message"]
+
+
+def test_a_strangers_table_is_a_finding(migrate: Migrate, rows: Rows) -> None:
+    """Where the history is another tool's, check says so instead of failing."""
+    rows("create table schema_migrations (version text)")
+    migrate.write({"1_a.sql": "select 1"})
+    (found,) = findings(migrate, "--database", migrate.url, "check")
+    assert "Rails' or dbmate's" in found["message"]
+
+
+def test_the_document_says_whether_it_is_ok(migrate: Migrate) -> None:
+    """In JSON `ok` agrees with the exit code."""
+    migrate.write({"1_a.sql": "-- nothing"})
+    for arguments in (["check"], ["check", "--strict"]):
+        run = migrate("--json", *arguments)
+        assert json.loads(run.stdout)["ok"] == (run.exit_code == 0)
