@@ -192,7 +192,14 @@ def _apply_one(
     limits = request.limits
     if wanted.lock_timeout is not None:
         limits = replace(limits, lock_timeout=wanted.lock_timeout)
-    setting = session.Setting(link.mark(migration), limits, request.target.schema, wanted.lock_timeout or 0.0, durable)
+    setting = session.Setting(
+        mark=link.mark(migration),
+        limits=limits,
+        search_path=request.target.schema,
+        patience=wanted.lock_timeout or 0.0,
+        application=link.application,
+        durable=durable,
+    )
     work = piecemeal.Work(link.connection, migration, place, setting)
     for left in range(request.lock_retries, -1, -1):
         try:

@@ -72,6 +72,15 @@ class _Configured(click.Group):
             ctx.default_map = _defaults(self)
         return super().parse_args(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; one that a signal ends before it can tell so itself ends here."""
+        with _signals():
+            try:
+                return super().invoke(ctx)
+            except errors.Interrupted as error:
+                click.echo(error.message, err=True)
+                sys.exit(error.exit_code)
+
 
 _SPELLED = {"dir": "folder", "json": "as_json"}  # options whose names Python has taken
 
@@ -119,8 +128,9 @@ def _distance(ctx: click.Context, name: str) -> int:
 
 EPILOG = """\b
 The database is, in this order: --database, OUTREACH_MIGRATE_DATABASE, DATABASE_URL, libpq's own variables
-(PGHOST, PGSERVICE, …). Every option can be set as OUTREACH_MIGRATE_<OPTION>, or in [tool.outreach-migrate] of
-pyproject.toml. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 `status --check` with something pending."""
+(PGHOST, PGSERVICE, …). Every option can be set as OUTREACH_MIGRATE_<OPTION>, a command's own as
+OUTREACH_MIGRATE_<COMMAND>_<OPTION>, or in [tool.outreach-migrate] of pyproject.toml.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 `status --check` with something pending."""
 
 
 @click.group(
@@ -213,14 +223,13 @@ def up(common: Common, /, dry_run: bool, **options: Any) -> None:
             out.would_run(apply.look(request))
             return
         events = apply.run(request)
-        with _signals():
-            try:
-                for event in events:
-                    out.event(event)
-            except errors.Interrupted as error:
-                if error.state is None:  # it came while we printed: the engine is to stop what it does
-                    events.throw(error)
-                raise
+        try:
+            for event in events:
+                out.event(event)
+        except errors.Interrupted as error:
+            if error.state is None:  # it came while we printed: the engine is to stop what it does
+                events.throw(error)
+            raise
         out.ended()
 
 
@@ -238,6 +247,8 @@ def status(common: Common, /, check: bool) -> None:
             with connection:
                 past = history.read(connection, _table(common, target), search_path=target.schema)
         whole = plan.make(files, past.entries)
+        to_run = whole.to_run(to=None, out_of_order=True)
+        problems += [problem for step in to_run if step.migration for problem in migrations.problems(step.migration)]
         problems += whole.problems(out_of_order=False) + whole.unfinished()
         report.status(out, whole, problems)
         if check:
@@ -261,6 +272,44 @@ def new(common: Common, /, name: tuple[str, ...], no_transaction: bool, edit: bo
     click.echo(path)
     if edit:
         click.edit(filename=str(path))
+
+
+@main.command()
+@click.option("--to", type=int, metavar="VERSION", help="Stop after this version.")
+@click.option("--allow-out-of-order", is_flag=True, help="Also run files older than the newest applied one.")
+@click.option(
+    "--lock-timeout",
+    type=DURATION,
+    default="5s",
+    show_default=True,
+    help="How long a statement waits for a lock before the rehearsal gives way; 0 for ever.",
+)
+@click.option("--statement-timeout", type=DURATION, help="How long a statement may take.  [default: the server's]")
+@click.option("--format", "form", type=click.Choice(["text", "json", "markdown"]), default="text", show_default=True)
+@click.pass_obj
+def rehearse(common: Common, /, form: str, **options: Any) -> None:
+    """Carry the pending migrations out, roll back, and tell what each statement would do to others.
+
+    For each statement: how long it took, which locks it took on what was there before and whom they block, whether
+    a table was rewritten or scanned; in the end, for how long each table was not available. It takes the real locks
+    and does the real work, so it belongs on a copy or on staging. No table and no row stays; what was drawn from a
+    sequence is not given back. Files without a transaction are named, and left out.
+    """
+    from outreach_migrate import rehearse as rehearsing
+    from outreach_migrate import report_rehearsal
+
+    out = report_rehearsal.RehearsalReport("json" if common.as_json else form, common.verbosity)
+    with out, _told(out), _database(common) as target:
+        request = _request(common, target, lock_retries=0, from_start=None, **options)
+        events = rehearsing.run(request)
+        try:
+            for event in events:
+                out.rehearsed(event)
+        except errors.Interrupted as error:
+            if error.state is None:  # it came while we printed: the engine is to stop what it does
+                events.throw(error)
+            raise
+        out.ended()
 
 
 @main.command()
@@ -381,7 +430,8 @@ def _signals() -> Iterator[None]:
     """Raise Interrupted at the first SIGINT or SIGTERM; the second one ends the process at once."""
 
     def interrupt(number: int, _: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
+        for one in before:
+            signal.signal(one, signal.SIG_DFL)
         raise errors.Interrupted(number)
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -8,7 +8,7 @@ import selectors
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import parse_qsl
 
 import psycopg
@@ -167,13 +167,25 @@ def _hint(why: str) -> str | None:
     hints = {
         "password": "Check the user and the password; in a URL, percent-encode signs such as @ : / %.",
         'database ".*" does not exist': "Create the database first, or name another one.",
-        "too many clients|remaining connection slots": "The server is out of connections: try again with --wait 60.",
+        "too many c|remaining connection slots": "The server is out of connections: try again with --wait 60.",
         "starting up|recovery|shutting down": "Try again in a moment, or let it try: --wait 60.",
         "refused|No such file|timed out|timeout expired|resolve|Network": "Is the server running, and is this its"
         " address? While it starts: --wait 60.",
         "read-only": "None of the hosts accepts writes; is a failover under way?",
     }
     return next((hint for pattern, hint in hints.items() if re.search(pattern, why)), None)
+
+
+def notice_loss(is_local: Literal["true", "false"]) -> str:
+    """Write the statement that lets the server end what it does for a client that is gone, where it can.
+
+    https://www.postgresql.org/docs/current/runtime-config-connection.html#GUC-CLIENT-CONNECTION-CHECK-INTERVAL
+    """
+    name = "'client_connection_check_interval'"  # from PostgreSQL 14; elsewhere than on Linux it may be an error
+    return (
+        f"SELECT pg_catalog.set_config({name}, '1s', {is_local})"
+        f" WHERE pg_catalog.current_setting({name}, true) = '0' AND pg_catalog.version() LIKE '%linux%'"
+    )
 
 
 def exchange(connection: psycopg.Connection, message: bytes) -> Generator[None, None, list[PGresult]]:
@@ -276,6 +288,16 @@ def notice(diagnostic: psycopg.errors.Diagnostic) -> ServerMessage:
         detail=diagnostic.message_detail,
         hint=diagnostic.message_hint,
     )
+
+
+def rows(connection: psycopg.Connection, query: str) -> Generator[None, None, list[tuple[Any, ...]]]:
+    """Ask a query in a message of its own, and give its rows; yield every TICK without news."""
+    result = (yield from exchange(connection, query.encode()))[-1]
+    if result.status == pq.ExecStatus.FATAL_ERROR:
+        raise psycopg.errors.error_from_result(result)
+    loader = psycopg.adapt.Transformer(connection)
+    loader.set_pgresult(result)
+    return loader.load_rows(0, result.ntuples, tuple)
 
 
 def finish(work: Generator[object, None, T]) -> T:

@@ -133,15 +133,18 @@ def read(connection: Connection, table: Table, *, search_path: str | None = None
     in the same message, where SET LOCAL lasts to the end (a message is one implicit transaction). The encoding is set
     for longer: RESET ALL takes it to the database's own there, and the next message would be read as that.
     """
-    start = f"RESET ALL; SET client_encoding = 'UTF8'; RESET ROLE; SET standard_conforming_strings = on; {set_search_path(search_path)}"
-    facts_query = _facts(table, {table.schema, search_path} - {None})
+    start = "RESET ALL; SET client_encoding = 'UTF8'; RESET ROLE; SET standard_conforming_strings = on;"
+    start += set_search_path(search_path)
+    facts_query = _facts(table, sorted(filter(None, {table.schema, search_path})))
     try:
         cursor = connection.execute(f"{start}{facts_query};{_rows(table)}".encode())
-    except (pg.UndefinedTable, pg.UndefinedColumn):
+    except (pg.UndefinedTable, pg.UndefinedColumn) as error:
         facts, _ = _last_two(connection.execute(f"{start}{facts_query};SELECT".encode()))
-        if facts[0]["columns"]:
-            raise HistoryError([_stranger(table, facts[0])]) from None
-        return _history(table, facts[0], ())
+        if not facts[0]["columns"]:
+            return _history(table, facts[0], ())
+        if isinstance(error, pg.UndefinedTable):  # another run has made it since
+            return read(connection, table, search_path=search_path)
+        raise HistoryError([_stranger(table, facts[0])]) from None
     facts, rows = _last_two(cursor)
     return _history(table, facts[0], tuple(_entry(row) for row in rows))
 
@@ -151,7 +154,7 @@ def set_search_path(schema: str | None) -> str:
     return f"SET LOCAL search_path = {sql.Identifier(schema).as_string()};" if schema else ""
 
 
-def _facts(table: Table, schemas: set[str | None]) -> str:
+def _facts(table: Table, schemas: list[str]) -> str:
     wanted = ", ".join(map(sql.quote, schemas))
     found = f"pg_catalog.to_regclass({sql.quote(table.quoted)})"
     return f"""
@@ -282,6 +285,11 @@ def _update(place: Place, change: str, condition: str) -> str:
 def claim_key(place: Place) -> str:
     """Write the query for the number by which a file of this table is claimed: no hash, so no other file's."""
     return f"SELECT ({sql.quote(place.table.quoted)}::pg_catalog.regclass::oid::bigint << 32) | {place.position}"
+
+
+def at_work_key(place: Place) -> str:
+    """Write the expression for the number under which a statement of this file that runs alone is at work."""
+    return f"-1 - (({claim_key(place)}))"
 
 
 def unfinished(place: Place, migration: Migration) -> str:

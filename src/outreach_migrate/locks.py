@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
+from outreach_migrate import database
+
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from psycopg import Connection
 
 _MARK = "/* outreach-migrate "  # what the first message of every file begins with
@@ -71,7 +75,7 @@ def mark(token: str, name: str) -> str:
     return f"{_MARK}{token} {plain[:80]} */ "
 
 
-def blockers(connection: Connection, token: str) -> tuple[Blocker, ...]:
+def blockers(connection: Connection, token: str) -> Generator[None, None, tuple[Blocker, ...]]:
     """Read who blocks the run `token`, which is found by its mark: behind a pooler nobody knows its pid.
 
     Only a wait that goes on can be seen: after a timeout pg_blocking_pids is empty.
@@ -102,8 +106,7 @@ def blockers(connection: Connection, token: str) -> tuple[Blocker, ...]:
           LEFT JOIN pg_catalog.pg_stat_activity b ON b.pid = holder.pid
           LEFT JOIN pg_catalog.pg_locks w ON w.pid = ours.pid AND NOT w.granted
          ORDER BY b.xact_start"""
-    rows: list[tuple[Any, ...]] = connection.execute(query.encode()).fetchall()
-    found = (Blocker(*row) for row in rows)
+    found = (Blocker(*row) for row in (yield from database.rows(connection, query)))
     return tuple(replace(one, query=one.query and _without_literals(one.query)[:120]) for one in found)
 
 
@@ -116,7 +119,7 @@ class Progress:
     percent: float | None
 
 
-def progress(connection: Connection, token: str) -> Progress | None:
+def progress(connection: Connection, token: str) -> Generator[None, None, Progress | None]:
     """Read how far the run's statement is, of the kinds that PostgreSQL keeps count of.
 
     https://www.postgresql.org/docs/current/progress-reporting.html
@@ -136,8 +139,8 @@ def progress(connection: Connection, token: str) -> Progress | None:
              UNION ALL
             SELECT pid, command, type, bytes_processed, bytes_total FROM pg_catalog.pg_stat_progress_copy)
         SELECT command, phase, (100.0 * done / nullif(total, 0))::float8 FROM seen JOIN ours USING (pid)"""
-    row = connection.execute(query.encode()).fetchone()
-    return Progress(*row) if row else None
+    seen = yield from database.rows(connection, query)
+    return Progress(*seen[0]) if seen else None
 
 
 def _without_literals(query: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,7 @@ def proceed(work: Work, *, from_start: bool, still_ours: Callable[[], None]) -> 
     `still_ours` raises when the claim is lost. Raise Overtaken when the entry is another than the plan was made
     with, StatementError, LockTimeout, or psycopg.OperationalError when a connection is lost.
     """
+    yield from _orphan_ended(work)
     row = yield from _ask(work, (), history.unfinished(work.place, work.migration))
     if not row.ntuples:
         raise session.Overtaken
@@ -78,6 +80,25 @@ def proceed(work: Work, *, from_start: bool, still_ours: Callable[[], None]) -> 
             raise
     yield from _ask(work, (), history.finish(work.place))
     return tags
+
+
+def _orphan_ended(work: Work) -> Generator[str | None, None, None]:
+    """Wait for the end of a statement that a killed run has left at work: it may yet build the index, or drop it.
+
+    Ask between pauses, and wait in no statement: an index may be building.
+    """
+    key, told = history.at_work_key(work.place), False
+    query = f"""
+        SELECT pg_catalog.pg_try_advisory_xact_lock({key}),
+               (SELECT pg_catalog.min(pid) FROM pg_catalog.pg_locks
+                 WHERE locktype = 'advisory' AND objsubid = 1 AND (classid::bigint << 32) | objid::bigint = {key}
+                   AND database = (SELECT oid FROM pg_catalog.pg_database
+                                    WHERE datname = pg_catalog.current_database()))"""
+    while (row := (yield from _ask(work, (), query))).get_value(0, 0) != b"t":
+        pid = (row.get_value(0, 1) or b"").decode()
+        yield None if told else f"waiting for a statement that an earlier run has left at work, pid {pid}"
+        told = True
+        time.sleep(database.TICK)
 
 
 def _run(work: Work, piece: Piece, *, held: int, resumed: bool) -> Generator[str | None, None, str]:
@@ -142,13 +163,17 @@ def _alone(work: Work, piece: Piece, text: str) -> Generator[None, None, str]:
         setting.limits if "concurrently" not in text.lower() else replace(setting.limits, lock_timeout=setting.patience)
     )
     path = sql.Identifier(setting.search_path).as_string() if setting.search_path else None
-    before = [*session.RESET, *([f"SET search_path = {path}"] if path else []), *limits.sql("SESSION"), *piece.settings]
+    before = [
+        *(*session.RESET, f"SELECT pg_catalog.pg_advisory_lock({history.at_work_key(work.place)})"),
+        *(database.notice_loss("false"), *([f"SET search_path = {path}"] if path else [])),
+        *(*limits.sql("SESSION"), *piece.settings),
+    ]
     message = setting.mark + text
     groups = [before, [message], session.RESET]
     prepared, answer, _ = yield from database.exchange_apart(work.connection, groups)
     for result in [*prepared, *answer]:
         if result.status == pq.ExecStatus.FATAL_ERROR:
-            part = session.Part([], text, piece.start, [])
+            part = session.Part([], text, piece.start, [], piece.number)
             raise session.failure(
                 work.connection, work.migration, part, result, done=0, head=setting.mark, message=message
             )

@@ -47,8 +47,10 @@ class Report:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._clear()
+        if kind not in (None, SystemExit):  # what nobody foresaw: a document that says all is well would be wrong
+            self.document |= {"ok": False, "error": {"kind": kind and kind.__name__}}
         if self.as_json:
             click.echo(json.dumps(self.document, indent=2, default=str, ensure_ascii=False))
 
@@ -120,6 +122,7 @@ class RunReport(Report):
                 self._once(why, [f"waiting for the server: {why}"])
 
     def _planned(self, plan: Plan, steps: tuple[Step, ...]) -> None:
+        self.began = time.monotonic()  # the server's own start, and ours, are no part of it
         ahead = [step for step in plan.steps if step.state == "ahead"]
         for step in ahead:
             self.aside(

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 import psycopg
-from psycopg import pq
+from psycopg import pq, sql
 
 from outreach_migrate import database, history, migrations, statements
 from outreach_migrate.errors import Location, LockTimeout, ServerMessage, StatementError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # https://www.postgresql.org/docs/current/sql-discard.html
 RESET = (
     *("CLOSE ALL", "SET SESSION AUTHORIZATION DEFAULT", "RESET ROLE", "RESET ALL", "DEALLOCATE ALL", "UNLISTEN *"),
+    "SET client_encoding = 'UTF8'",  # a pooler's connection was not opened with it, as ours are
     # statements are cut and placed by the standard's rule for strings, whatever the role's own setting is
     "SET standard_conforming_strings = on",
     *("SELECT pg_catalog.pg_advisory_unlock_all()", "DISCARD PLANS", "DISCARD TEMP", "DISCARD SEQUENCES"),
@@ -75,12 +76,15 @@ class Setting:
     limits: Limits
     search_path: str | None
     patience: float = 0.0  # the lock timeout of what is built concurrently
+    application: str = "outreach-migrate"
     durable: bool = True  # whether COMMIT waits for the disk, or leaves that to a later file's
 
     def begin(self) -> list[str]:
         """Write the statements that begin a transaction in a clean session, without limits yet."""
         path = [history.set_search_path(self.search_path).rstrip(";")] if self.search_path else []
-        return ["BEGIN ISOLATION LEVEL READ COMMITTED", *RESET, *path, *Limits(0, 0).sql()]
+        # RESET ALL has taken it away where a pooler's connection was opened with another
+        name = f"SET LOCAL application_name = {sql.quote(self.application)}"
+        return ["BEGIN ISOLATION LEVEL READ COMMITTED", *RESET, name, *path, *Limits(0, 0).sql()]
 
 
 def apply(
@@ -96,8 +100,8 @@ def apply(
     flush = [] if setting.durable else ["SET LOCAL synchronous_commit = off"]
     after = [*ENDING, history.finish(place), *flush, "COMMIT", *RESET]
     tags: list[str] = []
-    sql = statements.without_outer_transaction(migration.sql)
-    for part in _parts(sql, before, after):
+    text = statements.without_outer_transaction(migration.sql)
+    for part in _parts(text, before, after):
         tags += yield from send(connection, migration, part, setting.mark)
     return tags
 
@@ -117,15 +121,15 @@ def send(
     return [(result.command_status or b"").decode() for result in done[len(part.before) : stop]]
 
 
-def _parts(sql: str, before: list[str], after: list[str]) -> Iterator[Part]:
+def _parts(text: str, before: list[str], after: list[str]) -> Iterator[Part]:
     """Cut a large text between statements: PostgreSQL parses all of a message before it runs any of it."""
     begin = first = 0
-    if len(sql) > _WHOLE:
-        for number, statement in enumerate(statements.split(sql)):
+    if len(text) > _WHOLE:
+        for number, statement in enumerate(statements.split(text)):
             if statement.start - begin >= _PART:
-                yield Part(before if begin == 0 else [], sql[begin : statement.start], begin, [], first)
+                yield Part(before if begin == 0 else [], text[begin : statement.start], begin, [], first)
                 begin, first = statement.start, number
-    yield Part(before if begin == 0 else [], sql[begin:], begin, after, first)
+    yield Part(before if begin == 0 else [], text[begin:], begin, after, first)
 
 
 def failure(

@@ -76,6 +76,7 @@ class Link:
         self.target = target
         self.token = secrets.token_hex(4)
         self.connection: psycopg.Connection
+        self.application = ""
         self._looking: psycopg.Connection | None = None
         self._claiming: psycopg.Connection | None = None
         self._notices: list[ServerMessage] = []
@@ -97,6 +98,7 @@ class Link:
         self.__exit__()
         self._looking = None
         self.connection = yield from database.connect(self.target, wait=wait, read_write=True)
+        self.application = self.connection.info.parameter_status("application_name") or ""
         # read at once: the fields are gone when the handler has returned
         self.connection.add_notice_handler(lambda fields: self._notices.append(database.notice(fields)))
 
@@ -135,48 +137,63 @@ class Link:
                 self.connection.execute(history.rewrite(table).encode())
                 self.unflushed = False
 
-    def look(self) -> tuple[tuple[Blocker, ...], Progress | None]:
-        """Look who blocks us and how far we are; a look that fails has seen nothing."""
-        with suppress(errors.ConnectionFailed, psycopg.Error):
-            if self._looking is None:
-                self._looking = database.finish(database.connect(self.target, read_write=True))
-            return locks.blockers(self._looking, self.token), locks.progress(self._looking, self.token)
-        if self._looking and self._looking.broken:
-            self._looking = None
-        return (), None
-
     def watched(self, migration: Migration, work: Generator[str | None, None, T]) -> Generator[Event, None, T]:
         """Do the work, and tell meanwhile how long it takes, what the server has to say, who is in the way."""
-        began = looked = time.monotonic()
+        began = time.monotonic()
         blockers: tuple[Blocker, ...] = ()
-        while True:
-            try:
+        looks = self._looks()
+        try:
+            while True:
                 told = next(work)
-            except StopIteration as end:
                 yield from self._noticed(migration)
-                value: T = end.value
-                return value
-            except errors.StatementError as error:
-                yield from self._noticed(migration)
-                if isinstance(error, errors.LockTimeout):
-                    error.blockers = blockers
-                    self._gave_way = True
-                raise
-            yield from self._noticed(migration)
-            if told:
-                yield Told(migration, told)
-            now = time.monotonic()
-            yield Running(migration, now - began)
-            # a file that is tried again has waited before: its later, shorter waits are looked at as well
-            soon = self._looking or self._gave_way
-            if now - looked >= (2 * database.TICK if soon else _LOOK_AFTER):
-                looked = now
-                seen, progress = self.look()
-                if seen:
+                if told:
+                    yield Told(migration, told)
+                yield Running(migration, time.monotonic() - began)
+                seen = next(looks)
+                if isinstance(seen, locks.Progress):
+                    yield Progressing(migration, seen)
+                elif seen:
                     blockers = seen
                     yield Waiting(migration, seen)
-                elif progress:
-                    yield Progressing(migration, progress)
+        except StopIteration as end:
+            yield from self._noticed(migration)
+            value: T = end.value
+            return value
+        except errors.StatementError as error:
+            yield from self._noticed(migration)
+            if isinstance(error, errors.LockTimeout):
+                error.blockers = blockers
+                self._gave_way = True
+            raise
+        finally:
+            looks.close()
+
+    def _looks(self) -> Generator[tuple[Blocker, ...] | Progress | None]:
+        """Look again and again who blocks us, and how far we are; yield what was seen, or nothing yet.
+
+        A look never waits for its answer, which a full pool may give only after our own work has ended.
+        """
+        looked = time.monotonic()
+        while True:
+            # a file that is tried again has waited before: its later, shorter waits are looked at as well
+            soon = self._looking or self._gave_way
+            while time.monotonic() - looked < (2 * database.TICK if soon else _LOOK_AFTER):
+                yield None
+            asked = True
+            try:
+                if self._looking is None:
+                    self._looking = database.finish(database.connect(self.target, read_write=True))
+                blockers = yield from locks.blockers(self._looking, self.token)
+                progress = None if blockers else (yield from locks.progress(self._looking, self.token))
+                asked = False
+                yield blockers or progress
+            except (errors.ConnectionFailed, psycopg.Error):
+                pass  # what can't be looked at was not seen
+            finally:
+                if asked and self._looking:
+                    self._looking.close()
+                    self._looking = None
+            looked = time.monotonic()
 
     def _noticed(self, migration: Migration) -> Iterator[Noticed]:
         while self._notices:

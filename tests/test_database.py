@@ -1,0 +1,557 @@
+"""Which database: where its name comes from, how it may be written, and what is never told of it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import fix_servers
+import psycopg
+import pytest
+from fix_cli import Migrate, Rows
+from fix_private_server import PrivateServer
+from fix_runs import Ended, Run, until
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from outreach_migrate import database as db
+from outreach_migrate import embedded, errors
+
+NOWHERE = "postgresql://app@127.0.0.1:1/nowhere"  # nobody listens there
+WHO = "CREATE TABLE who AS SELECT current_setting('application_name') AS application, current_schema() AS schema;"
+
+WORD = "Zk9Q{}x7Wv"  # a password; none of its pieces stands in any message for another reason
+
+
+def pieces(password: str) -> list[str]:
+    """All there is of a password in four characters."""
+    return [password[start : start + 4] for start in range(len(password) - 3)]
+
+
+def libpq(url: str) -> dict[str, str]:
+    """A URL as libpq's variables."""
+    names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD", "dbname": "PGDATABASE"}
+    return {names[name]: str(value) for name, value in conninfo_to_dict(url).items() if name in names}
+
+
+# Precedence
+
+
+def test_the_nearest_name_of_a_database_counts(
+    database: str, tmp_path: Path, files: Callable[..., None], run: Callable[..., Ended]
+) -> None:
+    """A flag beats OUTREACH_MIGRATE_DATABASE, which beats DATABASE_URL, then pyproject.toml, then libpq's own."""
+    files("SELECT 1;")
+    pyproject = tmp_path / "pyproject.toml"
+    pyproject.write_text(f"[tool.outreach-migrate]\ndatabase = '{NOWHERE}'\n")
+    assert run("--database", database, "status", OUTREACH_MIGRATE_DATABASE=NOWHERE, DATABASE_URL=NOWHERE).code == 0
+    assert run("status", OUTREACH_MIGRATE_DATABASE=database, DATABASE_URL=NOWHERE).code == 0
+    assert run("status", DATABASE_URL=database, PGDATABASE="nowhere").code == 0
+    assert run("status", **libpq(database)).code == 1
+    pyproject.write_text(f"[tool.outreach-migrate]\ndatabase = '{database}'\n")
+    assert run("status", PGDATABASE="nowhere").code == 0
+    pyproject.write_text("")
+    assert run("status", OUTREACH_MIGRATE_DATABASE="", DATABASE_URL="", **libpq(database)).code == 0
+
+
+def test_a_service_names_a_database(
+    database: str, tmp_path: Path, files: Callable[..., None], run: Callable[..., Ended]
+) -> None:
+    """PGSERVICE alone is enough; a service that the file doesn't have is told, and not waited for."""
+    files("SELECT 1;")
+    service = tmp_path / "services.conf"
+    known = conninfo_to_dict(database).items()
+    service.write_text("[mine]\n" + "".join(f"{name}={value}\n" for name, value in known))
+    assert run("status", PGSERVICE="mine", PGSERVICEFILE=str(service)).code == 0
+    missing = run("--wait", "60", "status", PGSERVICE="other", PGSERVICEFILE=str(service))
+    assert missing.code == 1
+    assert 'definition of service "other" not found' in missing.err
+
+
+@pytest.mark.parametrize("command", ["up", "status", "psql"])
+def test_without_a_name_all_the_ways_to_give_one_are_told(
+    command: str, migrate: Migrate, tmp_path: Path, run: Callable[..., Ended]
+) -> None:
+    """There is no silent default: neither libpq's nor a private server."""
+    migrate.write({"1_a.sql": "SELECT 1;"})
+    ended = run(command, PGPASSWORD="alone", PGSSLMODE="prefer")
+    assert ended.code == 2
+    for way in ("--database", "OUTREACH_MIGRATE_DATABASE", "DATABASE_URL", "PGHOST", "PGSERVICE", "--embedded"):
+        assert way in ended.err
+    assert not (tmp_path / ".outreach").exists()
+
+
+def test_without_a_name_the_document_has_the_error(migrate: Migrate, run: Callable[..., Ended]) -> None:
+    """With --json, wrong usage that a command finds is no success."""
+    migrate.write({"1_a.sql": "SELECT 1;"})
+    ended = run("--json", "up")
+    assert ended.code == 2
+    assert '"ok": false' in ended.out
+
+
+def test_a_nearer_database_beats_embedded(
+    database: str, tmp_path: Path, files: Callable[..., None], run: Callable[..., Ended], rows: Rows
+) -> None:
+    """`embedded = true` in pyproject.toml is for who names nothing else: DATABASE_URL in the environment does."""
+    files("CREATE TABLE t (id int);")
+    (tmp_path / "pyproject.toml").write_text("[tool.outreach-migrate]\nembedded = true\n")
+    assert run("up", DATABASE_URL=database).code == 0
+    assert rows("SELECT to_regclass('t')::text") == [("t",)]
+    assert not (tmp_path / ".outreach").exists()
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("toml", "env", "flags", "used"),
+    [
+        ("", {}, [], "public.schema_migrations"),
+        ("table = 'file'", {}, [], "public.file"),
+        ("table = 'file'", {"OUTREACH_MIGRATE_TABLE": "env"}, [], "public.env"),
+        ("table = 'file'", {"OUTREACH_MIGRATE_TABLE": "env"}, ["--table", "flag"], "public.flag"),
+    ],
+)
+def test_a_flag_beats_the_environment_which_beats_the_file(
+    toml: str, env: dict[str, str], flags: list[str], used: str, migrate: Migrate, run: Callable[..., Ended], rows: Rows
+) -> None:
+    """An option is taken from the nearest place that has it."""
+    (migrate.folder / "pyproject.toml").write_text(f"[tool.outreach-migrate]\n{toml}\n")
+    migrate.write({"1_a.sql": "SELECT 1;"})
+    assert run(*flags, "up", DATABASE_URL=migrate.url, **env).code == 0
+    assert rows("SELECT schemaname || '.' || tablename FROM pg_tables WHERE schemaname = 'public'") == [(used,)]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "command", "shows"),
+    [
+        ("DIR", "elsewhere", "status", "elsewhere"),
+        ("JSON", "1", "status", '"command": "status"'),
+        ("WAIT", "soon", "status", "'soon' is not a duration"),
+        ("TABLE", "a.b.c", "status", "not a table's name: a.b.c"),
+        ("UP_TO", "7", "up", "there is no version 7"),
+        ("UP_DRY_RUN", "1", "up", "Nothing was run"),
+        ("UP_LOCK_TIMEOUT", "soon", "up", "'soon' is not a duration"),
+        ("STATUS_CHECK", "maybe", "status", "'maybe' is not a valid boolean"),
+    ],
+)
+def test_every_option_is_a_variable(
+    name: str,
+    value: str,
+    command: str,
+    shows: str,
+    database: str,
+    files: Callable[..., None],
+    run: Callable[..., Ended],
+) -> None:
+    """OUTREACH_MIGRATE_<OPTION> sets an option, OUTREACH_MIGRATE_<COMMAND>_<OPTION> one of a command."""
+    files("SELECT 1;")
+    assert shows in run(command, DATABASE_URL=database, **{f"OUTREACH_MIGRATE_{name}": value}).said
+
+
+@pytest.mark.parametrize(
+    ("toml", "shows"),
+    [
+        ("[tool.outreach-migrate]\ndir = 'elsewhere'", "elsewhere"),
+        ("[tool.outreach-migrate]\njson = true", '"command": "up"'),
+        ("[tool.outreach-migrate]\nwait = 0.5\n[tool.outreach-migrate.up]\ndry-run = true", "Nothing was run"),
+        ("[tool.outreach-migrate.up]\nto = 7", "there is no version 7"),
+        ("[tool.outreach-migrate]\ntabel = 'x'", "[tool.outreach-migrate] has an unknown key: tabel"),
+        ("[tool.outreach-migrate.up]\nlock = 1", "[tool.outreach-migrate.up] has an unknown key: lock"),
+        ("[tool.outreach-migrate]\nup = 1", "[tool.outreach-migrate.up] must be a table"),
+        ("[tool.outreach-migrate]\ntable = ['x']", "[tool.outreach-migrate] has a list as table"),
+        ("[tool]\noutreach-migrate = 1", "[tool.outreach-migrate] must be a table"),
+        ("[tool.outreach-migrate", "cannot read pyproject.toml"),
+    ],
+)
+def test_pyproject_sets_options(toml: str, shows: str, migrate: Migrate) -> None:
+    """Options and commands' options stand in pyproject.toml by their names; any other key is an error."""
+    (migrate.folder / "pyproject.toml").write_text(toml)
+    migrate.write({"1_a.sql": "SELECT 1;"})
+    ended = migrate.process("up")
+    assert shows in ended.stdout + ended.stderr
+    assert ended.exit_code == (2 if re.search("pyproject", ended.stderr) else ended.exit_code)
+    assert "Traceback" not in ended.stderr
+
+
+# Forms
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg", "postgresql+asyncpg"])
+def test_schemes_of_urls_work(scheme: str, database: str, migrate: Migrate) -> None:
+    """libpq's schemes and SQLAlchemy's name the same database."""
+    url = database.replace("postgresql", scheme, 1)
+    assert migrate("up", files={"1_a.sql": "SELECT 1;"}, url=url).exit_code == 0
+    assert migrate("up").stdout.startswith("Nothing is pending")
+
+
+def test_key_value_pairs_work(database: str, migrate: Migrate) -> None:
+    """A URL's other form names the same database, with a line's end behind it too, as a secret's file has."""
+    assert migrate("up", files={"1_a.sql": "SELECT 1;"}, url=make_conninfo(database)).exit_code == 0
+    assert migrate("up", url=database + "\n").stdout.startswith("Nothing is pending")
+
+
+PRISMA = "connection_limit=5&pool_timeout=2&pgbouncer=true&socket_timeout=3&statement_cache_size=0&sslaccept=strict"
+
+
+@pytest.mark.parametrize("schema", ["app", "Sales & Co", 'a"b\\c'])
+@pytest.mark.parametrize("table", [(), ("--table", "hist"), ("--table", "ops.hist")])
+def test_prismas_schema_is_where_everything_goes(
+    schema: str, table: tuple[str, ...], database: str, migrate: Migrate, rows: Rows
+) -> None:
+    """`schema=x` is the search path and the table's schema, made where it is absent; other parameters are dropped."""
+    url = f"{database}{'&' if '?' in database else '?'}schema={quote(schema, safe='')}&{PRISMA}"
+    files = {"1_a.sql": "CREATE TABLE first (id int);", "2_b.sql": "CREATE TABLE second (id int);"}
+    done = migrate(*table, "up", files=files, url=url)
+    assert done.exit_code == 0, done
+    found = rows("SELECT schemaname, tablename FROM pg_tables WHERE schemaname !~ '^(pg_|information)' ORDER BY 2")
+    history = {"--table": table[-1].split(".")[-1]}.get(table[0], "") if table else "schema_migrations"
+    place = "ops" if "ops.hist" in table else schema
+    assert sorted(found) == sorted([(schema, "first"), (schema, "second"), (place, history)])
+    assert migrate(*table, "up", url=url).stdout.startswith("Nothing is pending: 2")
+    assert migrate(*table, "status", "--check", url=url).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("postgresql://app:secret@localhost/db?hots=1&x=2", "hots"),
+        ("postgresql://localhost/db?sslmode=disable&Schema=x", "Schema"),
+        ("hots=localhost dbname=x", "hots"),
+    ],
+)
+def test_an_unknown_parameter_is_named(url: str, named: str, migrate: Migrate) -> None:
+    """A parameter that nobody knows is an error, and not dropped: it may be a misspelt sslmode."""
+    ended = migrate("status", files={"1_a.sql": "SELECT 1;"}, url=url)
+    assert ended.exit_code == 1
+    assert f"libpq does not know: {named}\n" in ended.stderr
+
+
+@pytest.mark.parametrize(("given", "shown"), [("", "outreach-migrate"), ("application_name=deploy", "deploy")])
+@pytest.mark.parametrize("variable", [None, "nightly"])
+def test_application_name(
+    given: str,
+    shown: str,
+    variable: str | None,
+    database: str,
+    files: Callable[..., None],
+    run: Callable[..., Ended],
+    rows: Rows,
+) -> None:
+    """The application's name is ours unless the URL gives one, or else PGAPPNAME."""
+    files("SELECT 1;", WHO)
+    url = f"{database}{'&' if '?' in database else '?'}{given}"
+    ended = run("up", DATABASE_URL=url, **({"PGAPPNAME": variable} if variable else {}))
+    assert ended.code == 0, ended
+    assert rows("SELECT application FROM who") == [(shown if given else variable or shown,)]
+
+
+# Passwords
+
+SPECIAL = ["@", ":", "/", "%", "?", "#", '"', "'", " ", "\\", "&", "=", "+", "é", "@:/%?#\"' \\"]
+
+
+@pytest.mark.parametrize("sign", SPECIAL)
+def test_a_password_may_have_any_sign(sign: str) -> None:
+    """Percent-encoded in a URL, or quoted after password=, a password is what it is."""
+    password = WORD.format(sign)
+    encoded = db.target(f"postgresql+psycopg://app:{quote(password, safe='')}@localhost:1/x?schema=y&hostaddr=::1")
+    assert encoded.parameters["password"] == password
+    assert encoded.parameters["host"] == "localhost"
+    assert db.target(make_conninfo(host="localhost", password=password)).parameters["password"] == password
+    assert password not in repr(encoded)
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a superuser on a server that wants passwords of all others, and is read-only unless told otherwise."""
+    folder = tmp_path_factory.mktemp("strict")
+    server = PrivateServer(folder, {"fsync": "off", "default_transaction_read_only": "on"})
+    with ExitStack() as stack:
+        stack.callback(server.stop)
+        server.start()
+        (folder / "data" / "pg_hba.conf").write_text("local all postgres trust\nlocal all all scram-sha-256\n")
+        with closing(psycopg.connect(server.url, autocommit=True)) as connection:
+            connection.execute("SELECT pg_reload_conf()")
+            connection.execute("SET default_transaction_read_only = off")
+            connection.execute("CREATE ROLE app LOGIN")
+        yield server.url
+
+
+def with_password(strict: str, password: str) -> str:
+    """Give the strict server's role a password, and give its URL with it."""
+    with closing(psycopg.connect(strict, autocommit=True)) as connection:
+        connection.execute("SET default_transaction_read_only = off")
+        connection.execute(sql.SQL("ALTER ROLE app PASSWORD {}").format(password))
+    return fix_servers.url(strict, user="app", password=password)
+
+
+@pytest.mark.parametrize("sign", SPECIAL)
+def test_a_password_with_any_sign_logs_in_and_is_not_told(sign: str, strict: str, migrate: Migrate) -> None:
+    """The right password is taken whatever signs it has, a wrong one is refused, and neither is ever printed."""
+    password = WORD.format(sign)
+    url = with_password(strict, password)
+    migrate.write({"1_a.sql": "SELECT 1;"})
+    assert migrate("status", url=url).exit_code == 0
+    said = ""
+    for arguments in (["-v", "up"], ["--json", "--wait", "60", "status"]):
+        ended = migrate(*arguments, url=url)  # the server is read-only: up fails
+        wrong = migrate(*arguments, url=fix_servers.url(url, password=password + "!"))
+        assert wrong.exit_code == 1
+        assert "password authentication failed" in wrong.stderr
+        said += ended.stdout + ended.stderr + wrong.stdout + wrong.stderr
+    assert [piece for piece in pieces(password) if piece in said] == []
+
+
+MALFORMED = [
+    "postgresql://app:Zk9Q@x7Wv@127.0.0.1:1/db",
+    "postgresql://app:Zk9Q/x7Wv@127.0.0.1:1/db",
+    "postgresql://app:8642/0975@127.0.0.1:1/db",
+    "postgresql://app:86420975/x7Wv@127.0.0.1:1/db",
+    "postgresql://app:Zk9Q?x7Wv@127.0.0.1:1/db",
+    "postgresql://app:Zk9Q?x7Wv=1@127.0.0.1:1/db",
+    "postgresql://app:Zk9Q/a?x7Wv=1@127.0.0.1:1/db",
+    "postgresql://app:Zk9Q?schema=x7Wv@127.0.0.1:1/db",
+    "postgresql://app:Zk9Q&x7Wv@127.0.0.1:1/db",
+    "postgresql://app:Zk9Q#x7Wv@127.0.0.1:1/db",
+    "postgresql://app:Zk9Q%x7Wv@127.0.0.1:1/db",
+    "postgresql://app:Zk9Q%00x7Wv@127.0.0.1:1/db",
+    "postgresql://app:Zk9Q%ffx7Wv@127.0.0.1:1/db",
+    "postgresql://app:Zk9Q x7Wv@127.0.0.1:1/db",
+    'postgresql://app:Zk9Q"x7Wv@127.0.0.1:1/db',
+    "postgresql://app:Zk9Q'x7Wv@127.0.0.1:1/db",
+    "postgresql://app:Zk9Q\\x7Wv@127.0.0.1:1/db",
+    "postgresql://app:Zk9Q:x7Wv@127.0.0.1:1/db",
+    "postgresql://app:[Zk9Qx7Wv]@127.0.0.1:1/db",
+    "postgresql://app:Zk9Q,x7Wv@127.0.0.1:1/db",
+    "postgresql://app:Zk9Qx7Wv@127.0.0.1:port/db",
+    "postgresql://app:Zk9Qx7Wv@127.0.0.1:99999/db",
+    "postgresql://app:Zk9Qx7Wv@127.0.0.1:-1/db",
+    "postgresql://app:Zk9Qx7Wv@127.0.0.1:1,2,3,4,5/db",
+    "postgresql://app:Zk9Qx7Wv",
+    "postgresql://app:Zk9Qx7Wv/db",
+    "postgresql://app:86420975/db",
+    "postgresql://app@Zk9Qx7Wv:127.0.0.1:1/db",
+    "postgresql://app:Zk9Qx7Wv:@:127.0.0.1/db",
+    "postgresql:///app:Zk9Qx7Wv@127.0.0.1:1/db",
+    "postgresql:/app:Zk9Qx7Wv@127.0.0.1:1/db",
+    "postgresql//app:Zk9Qx7Wv@127.0.0.1:1/db",
+    "postgresql:app:Zk9Qx7Wv@127.0.0.1:1/db",
+    "postgresql:/app:Zk9Q=x7Wv@127.0.0.1:1/db",
+    "app:Zk9Qx7Wv@127.0.0.1:1/db",
+    "jdbc:postgresql://app:Zk9Qx7Wv@127.0.0.1:1/db",
+    "mysql://app:Zk9Qx7Wv@127.0.0.1:1/db",
+    '"postgresql://app:Zk9Qx7Wv@127.0.0.1:1/db"',
+    "postgresql://app:Zk9Qx7Wv@[::1/db",
+    "postgresql://app:Zk9Qx7Wv@::1]/db",
+    "postgresql://app:Zk9Qx7Wv@[]/db",
+    "postgresql://app:Zk9Qx7Wv@[::1]x/db",
+    "postgresql://app:Zk9Qx7Wv@[::1]:1/db",
+    "postgresql://app:Zk9Qx7Wv@nosuchhost.invalid:1/db",
+    "postgresql://app:Zk9Qx7Wv@127.0.0.1:1/db",
+    "postgresql://app:Zk9Qx7Wv@127.0.0.1:1/db?sslmode=wrong",
+    "postgresql://app:Zk9Qx7Wv@127.0.0.1:1/db?connect_timeout=wrong",
+    "postgresql://app:Zk9Qx7Wv@127.0.0.1:1/db?service=wrong",
+    "postgresql://app@127.0.0.1:1/db?password=Zk9Q&x7Wv=1",
+    "postgresql://app@127.0.0.1:1/db?password=Zk9Q&x7Wv",
+    "postgresql://app@127.0.0.1:1/db?password=Zk9Q=x7Wv",
+    "host=127.0.0.1 port=1 user=app password='Zk9Qx7Wv",
+    "host=127.0.0.1 port=1 user=app password=Zk9Q x7Wv",
+    "host=127.0.0.1 port=1 user=app password=Zk9Q x7Wv=1",
+    "host=127.0.0.1 port=1 user=app password='Zk9Q'x7Wv'",
+    "host=127.0.0.1 port=1 user=app password=Zk9Qx7Wv port",
+    "host=127.0.0.1 port=1 user=app password=Zk9Qx7Wv passwd=1",
+    "host=127.0.0.1 port=1 user=app password=Zk9Q://x7Wv",
+    "host=127.0.0.1 port=1 user=app password:Zk9Qx7Wv",
+    "host=127.0.0.1 port=one user=app password=Zk9Qx7Wv",
+]
+
+
+@pytest.mark.parametrize("url", MALFORMED)
+def test_nothing_of_a_password_is_told(url: str, migrate: Migrate) -> None:
+    """However a URL is broken, and whatever fails, no four characters of the password come out, and no traceback."""
+    migrate.write({"1_a.sql": "SELECT 1;"})
+    for arguments in (["-v", "up"], ["--json", "up", "--dry-run"], ["status"]):
+        ended = migrate(*arguments, url=url)
+        assert ended.exit_code == 1
+        assert "error: " in ended.stderr
+        told = [piece for piece in (*pieces("Zk9Qx7Wv"), *pieces("86420975")) if piece in ended.stdout + ended.stderr]
+        assert told == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://app:Zk9Qx7Wv@127.0.0.1:1/db",
+        "postgresql://app:Zk9Q:x7Wv@nosuchhost.invalid/db",
+        "postgresql://app:Zk9Q@x7Wv@127.0.0.1:1/db",
+        "host=127.0.0.1 port=1 user=app password='Zk9Q x7Wv'",
+    ],
+)
+def test_psql_tells_nothing_of_a_password(url: str, migrate: Migrate) -> None:
+    """psql is given the password where nobody sees it, and what it prints has nothing of it."""
+    ended = migrate.process("psql", "-c", "SELECT 1", DATABASE_URL=url)
+    assert ended.exit_code != 0
+    said = ended.stdout + ended.stderr
+    assert [piece for piece in (*pieces("Zk9Qx7Wv"), *pieces("86420975")) if piece in said] == []
+
+
+# psql
+
+
+def test_psql_opens_the_database_that_up_uses(database: str, strict: str, migrate: Migrate, tmp_path: Path) -> None:
+    """Whatever libpq's variables say beside the URL, and with its schema first in the search path."""
+    service = tmp_path / "services.conf"
+    service.write_text(f"[mine]\nhost={conninfo_to_dict(strict)['host']}\ndbname=postgres\n")
+    url = f"{database}{'&' if '?' in database else '?'}schema=Sales%20%26%20Co"
+    query = "SELECT current_database() || ' ' || current_setting('search_path')"
+    ended = migrate.process(
+        *("psql", "-X", "-A", "-t", "-c", query), DATABASE_URL=url, PGSERVICE="mine", PGSERVICEFILE=str(service)
+    )
+    assert ended.stdout.strip() == f'{conninfo_to_dict(database)["dbname"]} "Sales & Co"', ended
+
+
+def test_psql_logs_in_with_the_urls_password(strict: str, migrate: Migrate) -> None:
+    """A password in the URL reaches psql; psql's exit code is the command's."""
+    url = with_password(strict, WORD.format("@:/ \\'"))
+    ended = migrate.process("psql", "-X", "-A", "-t", "-c", "SELECT current_user", DATABASE_URL=url)
+    assert (ended.exit_code, ended.stdout) == (0, "app\n")
+    assert migrate.process("psql", "-X", "-c", "SELECT 1/0", DATABASE_URL=url).exit_code == 1
+
+
+# Waiting
+
+
+def test_waiting_for_a_server_that_comes_up_later(
+    private_server: Callable[..., PrivateServer], files: Callable[..., None], start: Callable[..., Run]
+) -> None:
+    """With --wait a run says once what it waits for, and goes on when the server is there."""
+    files("CREATE TABLE t (id int);")
+    server = private_server()
+    server.stop()
+    waiting = start("--database", server.url, "--wait", "60", "up")
+    waiting.says("waiting for the server: ")
+    server.start()
+    ended = waiting.end()
+    assert ended.code == 0, ended
+    assert "1  a  applied in" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"user": "app", "password": "wrong"}, "password authentication failed"),
+        ({"user": "app"}, "no password supplied"),
+        ({"dbname": "missing"}, 'database "missing" does not exist'),
+        ({"user": "missing", "password": "x"}, "password authentication failed"),
+    ],
+)
+def test_what_waiting_cannot_mend_fails_at_once(
+    change: dict[str, str], told: str, strict: str, files: Callable[..., None], run: Callable[..., Ended]
+) -> None:
+    """A wrong password, a missing database or role: --wait tries once, and says what is wrong."""
+    files("SELECT 1;")
+    ended = run("--database", fix_servers.url(strict, **change), "--wait", "1h", "up")
+    assert ended.code == 1
+    assert told in ended.err
+    assert "waiting" not in ended.err
+
+
+def test_a_missing_role_fails_at_once(database: str, files: Callable[..., None], run: Callable[..., Ended]) -> None:
+    """Where no password is asked for, a missing role is told by its name; else as a wrong password."""
+    files("SELECT 1;")
+    ended = run("--database", fix_servers.url(database, user="missing", password="x"), "--wait", "1h", "up")
+    assert ended.code == 1
+    assert re.search('role "missing" does not exist|password authentication failed for user "missing"', ended.err)
+
+
+def test_without_wait_an_absent_server_fails_at_once(migrate: Migrate) -> None:
+    """Without --wait the first failure is the last; the hint names --wait."""
+    ended = migrate("up", files={"1_a.sql": "SELECT 1;"}, url=NOWHERE)
+    assert ended.exit_code == 1
+    assert "Connection refused" in ended.stderr
+    assert "--wait 60" in ended.stderr
+
+
+# Servers and roles that can only be read
+
+
+def several(*urls: str) -> dict[str, Any]:
+    """Several servers as one target, each asked in turn."""
+    each = [conninfo_to_dict(url) for url in urls]
+    hosts, ports = (",".join(str(one.get(name) or "") for one in each) for name in ("host", "port"))
+    return {**each[-1], "host": hosts, "port": ports}
+
+
+@pytest.mark.parametrize("way", ["url", "variables"])
+def test_of_several_hosts_the_writable_one_is_used(
+    way: str, strict: str, database: str, files: Callable[..., None], run: Callable[..., Ended], rows: Rows
+) -> None:
+    """Of several hosts a run takes the one that accepts writes, wherever it stands in the list."""
+    files("CREATE TABLE t (id int);")
+    conninfo = make_conninfo("", **several(strict, database))
+    with closing(psycopg.connect(strict, autocommit=True)) as connection:
+        connection.execute("SET default_transaction_read_only = off")
+        name = sql.Identifier(str(conninfo_to_dict(database)["dbname"]))
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(name))  # or it would not be connected to at all
+    ended = run("up", **({"DATABASE_URL": conninfo} if way == "url" else libpq(conninfo)))
+    assert ended.code == 0, ended
+    assert rows("SELECT to_regclass('t')::text") == [("t",)]
+
+
+def test_a_read_only_server_says_so(strict: str, migrate: Migrate) -> None:
+    """A server on which nothing can be written is told in one line with a hint; a look at it works."""
+    url = with_password(strict, "secret")
+    ended = migrate("up", files={"1_a.sql": "SELECT 1;"}, url=url)
+    assert ended.exit_code == 1
+    assert ended.stderr.splitlines()[0] == "error: default_transaction_read_only is on: nothing can be written"
+    assert len(ended.stderr.splitlines()) == 2
+    assert migrate("status", url=url).exit_code == 0
+    assert migrate("up", "--dry-run", url=url).exit_code == 1
+
+
+def test_a_read_only_role_says_so(role: tuple[str, str], migrate: Migrate, rows: Rows) -> None:
+    """A role that may only read is told what it lacks; with nothing pending it has nothing to complain of."""
+    _, url = role
+    migrate("up", files={"1_a.sql": "SELECT 1;"})
+    rows("GRANT SELECT ON schema_migrations TO PUBLIC")
+    assert migrate("up", url=url).stdout == "Nothing is pending: 1 migration is applied.\n"
+    ended = migrate("up", files={"2_b.sql": "SELECT 2;"}, url=url)
+    assert ended.exit_code == 1
+    assert "permission denied for table schema_migrations" in ended.stderr.splitlines()[0]
+
+
+def test_a_standby_says_so(private_server: Callable[..., PrivateServer], migrate: Migrate) -> None:
+    """On a standby status works, up with nothing to do as well, and up with something to do says what is wrong."""
+    server = private_server()
+    migrate("up", files={"1_a.sql": "SELECT 1;"}, url=server.url)
+    server.stop()
+    data = server.folder / "data"
+    (data / "standby.signal").touch()
+    program = [str(fix_servers.find("postgres")), f"-D{data}", f"--unix_socket_directories={data}"]
+    command, privileges = embedded.unprivileged([*program, "--listen_addresses="], embedded.server_user(data))
+    with (server.folder / "log").open("ab") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, **privileges)
+    try:
+        assert until(lambda: migrate("--wait", "30", "status", "--check", url=server.url).exit_code == 0)
+        assert migrate("up", url=server.url).stdout.startswith("Nothing is pending")
+        ended = migrate("up", files={"2_b.sql": "SELECT 2;"}, url=server.url)
+        assert ended.exit_code == 1
+        assert ended.stderr.splitlines()[0] == "error: the server is a standby: it can only be read"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.mark.parametrize("url", [MALFORMED[0], MALFORMED[10], "postgresql://app:Zk9Qx7Wv", "password='Zk9Qx7Wv"])
+def test_an_error_of_a_url_brings_no_url_along(url: str) -> None:
+    """Nothing that caused it, which a traceback would show, has anything of the password."""
+    with pytest.raises(errors.MigrateError) as caught:
+        db.target(url)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__

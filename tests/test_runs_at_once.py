@@ -1,0 +1,218 @@
+"""Runs at once: each file is applied exactly once, in order, and each run ends well."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable
+
+import psycopg
+import pytest
+from fix_cli import Rows
+from fix_proxy import Proxy
+from fix_runs import Ended, Run, until
+from fix_servers import Connect
+from psycopg import sql
+
+TRAIL = "CREATE TABLE trail (step serial PRIMARY KEY, version int);"
+FILES = [TRAIL, *(f"INSERT INTO trail (version) VALUES ({version});" for version in range(2, 7))]
+GATE = "SELECT pg_advisory_xact_lock(4711);"  # who holds this lock decides when the file goes on
+
+Start = Callable[..., Run]
+
+
+@pytest.fixture
+def gate(connect: Connect) -> psycopg.Connection:
+    """A connection that keeps the files' GATE shut until it is closed."""
+    connection = connect(application_name="the gate")
+    connection.execute("SELECT pg_advisory_lock(4711)")
+    return connection
+
+
+@pytest.fixture
+def waiting(rows: Rows) -> Callable[[], int]:
+    """A function that tells how many sessions of the test's database wait for a lock."""
+    return lambda: rows(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )[0][0]
+
+
+@pytest.mark.parametrize(
+    ("count", "table", "first"),
+    [
+        (2, "schema_migrations", "CREATE TABLE schema_migrations (version text)"),
+        (2, "newschema.hist", "CREATE SCHEMA newschema"),
+        (20, "newschema.hist", "CREATE SCHEMA newschema"),
+    ],
+)
+def test_runs_on_an_empty_database_all_succeed(
+    count: int,
+    table: str,
+    first: str,
+    database: str,
+    files: Callable[..., None],
+    start: Start,
+    rows: Rows,
+    connect: Connect,
+    waiting: Callable[[], int],
+) -> None:
+    """Two runs or twenty that make the table and its schema at the same instant: one does, and nobody fails."""
+    files(*FILES)
+    with connect() as barrier:
+        barrier.execute("BEGIN")
+        barrier.execute(first.encode())  # whoever makes the same waits for our end, so all go on at once
+        runs = [start("--database", database, "--table", table, "up") for _ in range(count)]
+        until(lambda: waiting() == count)
+        barrier.execute("ROLLBACK")
+    ended = [run.end() for run in runs]
+    assert [one.code for one in ended] == [0] * count, ended
+    assert rows("SELECT version FROM trail ORDER BY step") == [(2,), (3,), (4,), (5,), (6,)]
+    history = sql.SQL("SELECT position, version FROM {}").format(sql.Identifier(*table.split(".")))
+    assert connect().execute(history).fetchall() == [(version, str(version)) for version in range(1, 7)]
+    assert sum(len(re.findall(r"  a  applied in", one.out)) for one in ended) == 6
+    assert "error" not in "".join(one.said for one in ended)
+
+
+def test_runs_on_a_database_with_a_history_all_succeed(
+    database: str, files: Callable[..., None], start: Start, rows: Rows
+) -> None:
+    """Runs that start at about the same time, as an application's containers do, share the work and all succeed."""
+    files(TRAIL)
+    assert start("--database", database, "up").end().code == 0
+    files(*FILES)
+    ended = [run.end() for run in [start("--database", database, "up") for _ in range(5)]]
+    assert [one.code for one in ended] == [0] * 5, ended
+    assert rows("SELECT version FROM trail ORDER BY step") == [(2,), (3,), (4,), (5,), (6,)]
+
+
+def test_a_run_that_waits_for_another_says_for_whom(
+    database: str,
+    files: Callable[..., None],
+    start: Start,
+    rows: Rows,
+    gate: psycopg.Connection,
+    waiting: Callable[[], int],
+) -> None:
+    """A run that waits names the other one on stderr: its pid, its application, since when; and then goes on."""
+    files(TRAIL, f"{GATE} INSERT INTO trail (version) VALUES (2);", "INSERT INTO trail (version) VALUES (3);")
+    first = start("--database", database, "up", "--lock-timeout", "0", PGAPPNAME="the first one")
+    until(waiting)
+    second = start("--database", database, "up")
+    line = second.says("waiting for another run")
+    ((pid, since),) = rows(
+        "SELECT pid, to_char(xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') FROM pg_stat_activity"
+        " WHERE application_name = 'the first one' AND wait_event_type = 'Lock'"
+    )
+    assert re.search(rf"pid {pid}\b.*application the first one.*{since}", line), line
+    gate.close()
+    ended = [first.end(), second.end()]
+    assert [one.code for one in ended] == [0, 0], ended
+    assert rows("SELECT version FROM trail ORDER BY step") == [(2,), (3,)]
+
+
+def test_runs_meet_the_same_failing_file(database: str, files: Callable[..., None], start: Start, rows: Rows) -> None:
+    """Every run fails with the file's own place; what came before it is applied once, what comes after it never."""
+    files(*FILES[:3], "SELECT 1/0;", FILES[3])
+    ended = [run.end() for run in [start("--database", database, "up") for _ in range(4)]]
+    assert [one.code for one in ended] == [1] * 4, ended
+    assert all("4_a.sql:1:1: error: division by zero" in one.err for one in ended), ended
+    assert rows("SELECT version FROM trail ORDER BY step") == [(2,), (3,)]
+    assert rows("SELECT version FROM schema_migrations ORDER BY position") == [("1",), ("2",), ("3",)]
+
+
+@pytest.mark.parametrize("applied", [0, 1])
+def test_runs_go_on_after_one_that_fails(
+    applied: int,
+    database: str,
+    files: Callable[..., None],
+    start: Start,
+    rows: Rows,
+    gate: psycopg.Connection,
+    waiting: Callable[[], int],
+) -> None:
+    """A run that fails in a file takes its entry, and the table it made, back: a waiting one applies the file."""
+    fails = "DO $$ BEGIN IF current_setting('application_name') = 'loser' THEN RAISE 'lost'; END IF; END $$;"
+    texts = [TRAIL, *FILES[1:3]]
+    texts[applied] = f"{GATE} {fails} {texts[applied]}"
+    files(*texts)
+    loser = start("--database", database, "up", "--lock-timeout", "0", PGAPPNAME="loser")
+    until(waiting)
+    others = [start("--database", database, "up") for _ in range(4)]
+    until(lambda: waiting() == 5)
+    gate.close()
+    lost, ended = loser.end(), [other.end() for other in others]
+    assert (lost.code, "lost" in lost.err) == (1, True), lost
+    assert [one.code for one in ended] == [0] * 4, ended
+    assert rows("SELECT version FROM trail ORDER BY step") == [(2,), (3,)]
+
+
+def test_a_run_that_is_killed_lets_the_next_one_go_on(
+    database: str,
+    files: Callable[..., None],
+    start: Start,
+    rows: Rows,
+    gate: psycopg.Connection,
+    waiting: Callable[[], int],
+) -> None:
+    """Kill -9 in the middle of a file leaves neither the file nor its entry, and no lock to remove by hand."""
+    files(TRAIL, f"INSERT INTO trail (version) VALUES (2); {GATE}")
+    killed = start("--database", database, "up", "--lock-timeout", "0")
+    until(waiting)
+    killed.kill()
+    other = start("--database", database, "up")
+    until(lambda: waiting() == 2)
+    gate.close()
+    assert other.end().code == 0
+    assert rows("SELECT version FROM trail ORDER BY step") == [(2,)]
+
+
+def test_a_role_with_a_short_statement_timeout_may_wait(
+    database: str,
+    role: tuple[str, str],
+    files: Callable[..., None],
+    start: Start,
+    rows: Rows,
+    gate: psycopg.Connection,
+    waiting: Callable[[], int],
+) -> None:
+    """The wait for another run's row is not cut by the role's statement_timeout, though its files still are."""
+    name, url = role
+    rows("ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO PUBLIC")
+    gate.execute(sql.SQL("ALTER ROLE {} SET statement_timeout = '50ms'").format(sql.Identifier(name)))
+    files(TRAIL)
+    assert start("--database", database, "up").end().code == 0
+    files(TRAIL, f"{GATE} INSERT INTO trail (version) VALUES (2);", "SELECT pg_sleep(60);")
+    first = start("--database", database, "up", "--to", "2", "--lock-timeout", "0")
+    until(waiting)
+    second = start("--database", url, "up")
+    second.says("waiting for")  # which it says after a second
+    gate.close()
+    assert first.end().code == 0
+    ended = second.end()
+    assert ended.code == 1
+    assert "3_a.sql:1:1: error: canceling statement due to statement timeout" in ended.err
+    assert rows("SELECT version FROM trail ORDER BY step") == [(2,)]
+
+
+class _Meanwhile(Proxy):
+    """A proxy that does something before it passes on the client's nth query."""
+
+    def __init__(self, url: str, nth: int, work: Callable[[], object]) -> None:
+        super().__init__(url)
+        self.nth, self.work = nth, work
+
+    def _is_cut(self, kind: str, message: bytes, client: socket.socket, server: socket.socket) -> bool:
+        if kind == "Q" and self.messages.count("Q") == self.nth - 1:
+            self.work()
+        return super()._is_cut(kind, message, client, server)
+
+
+def test_a_table_made_while_it_is_looked_for_is_ours(
+    database: str, files: Callable[..., None], run: Callable[..., Ended], rows: Rows
+) -> None:
+    """A run that meets no table, and then one that another run has just made, goes on with that."""
+    files("CREATE TABLE a (b int)")
+    with _Meanwhile(database, 2, lambda: run("--database", database, "up")) as proxy:
+        ended = run("--database", proxy.url, "up")
+    assert (ended.code, ended.err) == (0, "")
+    assert rows("SELECT name FROM schema_migrations") == [("a",)]
