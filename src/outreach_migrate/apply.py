@@ -112,6 +112,9 @@ def run(request: Request) -> Generator[Event, None, None]:
                 except _Lost as lost:
                     yield from _look(link, request, lost, applied)
                 past, whole, steps = survey(link.connection, request)
+        except errors.Interrupted as error:  # between two files, or while another run was at work
+            error.state = error.state or f"This run has applied and recorded {len(applied)} of what was pending."
+            raise
         finally:
             link.flush(past.table)
 

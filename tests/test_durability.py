@@ -1,0 +1,123 @@
+"""A run waits for the disk once, in its last commit: what a crash before that takes back, and what not."""
+
+from __future__ import annotations
+
+import random
+import re
+import signal
+import time
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import psycopg
+from fix_private_server import PrivateServer
+from fix_runs import Run, until
+
+COUNT = 40
+FILES = [
+    "CREATE TABLE trail (version int PRIMARY KEY); INSERT INTO trail VALUES (1);",
+    *(f"CREATE TABLE t{n} (a int); INSERT INTO trail VALUES ({n});" for n in range(2, COUNT + 1)),
+]
+# what is committed without waiting stays in the server's memory for as long as can be, so a crash really takes it
+LAZY = {"wal_writer_delay": "10s", "wal_writer_flush_after": "1GB"}
+
+Start = Callable[..., Run]
+
+
+def asked(server: PrivateServer, query: str) -> list[tuple[Any, ...]]:
+    with closing(psycopg.connect(server.url, autocommit=True)) as connection:
+        return connection.execute(query.encode()).fetchall()
+
+
+def applied(server: PrivateServer) -> list[int]:
+    """Give the versions that are recorded, after a look that the schema agrees with them."""
+    (table,) = asked(server, "SELECT to_regclass('schema_migrations')")
+    if table[0] is None:
+        assert asked(server, "SELECT to_regclass('trail')") == [(None,)]
+        return []
+    versions = [int(row[0]) for row in asked(server, "SELECT version FROM schema_migrations ORDER BY position")]
+    assert versions == [row[0] for row in asked(server, "SELECT version FROM trail ORDER BY version")]
+    tables = asked(server, "SELECT relname FROM pg_class WHERE relname ~ '^t[0-9]+$'")
+    assert sorted(int(name[1:]) for (name,) in tables) == versions[1:]
+    return versions
+
+
+def test_a_crash_takes_back_a_suffix_of_whole_files(
+    seed: int, private_server: Callable[..., PrivateServer], files: Callable[..., None], start: Start
+) -> None:
+    """After kill -9 of the postmaster the history is a prefix of the files, the schema agrees, and `up` goes on."""
+    server = private_server(**LAZY)
+    files(*FILES)
+    run = start("--database", server.url, "up")
+    reached = random.Random(seed).randrange(1, COUNT)
+    until(
+        lambda: re.search(rf"^{reached}  a  applied", run.said("out"), re.MULTILINE) or run.process.poll() is not None
+    )
+    server.kill()
+    server.start()
+    ended = run.end()
+    assert "Traceback" not in ended.err
+    versions = applied(server)
+    assert versions == list(range(1, len(versions) + 1))
+    if ended.code == 0:
+        assert len(versions) == COUNT
+    again = start("--database", server.url, "up").end()
+    assert again.code == 0, again.err
+    assert applied(server) == list(range(1, COUNT + 1))
+
+
+def test_a_run_that_has_ended_well_survives_a_crash(
+    private_server: Callable[..., PrivateServer], files: Callable[..., None], start: Start
+) -> None:
+    """Once `up` has exited with 0, a crash takes nothing back."""
+    server = private_server(**LAZY)
+    files(*FILES)
+    assert start("--database", server.url, "up").end().code == 0
+    server.kill()
+    server.start()
+    assert applied(server) == list(range(1, COUNT + 1))
+
+
+def test_what_a_failing_run_reports_survives_a_crash(
+    private_server: Callable[..., PrivateServer], files: Callable[..., None], start: Start
+) -> None:
+    """What a run says is recorded when a file fails is on the disk by then."""
+    server = private_server(**LAZY)
+    files(*FILES[:5], "SELECT 1/0;")
+    assert "5 migrations before it were, and are recorded" in start("--database", server.url, "up").end().err
+    server.kill()
+    server.start()
+    assert applied(server) == [1, 2, 3, 4, 5]
+
+
+def test_what_an_interrupted_run_reports_survives_a_crash(
+    private_server: Callable[..., PrivateServer], files: Callable[..., None], start: Start
+) -> None:
+    """What a run says is recorded when a signal ends it is on the disk by then."""
+    server = private_server(**LAZY)
+    files(*FILES[:5], "SELECT pg_sleep(60);")
+    run = start("--database", server.url, "up")
+    until(lambda: asked(server, "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"))
+    run.process.send_signal(signal.SIGTERM)
+    assert "5 migrations before it were, and are recorded" in run.end().err
+    server.kill()
+    server.start()
+    assert applied(server) == [1, 2, 3, 4, 5]
+
+
+def test_a_crash_does_take_back_what_nobody_waited_for(
+    private_server: Callable[..., PrivateServer], files: Callable[..., None], start: Start
+) -> None:
+    """The other tests would see it if the last commit did not wait: without one, applied files are lost."""
+    server = private_server(**LAZY)
+    files(*FILES[:5], "SELECT pg_sleep(60);")
+    run = start("--database", server.url, "up")
+    until(lambda: asked(server, "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"))
+    time.sleep(0.1)
+    server.kill()
+    server.start()
+    ended = run.end()
+    left = len(applied(server))
+    assert left < 5
+    assert f"The server's crash took back the {5 - left} before it: they are pending again." in ended.err
