@@ -16,7 +16,7 @@ from outreach_migrate.watch import Link
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from outreach_migrate.database import Target
+    from outreach_migrate.dsn import Target
     from outreach_migrate.errors import Problem
     from outreach_migrate.history import Entry, History, Table
     from outreach_migrate.locks import Blocker

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from psycopg import Connection
 
-    from outreach_migrate.database import Target
+    from outreach_migrate.dsn import Target
     from outreach_migrate.history import History, Table
     from outreach_migrate.migrations import Migration
 

@@ -215,11 +215,11 @@ def psql(common: options.Common, /, arguments: tuple[str, ...]) -> None:
     import shutil
     import subprocess
 
-    from outreach_migrate import database, embedded, report
+    from outreach_migrate import dsn, embedded, report
 
     out = report.Report("psql", as_json=False, verbosity=common.verbosity)
     with out, options.told(out), options.database(common) as target:
         program = shutil.which("psql") or str(embedded.program("psql"))
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # psql's own
-        named, variables = database.for_psql(target)
+        named, variables = dsn.for_psql(target)
         sys.exit(subprocess.call([program, *named, *arguments], env={**os.environ, **variables}))

@@ -7,35 +7,25 @@ import re
 import selectors
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
-from urllib.parse import parse_qsl
 
 import psycopg
-from psycopg import conninfo, generators, pq, sql, waiting
+from psycopg import generators, pq, waiting
 
 from outreach_migrate.errors import ConnectionFailed, MigrateError, ServerMessage
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from psycopg.abc import PQGen
     from psycopg.pq.abc import PGresult
 
+    from outreach_migrate.dsn import Target
+
 T = TypeVar("T")
 
 TICK = 0.1  # s: how often a wait lets its caller look around
-VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
-
-# Scheme, login, place, query, cut where libpq cuts: a login ends at the first @, unless a / comes before.
-_URL = re.compile(r"postgres(?:ql)?(?:\+\w+)?://([^@/]*@)?([^?]*)(?:\?(.*))?", re.DOTALL)
-# What drivers and ORMs put into DATABASE_URL beside libpq's own parameters.
-_FOREIGN = {
-    *("schema", "connection_limit", "pool_timeout", "pgbouncer", "socket_timeout", "statement_cache_size"),
-    *("sslaccept", "sslidentity", "max_connection_lifetime", "max_idle_connection_lifetime", "single_use_connections"),
-    *("prepared_statement_cache_size", "prepared_statement_name_func", "prepare_threshold", "autocommit"),
-    *("pool_size", "max_overflow", "uselibpqcompat", "supa", "workaround", "prepareThreshold"),
-}
 # Found by what they say, since libpq gives no SQLSTATE for a connection that failed; a message in another
 # language only means that --wait is waited out.
 _FINAL = re.compile(
@@ -55,82 +45,11 @@ _DEFAULTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """A database to connect to. `schema` goes to the front of the search path (Prisma's parameter)."""
-
-    parameters: Mapping[str, str] = field(repr=False)
-    schema: str | None = None
-
-    @property
-    def is_multi_host(self) -> bool:
-        """Whether several servers are named, here or by libpq's variables, of which one will be the primary."""
-        defaults = {option.keyword.decode(): (option.val or b"").decode() for option in pq.Conninfo.get_defaults()}
-        return any("," in self.parameters.get(name, defaults[name]) for name in ("host", "hostaddr"))
-
-
-@dataclass(frozen=True, slots=True)
 class Unreachable:
     """The server isn't there yet, and is tried again; `seconds` since the first try."""
 
     reason: str
     seconds: float
-
-
-def target(url: str) -> Target:
-    """Read a URL or a key=value string; an empty one leaves everything to libpq's own variables.
-
-    Raise MigrateError when it can't be read, without a word of what stands in it: the pieces a parser quotes may
-    be pieces of the password.
-    """
-    url, schema, query = url.strip(), None, url  # a secret read from a file ends with a newline
-    try:
-        if "://" in url.partition("=")[0]:
-            url, query, schema = _without_foreign(url)
-        parameters = {key: str(value) for key, value in conninfo.conninfo_to_dict(url).items() if value is not None}
-        _check_ports(parameters.get("port", ""))
-    except (psycopg.Error, ValueError) as error:
-        named = re.search(r'(?:query parameter|connection option):? "(\w+)"', str(error))
-        if named and not re.search("@|password", query):  # else it may be the rest of an unquoted password
-            reason = f"it has a parameter that libpq does not know: {named[1]}"
-        else:
-            reason = re.sub(r'".*', "…", str(error).splitlines()[0])
-            reason = reason.replace("missing …", "it is neither a postgresql:// URL nor key=value pairs")
-        hint = "Signs such as @ : / % ? # in a password are written as %40 %3A %2F %25 %3F %23."
-        raise MigrateError(f"cannot read the database URL: {reason}", hint=hint) from None
-    return Target(parameters, schema)
-
-
-def _check_ports(ports: str) -> None:
-    """Refuse what is no port before a message can quote it: of user:secret/db it is the password."""
-    for port in ports.split(","):
-        if port and not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
-            raise ValueError("its port is not a number from 1 to 65535")
-
-
-def for_psql(target: Target) -> tuple[list[str], dict[str, str]]:
-    """Give a target as psql's arguments and variables: as arguments, which everybody sees, all but passwords.
-
-    As variables alone, those of a service (PGSERVICE) would beat them.
-    """
-    given = {name: value for name, value in target.parameters.items() if name not in {"password", "sslpassword"}}
-    if target.schema:
-        path = re.sub(r"([\\\s])", r"\\\1", sql.Identifier(target.schema).as_string())
-        given["options"] = f"{given.get('options', os.environ.get('PGOPTIONS', ''))} -c search_path={path}"
-    password = target.parameters.get("password")
-    return ["-d", conninfo.make_conninfo("", **given)], {"PGPASSWORD": password} if password else {}
-
-
-def _without_foreign(url: str) -> tuple[str, str, str | None]:
-    """Turn SQLAlchemy's scheme into libpq's, and take out the parameters that are not libpq's."""
-    match = _URL.fullmatch(url)
-    if not match:
-        raise ValueError("its scheme is not postgresql://")
-    login, place, query = (part or "" for part in match.groups())
-    if "@" in place:
-        raise ValueError("its user or password has an @ or a / that must be percent-encoded")
-    kept = [pair for pair in query.split("&") if pair and pair.partition("=")[0] not in _FOREIGN]
-    schema = dict(parse_qsl(query)).get("schema") or None
-    return f"postgresql://{login}{place}" + ("?" + "&".join(kept) if kept else ""), query, schema
 
 
 def connect(
@@ -341,6 +260,6 @@ def translated() -> Iterator[None]:
         hint = error.diag.message_hint
         if error.sqlstate == "42501":
             hint = "The role needs USAGE on the schema, and SELECT, INSERT and UPDATE on the history table."
-        if error.sqlstate is None:
+        if (error.sqlstate or "57P").startswith(("57P", "08")):  # shut down, terminated; none when it just went away
             raise ConnectionFailed(f"lost the connection: {reason(error)}", transient=True) from error
         raise MigrateError(error.diag.message_primary or reason(error), hint=hint) from error

@@ -15,7 +15,7 @@ from outreach_migrate.effects import Mode, Relation, Seen
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
-    from outreach_migrate.database import Target
+    from outreach_migrate.dsn import Target
 
 _KINDS = {
     **{"r": "table", "p": "partitioned table", "m": "materialized view", "f": "foreign table", "v": "view"},

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from outreach_migrate.apply import Request
-    from outreach_migrate.database import Target
+    from outreach_migrate.dsn import Target
     from outreach_migrate.history import Table
     from outreach_migrate.report import Report
 
@@ -152,21 +152,21 @@ def of_a_run(command: Callable[..., Any]) -> Callable[..., Any]:
 @contextmanager
 def database(common: Common) -> Iterator[Target]:
     """Give the database that the options name."""
-    from outreach_migrate import database
+    from outreach_migrate import dsn
 
     if common.embedded:
         from outreach_migrate import embedded
 
         with embedded.server(EMBEDDED) as conninfo:
-            yield database.target(conninfo)
+            yield dsn.read(conninfo)
         return
-    if not common.database and not any(os.environ.get(name) for name in database.VARIABLES):
+    if not common.database and not any(os.environ.get(name) for name in dsn.VARIABLES):
         raise NoDatabase(
             "no database is named",
             hint="Give --database URL, or set OUTREACH_MIGRATE_DATABASE, DATABASE_URL, or libpq's variables "
-            f"({', '.join(database.VARIABLES)}); or take a private one: --embedded",
+            f"({', '.join(dsn.VARIABLES)}); or take a private one: --embedded",
         )
-    yield database.target(common.database or "")
+    yield dsn.read(common.database or "")
 
 
 def request(common: Common, target: Target, **given: Any) -> Request:

@@ -15,7 +15,8 @@ from outreach_migrate import database, errors, history, locks
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from outreach_migrate.database import Target, Unreachable
+    from outreach_migrate.database import Unreachable
+    from outreach_migrate.dsn import Target
     from outreach_migrate.errors import ServerMessage
     from outreach_migrate.history import Table
     from outreach_migrate.locks import Blocker, Progress
