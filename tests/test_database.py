@@ -19,8 +19,7 @@ from fix_runs import Ended, Run, until
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from outreach_migrate import database as db
-from outreach_migrate import embedded, errors
+from outreach_migrate import dsn, embedded, errors
 
 NOWHERE = "postgresql://app@127.0.0.1:1/nowhere"  # nobody listens there
 WHO = "CREATE TABLE who AS SELECT current_setting('application_name') AS application, current_schema() AS schema;"
@@ -260,10 +259,10 @@ SPECIAL = ["@", ":", "/", "%", "?", "#", '"', "'", " ", "\\", "&", "=", "+", "é
 def test_a_password_may_have_any_sign(sign: str) -> None:
     """Percent-encoded in a URL, or quoted after password=, a password is what it is."""
     password = WORD.format(sign)
-    encoded = db.target(f"postgresql+psycopg://app:{quote(password, safe='')}@localhost:1/x?schema=y&hostaddr=::1")
+    encoded = dsn.read(f"postgresql+psycopg://app:{quote(password, safe='')}@localhost:1/x?schema=y&hostaddr=::1")
     assert encoded.parameters["password"] == password
     assert encoded.parameters["host"] == "localhost"
-    assert db.target(make_conninfo(host="localhost", password=password)).parameters["password"] == password
+    assert dsn.read(make_conninfo(host="localhost", password=password)).parameters["password"] == password
     assert password not in repr(encoded)
 
 
@@ -552,6 +551,6 @@ def test_a_standby_says_so(private_server: Callable[..., PrivateServer], migrate
 def test_an_error_of_a_url_brings_no_url_along(url: str) -> None:
     """Nothing that caused it, which a traceback would show, has anything of the password."""
     with pytest.raises(errors.MigrateError) as caught:
-        db.target(url)
+        dsn.read(url)
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
