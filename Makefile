@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/outreach-migrate --embedded
 
-.PHONY: help up status psql test bench check clean
+.PHONY: help up status psql test test-faults bench check clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -20,6 +20,9 @@ psql: .venv/installed ## open psql on that server
 
 test: .venv/tests ## run the tests on a real PostgreSQL
 	@$(BIN)/python -m pytest
+
+test-faults: .venv/tests ## kill runs a hundred times over; the largest input
+	@OUTREACH_FAULT_ROUNDS=100 $(BIN)/python -m pytest tests/test_faults.py tests/test_loss.py tests/test_input.py
 
 bench: .venv/tests ## measure it beside other tools (OPTIONS=--help tells how)
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(OPTIONS)
