@@ -288,7 +288,10 @@ def _look(link: Link, request: Request, lost: _Lost, applied: list[Migration]) -
         raise errors.ConnectionFailed(message, hint=getattr(error, "hint", None), state=state) from lost.cause
     if not any(entry.number == lost.migration.number and entry.finished_at for entry in past.entries):
         state = _state(applied, lost.migration, past.entries)
-        raise errors.ConnectionFailed(message, hint="Run up again.", state=state) from lost.cause
+        hint = "Run up again."
+        if "transaction timeout" in message:
+            hint = "It was transaction_timeout that ended it: lift that for the role that migrates, and run up again."
+        raise errors.ConnectionFailed(message, hint=hint, state=state) from lost.cause
     applied.append(lost.migration)
     yield watch.Told(lost.migration, f"{message}; it had been committed")
     yield Applied(lost.migration, time.monotonic() - began, ())

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
-import sys
+import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from outreach_migrate import migrations, statements
@@ -31,11 +27,11 @@ class Finding:
     rule: str | None = None
 
 
-def chosen(found: Iterable[Migration], paths: Iterable[Path]) -> list[Migration]:
+def chosen(found: Iterable[Migration], paths: Iterable[str]) -> list[Migration]:
     """Choose the migrations that these paths name, all of them for none; raise MigrateError for one that is none."""
-    by_path = {Path(migration.path).resolve(): migration for migration in found}
-    named = [(path, by_path.get(path.resolve())) for path in paths]
-    if strange := [str(path) for path, migration in named if migration is None and path.suffix == ".sql"]:
+    by_path = {os.path.realpath(migration.path): migration for migration in found}
+    named = [(path, by_path.get(os.path.realpath(path))) for path in paths]
+    if strange := [path for path, migration in named if migration is None and path.endswith(".sql")]:
         raise MigrateError(f"not a migration of the folder: {', '.join(strange)}", hint="Name the folder with --dir.")
     return [migration for _, migration in named if migration] if named else list(by_path.values())
 
@@ -50,7 +46,7 @@ def files(found: Iterable[Migration], problems: Iterable[Problem]) -> list[Findi
     return findings
 
 
-def against(folder: Path, found: Iterable[Migration], ref: str) -> list[Finding]:
+def against(folder: str, found: Iterable[Migration], ref: str) -> list[Finding]:
     """Compare the files with those of a git revision: new ones must be newer, the others must not have changed.
 
     What the revision has gained since the branches parted is not missed here, but must be older than what is new.
@@ -61,7 +57,7 @@ def against(folder: Path, found: Iterable[Migration], ref: str) -> list[Finding]
     newest = max((int(name.partition("_")[0]) for name in theirs if migrations.is_name(name)), default=-1)
     problems = []
     for migration in found:
-        name = Path(migration.path).name
+        name = os.path.basename(migration.path)
         if "M" in (since.get(name), now.get(name)):
             hint = "Restore it, and put the change into a new migration."
             message = f"changed: it is in {ref}, and may have been applied"
@@ -70,20 +66,22 @@ def against(folder: Path, found: Iterable[Migration], ref: str) -> list[Finding]
             message = f"out of order: version {newest} is in {ref} already, and newer"
             problems.append(Problem(message, Location(migration.path), "Give it a later version."))
     for name in sorted(theirs):
-        if since.get(name) == "D" and migrations.is_name(name) and not (folder / name).exists():
-            problems.append(Problem(f"renamed or deleted: it is in {ref}", Location(str(folder / name)), "Restore it."))
+        if since.get(name) == "D" and migrations.is_name(name) and not os.path.exists(os.path.join(folder, name)):
+            problems.append(
+                Problem(f"renamed or deleted: it is in {ref}", Location(os.path.join(folder, name)), "Restore it.")
+            )
     return [Finding(problem) for problem in problems]
 
 
-def changed(folder: Path, found: Iterable[Migration], ref: str) -> list[Migration]:
+def changed(folder: str, found: Iterable[Migration], ref: str) -> list[Migration]:
     """Choose the files that are new or changed against a git revision."""
     theirs = _git(folder, "ls-tree", "-z", "--name-only", ref, "./").split("\0")
     changes = _changes(folder, ref)
-    names = {migration: Path(migration.path).name for migration in found}
+    names = {migration: os.path.basename(migration.path) for migration in found}
     return [migration for migration, name in names.items() if name not in theirs or name in changes]
 
 
-def _changes(folder: Path, ref: str) -> dict[str, str]:
+def _changes(folder: str, ref: str) -> dict[str, str]:
     """Read which files of a revision the folder has otherwise (M) or not at all (D)."""
     fields = _git(
         folder, "diff", "--relative", "--no-renames", "--diff-filter=MDT", "--name-status", "-z", ref, "--", "."
@@ -92,7 +90,9 @@ def _changes(folder: Path, ref: str) -> dict[str, str]:
     return {name: "D" if status == "D" else "M" for status, name in zip(statuses, names, strict=True)}
 
 
-def _git(folder: Path, *arguments: str, otherwise: str | None = None) -> str:
+def _git(folder: str, *arguments: str, otherwise: str | None = None) -> str:
+    import subprocess
+
     try:
         done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, encoding="utf-8", check=False)
     except OSError as error:
@@ -108,8 +108,11 @@ def _git(folder: Path, *arguments: str, otherwise: str | None = None) -> str:
 
 def lint(found: Iterable[Migration]) -> list[Finding]:
     """Run squawk over migrations, each file with the transaction it runs in. https://squawkhq.com"""
-    beside = Path(sys.executable).with_name("squawk")
-    program = str(beside) if beside.exists() else shutil.which("squawk")
+    import shutil
+    import sys
+
+    beside = os.path.join(os.path.dirname(sys.executable), "squawk")
+    program = beside if os.path.exists(beside) else shutil.which("squawk")
     if program is None:
         hint = "pip install 'outreach-migrate[lint]'"
         return [Finding(Problem("squawk is not installed: nothing was linted", hint=hint))]
@@ -124,6 +127,9 @@ def lint(found: Iterable[Migration]) -> list[Finding]:
 
 
 def _squawk(program: str, found: list[Migration], mode: str) -> Iterator[Finding]:
+    import json
+    import subprocess
+
     if not found:
         return
     command = [program, "--reporter", "json", mode, *(f"--exclude={rule}" for rule in _ANSWERED)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
@@ -37,7 +36,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 `status --check` with something p
 @click.option(
     "--dir",
     "folder",
-    type=click.Path(path_type=Path),
+    type=click.Path(),
     default="sql",
     show_default=True,
     envvar="OUTREACH_MIGRATE_DIR",
@@ -143,7 +142,7 @@ def new(common: options.Common, /, name: tuple[str, ...], no_transaction: bool, 
         raise click.UsageError(str(error)) from None
     click.echo(path)
     if edit:
-        click.edit(filename=str(path))
+        click.edit(filename=path)
 
 
 @main.command()
@@ -169,15 +168,13 @@ def rehearse(common: options.Common, /, form: str, **given: Any) -> None:
 
 
 @main.command()
-@click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False))
 @click.option("--lint", is_flag=True, help="Run squawk over the pending files too.")
 @click.option("--base", metavar="REF", help="A git revision whose files must be older, and unchanged.")
 @click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
 @click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text", show_default=True)
 @click.pass_context
-def check(
-    ctx: click.Context, /, files: tuple[Path, ...], lint: bool, base: str | None, strict: bool, form: str
-) -> None:
+def check(ctx: click.Context, /, files: tuple[str, ...], lint: bool, base: str | None, strict: bool, form: str) -> None:
     """Look for trouble in the files, or in FILES of them, and change nothing.
 
     Needs no database. With --database or --embedded on the command line, it also compares with the history, and

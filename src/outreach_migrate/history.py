@@ -134,7 +134,7 @@ def read(connection: Connection, table: Table, *, search_path: str | None = None
     for longer: RESET ALL takes it to the database's own there, and the next message would be read as that.
     """
     start = "RESET ALL; SET client_encoding = 'UTF8'; RESET ROLE; SET standard_conforming_strings = on;"
-    start += set_search_path(search_path)
+    start += "SET LOCAL statement_timeout = 0;" + set_search_path(search_path)
     facts_query = _facts(table, sorted(filter(None, {table.schema, search_path})))
     try:
         cursor = connection.execute(f"{start}{facts_query};{_rows(table)}".encode())
@@ -295,6 +295,6 @@ def at_work_key(place: Place) -> str:
 def unfinished(place: Place, migration: Migration) -> str:
     """Write the query for how far a file is: no row when it is finished, or not there."""
     return (
-        f"SELECT statements_done, statements_begun, done_checksum FROM {place.table.quoted} WHERE finished_at IS NULL"
-        f" AND position = {place.position} AND version = {sql.quote(migration.version)}"
+        f"SELECT statements_done, statements_begun, done_checksum, checksum FROM {place.table.quoted}"
+        f" WHERE finished_at IS NULL AND position = {place.position} AND version = {sql.quote(migration.version)}"
     )

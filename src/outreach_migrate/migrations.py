@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
 from collections import deque
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice, pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from outreach_migrate import statements
@@ -22,19 +21,29 @@ _NAME = re.compile(r"([0-9]+)_(.+)\.sql", re.DOTALL)
 _DIRECTIVE = re.compile(r"^[ \t]*--[ \t]*migrate:(.*)$", re.MULTILINE)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h|)")
 _UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0}
-NO_STATEMENTS = hashlib.sha256().hexdigest()
+_GAP = r"(?:\s|--[^\n]*\n|/\*.*?\*/)+"
+_PART = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
+BUILD = re.compile(  # of an index, concurrently: its name and its table, as they stand in SQL
+    rf"create{_GAP}(?:unique{_GAP})?index{_GAP}concurrently{_GAP}(?:if{_GAP}not{_GAP}exists{_GAP})?"
+    rf"(?!on\b)({_PART})(?:{_GAP})on{_GAP}(?:only{_GAP})?({_PART}(?:\s*\.\s*{_PART}){{0,2}})",
+    re.IGNORECASE | re.DOTALL,
+)
 _WIDTH = 160  # of an excerpt: a line of a dump may have a megabyte
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Migration:
-    """A file. `sql` is its text without BOM and with LF for CRLF; `checksum` is that text's SHA-256 in hex."""
+    """A file. `sql` is its text without BOM and with LF for CRLF."""
 
     version: str
     name: str
     path: str
     sql: str
-    checksum: str
+
+    @cached_property
+    def checksum(self) -> str:
+        """The text's SHA-256, in hex."""
+        return _sha256(self.sql.encode())
 
     @property
     def number(self) -> int:
@@ -72,7 +81,7 @@ class Piece:
     checksum: str
 
 
-def read(folder: Path) -> tuple[tuple[Migration, ...], list[Problem]]:
+def read(folder: str) -> tuple[tuple[Migration, ...], list[Problem]]:
     """Read a folder's migrations, in order of their versions, and tell all that is wrong with the files.
 
     Names that start with a dot, subfolders and files of other kinds are ignored.
@@ -80,31 +89,32 @@ def read(folder: Path) -> tuple[tuple[Migration, ...], list[Problem]]:
     found: list[Migration] = []
     problems: list[Problem] = []
     try:
-        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))  # noqa: PTH208 (twice as fast)
+        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
     except OSError as error:
         hint = "Name the folder with --dir."
-        return (), [Problem(f"cannot read the folder: {error.strerror}", Location(str(folder)), hint)]
+        return (), [Problem(f"cannot read the folder: {error.strerror}", Location(folder), hint)]
     for name in names:
-        if name.lower().endswith(".sql") and not (folder / name).is_dir():
-            one = _read_file(folder / name, name)
+        if name.lower().endswith(".sql") and not os.path.isdir(path := os.path.join(folder, name)):
+            one = _read_file(path, name)
             (problems if isinstance(one, Problem) else found).append(one)  # type: ignore[arg-type]
     if not found and not problems:
         hint = "Make the first with: outreach-migrate new NAME. Or name another folder with --dir."
-        problems.append(Problem("there are no migrations in this folder", Location(str(folder)), hint))
+        problems.append(Problem("there are no migrations in this folder", Location(folder), hint))
     found.sort(key=lambda migration: (migration.number, migration.path))
     problems += _same_version_twice(found)
     return tuple(found), problems
 
 
-def _read_file(path: Path, name: str) -> Migration | Problem:
-    shown = re.sub(r"[\x00-\x1f\x7f\ud800-\udfff]", lambda found: ascii(found[0])[1:-1], str(path))
+def _read_file(path: str, name: str) -> Migration | Problem:
+    shown = re.sub(r"[\x00-\x1f\x7f\ud800-\udfff]", lambda found: ascii(found[0])[1:-1], path)
     match = _NAME.fullmatch(name)
-    if not match or shown != str(path):
+    if not match or shown != path:
         return Problem("not a migration's name", Location(shown), "It must be VERSION_name.sql, VERSION digits.")
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO would hang
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a FIFO would hang
             return Problem("not a regular file", Location(shown))
-        data = path.read_bytes()
+        with open(path, "rb") as file:
+            data = file.read()
     except OSError as error:
         return Problem(f"cannot be read: {error.strerror}", Location(shown))
     try:
@@ -113,16 +123,20 @@ def _read_file(path: Path, name: str) -> Migration | Problem:
         line = data.count(b"\n", 0, error.start) + 1
         message = f"not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}"
         return Problem(message, Location(shown, line), "Save the file as UTF-8.")
-    if sql.startswith("\ufeff") or "\r\n" in sql:  # a checkout on Windows must not fail a deployment
-        sql = sql.removeprefix("\ufeff").replace("\r\n", "\n")
-        data = sql.encode()
-    return Migration(match[1], match[2], shown, sql, hashlib.sha256(data).hexdigest())
+    # a checkout on Windows must not fail a deployment
+    return Migration(match[1], match[2], path, sql.removeprefix("\ufeff").replace("\r\n", "\n"))
+
+
+def _sha256(data: bytes) -> str:
+    import hashlib  # it brings OpenSSL along
+
+    return hashlib.sha256(data).hexdigest()
 
 
 def _same_version_twice(found: list[Migration]) -> Iterator[Problem]:
     for first, second in pairwise(found):
         if first.number == second.number:
-            message = f"version {second.version} stands twice: {Path(first.path).name} has it too"
+            message = f"version {second.version} stands twice: {os.path.basename(first.path)} has it too"
             yield Problem(message, Location(second.path), "Rename the newer one: its version must be its own.")
 
 
@@ -130,15 +144,15 @@ def problems(migration: Migration) -> list[Problem]:
     """Tell what keeps a migration's text from being run as it is."""
     if "\0" in migration.sql:
         return [_problem(migration, migration.sql.index("\0"), "a NUL byte, which PostgreSQL's text can't hold")]
-    found = [
-        _problem(migration, finding.offset, finding.message, finding.hint)
-        for finding in statements.findings(statements.without_outer_transaction(migration.sql))
+    wanted, found = _directives(migration)
+    sql = statements.without_outer_transaction(migration.sql) if wanted.transaction else migration.sql
+    found += [
+        _problem(migration, finding.offset, finding.message, finding.hint) for finding in statements.findings(sql)
     ]
     if found:
         return found
-    wanted, found = _directives(migration)
-    if found or not wanted.transaction:
-        return found
+    if not wanted.transaction:
+        return list(_unnamed(migration))
     hint = "Put it into a file of its own, or begin this file with: -- migrate: no-transaction"
     return [
         _problem(migration, statement.start, f"{command} cannot run in a transaction", hint)
@@ -191,6 +205,14 @@ def _outside_transaction(sql: str) -> Iterator[tuple[statements.Statement, str]]
             yield statement, command
 
 
+def _unnamed(migration: Migration) -> Iterator[Problem]:
+    hint = "Name it: an index that a failed build leaves invalid could not be found again."
+    for statement, command in _outside_transaction(migration.sql):
+        builds = command.startswith("CREATE") and command.endswith("INDEX CONCURRENTLY")
+        if builds and not BUILD.match(migration.sql, statement.start, statement.end):
+            yield _problem(migration, statement.start, "an index built concurrently must have a name", hint)
+
+
 def _is_one_outside(sql: str) -> bool:
     first = list(islice(statements.split(sql), 2))
     return len(first) == 1 and statements.outside_transaction(sql, first[0]) is not None
@@ -202,6 +224,8 @@ def pieces(migration: Migration) -> Iterator[Piece]:
     SET and RESET hold for the statements after them, which are given them anew: a pooler may have moved to another
     server connection meanwhile.
     """
+    import hashlib
+
     digest, settings = hashlib.sha256(), list[str]()
     for number, statement in enumerate(statements.split(migration.sql)):
         before = digest.hexdigest()
@@ -215,7 +239,7 @@ def pieces(migration: Migration) -> Iterator[Piece]:
 def checksum_before(migration: Migration, number: int) -> str | None:
     """Give the checksum of the first `number` statements, None when there are fewer."""
     if number == 0:
-        return NO_STATEMENTS
+        return _sha256(b"")
     last = next(islice(pieces(migration), number - 1, None), None)
     return last.checksum if last else None
 

@@ -7,7 +7,6 @@ import signal
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-EMBEDDED = Path(".outreach")
+EMBEDDED = ".outreach"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ class Common:
     """The options that stand before the command."""
 
     database: str | None
-    folder: Path
+    folder: str
     table: str
     embedded: bool
     wait: float
@@ -70,7 +69,7 @@ class Configured(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the defaults before the arguments."""
-        if Path("pyproject.toml").is_file():
+        if os.path.isfile("pyproject.toml"):
             ctx.default_map = _defaults(self)
         return super().parse_args(ctx, args)
 
@@ -92,7 +91,8 @@ def _defaults(group: click.Group) -> dict[str, Any]:
     import tomllib
 
     try:
-        table = tomllib.loads(Path("pyproject.toml").read_text("utf-8")).get("tool", {}).get("outreach-migrate", {})
+        with open("pyproject.toml", "rb") as file:
+            table = tomllib.load(file).get("tool", {}).get("outreach-migrate", {})
     except ValueError as error:
         raise click.UsageError(f"cannot read pyproject.toml: {error}") from None
     found = _values(table, "", [*group.params, *group.commands.values()])
@@ -155,9 +155,11 @@ def database(common: Common) -> Iterator[Target]:
     from outreach_migrate import dsn
 
     if common.embedded:
+        from pathlib import Path
+
         from outreach_migrate import embedded
 
-        with embedded.server(EMBEDDED) as conninfo:
+        with embedded.server(Path(EMBEDDED)) as conninfo:
             yield dsn.read(conninfo)
         return
     if not common.database and not any(os.environ.get(name) for name in dsn.VARIABLES):

@@ -11,7 +11,7 @@ import psycopg
 from psycopg import pq, sql
 
 from outreach_migrate import database, history, migrations, session, statements
-from outreach_migrate.errors import ServerMessage, StatementError
+from outreach_migrate.errors import MigrateError, ServerMessage, StatementError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -22,14 +22,11 @@ if TYPE_CHECKING:
     from outreach_migrate.migrations import Migration, Piece
     from outreach_migrate.session import Setting
 
-_GAP = r"(?:\s|--[^\n]*\n|/\*.*?\*/)+"
-_NAME = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
-_BUILD = re.compile(
-    rf"create{_GAP}(?:unique{_GAP})?index{_GAP}concurrently{_GAP}(?:if{_GAP}not{_GAP}exists{_GAP})?"
-    rf"({_NAME})(?:{_GAP})on{_GAP}(?:only{_GAP})?({_NAME}(?:\s*\.\s*{_NAME})?)",
-    re.IGNORECASE | re.DOTALL,
-)
-_ALREADY_SO = {"42P07", "42710", "42P04", "42704", "42P01", "3D000", "3F000"}  # made, or dropped, already
+# What a statement that was done before meets, by its first word. An index that is built is looked for instead.
+_ALREADY_SO = {
+    *(("create", "42710"), ("create", "42P04"), ("drop", "42704"), ("drop", "3D000")),
+    ("alter", "42P01"),  # DETACH PARTITION: it is none any more
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +40,21 @@ class Work:
 
 
 def begin(work: Work) -> Generator[None, None, None]:
-    """Insert the entry, and leave the transaction open: the file is to be claimed before others can see it."""
+    """Insert the entry, and leave the transaction open: the file is to be claimed before others can see it.
+
+    Raise Overtaken when another run has done so, or does not end: where runs fill a pooler's pool, those that wait
+    would keep the one that has inserted the entry from the second connection, by which it is to claim the file.
+    """
+    nothing = migrations.checksum_before(work.migration, 0) or ""
     insert = history.insert(work.place, work.migration)
-    progress = history.progress(work.place, work.migration, done=0, begun=0, done_checksum=migrations.NO_STATEMENTS)
-    part = session.Part([*work.setting.begin(), *work.place.create, insert, progress], "", 0, [])
-    yield from session.send(work.connection, work.migration, part, work.setting.mark)
+    progress = history.progress(work.place, work.migration, done=0, begun=0, done_checksum=nothing)
+    before = [*work.setting.begin(), "SET LOCAL lock_timeout = '2s'", *work.place.create, insert, progress]
+    try:
+        yield from session.send(work.connection, work.migration, session.Part(before, "", 0, []), work.setting.mark)
+    except StatementError as error:
+        if error.sqlstate == "55P03":
+            raise session.Overtaken from None
+        raise
 
 
 def proceed(work: Work, *, from_start: bool, still_ours: Callable[[], None]) -> Generator[str | None, None, list[str]]:
@@ -60,20 +67,20 @@ def proceed(work: Work, *, from_start: bool, still_ours: Callable[[], None]) -> 
     row = yield from _ask(work, (), history.unfinished(work.place, work.migration))
     if not row.ntuples:
         raise session.Overtaken
-    # a statement that has begun and is not done may have been left half done
-    done, begun = int(row.get_value(0, 0) or 0), int(row.get_value(0, 1) or 0)
-    if from_start:
-        done = 0
-    elif migrations.checksum_before(work.migration, done) != (row.get_value(0, 2) or b"").decode():
+    held, begun = int(row.get_value(0, 0) or 0), int(row.get_value(0, 1) or 0)
+    done = 0 if from_start else held
+    if done and migrations.checksum_before(work.migration, done) != (row.get_value(0, 2) or b"").decode():
         raise session.Overtaken
+    # a statement that has begun and is not done may have been left half done; or done, if it still is the same
+    half = begun - 1 if begun > held else None
+    same = (row.get_value(0, 3) or b"").decode() == work.migration.checksum
     tags: list[str] = []
-    held = int(row.get_value(0, 0) or 0)
     for piece in migrations.pieces(work.migration):
         if piece.number < done:
             continue
         still_ours()
         try:
-            tags.append((yield from _run(work, piece, held=held, resumed=begun > piece.number)))
+            tags.append((yield from _run(work, piece, held=held, resumed=piece.number == half, same=same)))
             held = piece.number + 1
         except StatementError as error:
             error.statement = piece.number + 1
@@ -101,10 +108,11 @@ def _orphan_ended(work: Work) -> Generator[str | None, None, None]:
         time.sleep(database.TICK)
 
 
-def _run(work: Work, piece: Piece, *, held: int, resumed: bool) -> Generator[str | None, None, str]:
+def _run(work: Work, piece: Piece, *, held: int, resumed: bool, same: bool) -> Generator[str | None, None, str]:
     """Run a statement in one transaction with its progress where PostgreSQL allows that, else by itself.
 
     `held` is how many statements are done according to the entry: with --from-start more than come before this one.
+    `resumed` says whether an earlier run has begun this one, `same` whether the file is as it was then.
     """
     if not statements.outside_transaction(piece.text, next(statements.split(piece.text))):
         hold = history.hold(work.place, held)
@@ -117,19 +125,19 @@ def _run(work: Work, piece: Piece, *, held: int, resumed: bool) -> Generator[str
             if error.sqlstate != "2D000":  # a procedure that commits: nothing of it stayed, and it may do so alone
                 raise
         yield from session.clean(work.connection)
-    tag = yield from _run_alone(work, piece, resumed=resumed)
+    tag = yield from _run_alone(work, piece, resumed=resumed, same=same)
     yield from _ask(work, (), _progress(work, piece, done=piece.number + 1))
     return tag
 
 
-def _run_alone(work: Work, piece: Piece, *, resumed: bool) -> Generator[str | None, None, str]:
+def _run_alone(work: Work, piece: Piece, *, resumed: bool, same: bool) -> Generator[str | None, None, str]:
     """Run a statement that can't be in a transaction, after its entry says that it has begun."""
-    build = _BUILD.match(piece.text)
+    build = migrations.BUILD.match(piece.text)
     index, valid = (yield from _index(work, piece, build)) if build else (None, False)
-    if resumed and index and valid:
+    if resumed and same and valid:
         yield f"the index {index} was built by an earlier run, which was stopped before it could record that"
         return "CREATE INDEX"
-    if resumed and index:
+    if resumed and index and not valid:
         yield f"dropping the invalid index {index}, which an earlier try of this statement left"
         yield from _alone(work, piece, f"DROP INDEX CONCURRENTLY {index}")
         index = None
@@ -138,18 +146,30 @@ def _run_alone(work: Work, piece: Piece, *, resumed: bool) -> Generator[str | No
     try:
         tag = yield from _alone(work, piece, piece.text)
     except StatementError as error:
-        if resumed and error.sqlstate in _ALREADY_SO:
+        word = piece.text.split(maxsplit=1)[0].lower()
+        if resumed and same and not build and (word, error.sqlstate) in _ALREADY_SO:
             yield f"{error.message}: so an earlier run, which was stopped before it could record that, has left it"
             return ""
         if not build:
             yield from _ask(work, (), _progress(work, piece, done=piece.number))
         raise
-    if build and not (yield from _index(work, piece, build))[1]:
-        message = "the index is invalid after its build"
-        hint = f"Drop it, and run up again: DROP INDEX CONCURRENTLY {build[1]};"
-        report = ServerMessage("ERROR", "XX002", message, hint=hint)
-        raise session.placed(work.migration, report, piece.start, piece.number + 1)
+    if build:
+        yield from _must_be_valid(work, piece, build)
     return tag
+
+
+def _must_be_valid(work: Work, piece: Piece, build: re.Match[str]) -> Generator[None, None, None]:
+    """Raise StatementError when the index is not there, or invalid, after a build that has not failed."""
+    index, valid = yield from _index(work, piece, build)
+    if valid:
+        return
+    if index:
+        message, hint = "the index is invalid", f"Drop it, then run up again: DROP INDEX CONCURRENTLY {index};"
+    else:
+        message, hint = f"{build[2]} has no index {build[1]}: another relation has this name", "Give it another name."
+    raise session.placed(
+        work.migration, ServerMessage("ERROR", "XX002", message, hint=hint), piece.start, piece.number + 1
+    )
 
 
 def _alone(work: Work, piece: Piece, text: str) -> Generator[None, None, str]:
@@ -190,7 +210,7 @@ def _index(work: Work, piece: Piece, build: re.Match[str]) -> Generator[None, No
               JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
               JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
              WHERE i.indrelid = pg_catalog.to_regclass({table})
-               AND c.relname = (pg_catalog.parse_ident({name}))[1]""",
+               AND c.relname = (pg_catalog.parse_ident({name}))[1]::pg_catalog.name""",
     )
     if not result.ntuples:
         return None, False
@@ -211,5 +231,9 @@ def _ask(work: Work, settings: tuple[str, ...], query: str) -> Generator[None, N
     message = f"{work.setting.mark}{'; '.join([*before, query, 'COMMIT', *session.RESET])}"
     results = yield from database.exchange(work.connection, message.encode())
     if results[-1].status == pq.ExecStatus.FATAL_ERROR:
-        raise psycopg.errors.error_from_result(results[-1])
+        error = psycopg.errors.error_from_result(results[-1])
+        if error.sqlstate == "22012":
+            message = f"the entry of {work.migration} is gone from {work.place.table}, or finished by another hand"
+            raise MigrateError(message) from error
+        raise error
     return results[len(before)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import sys
 import time
 from dataclasses import asdict
@@ -52,6 +50,8 @@ class Report:
         if kind not in (None, SystemExit):  # what nobody foresaw: a document that says all is well would be wrong
             self.document |= {"ok": False, "error": {"kind": kind and kind.__name__}}
         if self.as_json:
+            import json
+
             click.echo(json.dumps(self.document, indent=2, default=str, ensure_ascii=False))
 
     def result(self, line: str) -> None:
@@ -69,6 +69,8 @@ class Report:
     def running(self, line: str) -> None:
         """Draw, on a terminal, the line that the next one will replace."""
         if self.live:
+            import shutil
+
             width = shutil.get_terminal_size().columns - 1  # a line that wraps could not be taken back
             click.echo(f"\r\x1b[2K{line[:width]}", nl=False, err=True)
             self.drawn = True
@@ -155,7 +157,9 @@ class RunReport(Report):
             for tag in tags:
                 self.result(f"    {tag}")
         pending = self.document["pending"]
-        self.document["pending"] = [value for value in pending if int(value["version"]) != migration.number]
+        mine = next((at for at, value in enumerate(pending) if int(value["version"]) == migration.number), None)
+        if mine is not None:  # nearly always the first: of 5,000 files, to look at all each time took half of the run
+            del pending[mine]
         self.document["applied"].append(
             {
                 "version": migration.version,
