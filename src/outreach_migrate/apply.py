@@ -95,6 +95,7 @@ def run(request: Request) -> Generator[Event, None, None]:
     Raise errors.MigrateError; its `state` says what became of the file that was running.
     """
     applied: list[Migration] = []
+    path = request.target.schema
     with Link(request.target) as link, database.translated():
         yield from link.connect(request.wait)
         past, whole, steps = survey(link.connection, request)
@@ -104,15 +105,19 @@ def run(request: Request) -> Generator[Event, None, None]:
                 try:
                     yield from _apply_all(link, request, past, steps, applied)
                     break
-                except session.Overtaken:
+                except session.Overtaken as overtaken:
                     time.sleep(random.uniform(0.02, 0.1))  # noqa: S311 (no secret: it spreads the runs)
+                    if overtaken.error and past == history.read(link.connection, request.table, search_path=path):
+                        raise overtaken.error from None  # by nobody: it would go on for ever
                 except _Busy as busy:
                     yield watch.Waiting(busy.migration, busy.claimants)
                     time.sleep(random.uniform(0.2, 0.4))  # noqa: S311
                 except _Lost as lost:
                     yield from _look(link, request, lost, applied)
+                # another run has been at work: what it has done is not done anew
+                request = replace(request, from_start=None)
                 past, whole, steps = survey(link.connection, request)
-        except errors.Interrupted as error:  # between two files, or while another run was at work
+        except errors.MigrateError as error:  # between two files, or while another run was at work
             error.state = error.state or f"This run has applied and recorded {len(applied)} of what was pending."
             raise
         finally:
@@ -172,11 +177,14 @@ def _apply_all(
         migration = step.migration
         if migration is None:  # never: what is to run has a file
             continue
-        place = history.Place(past.table, step.entry.position if step.entry else position, create)
+        at = step.entry.position if step.entry else position
+        previous = at - 1 if at > past.newest + 1 else past.before(at)
+        place = history.Place(past.table, at, previous, create)
         try:
             yield watch.Running(migration, 0.0)
             began = time.monotonic()
-            tags = yield from _apply_one(link, request, migration, place, step.entry, durable=not left)
+            with database.translated():
+                tags = yield from _apply_one(link, request, migration, place, step.entry, durable=not left)
             applied.append(migration)
             yield Applied(migration, time.monotonic() - began, tuple(tags))
         except (session.Overtaken, _Busy, _Lost):
@@ -224,7 +232,7 @@ def _apply_one(
             if error.sqlstate not in _RETRIED or past_first or not left:
                 raise
             _tidy(link)
-            pause = min(30.0, 0.5 * 2 ** (request.lock_retries - left)) * random.uniform(0.75, 1.25)  # noqa: S311
+            pause = min(30.0, 0.5 * 2 ** min(request.lock_retries - left, 10)) * random.uniform(0.75, 1.25)  # noqa: S311
             yield Retrying(migration, error, pause, left)
             time.sleep(pause)
         except (session.Overtaken, _Busy):
@@ -232,6 +240,8 @@ def _apply_one(
             link.release()
             raise
         except psycopg.OperationalError as error:
+            if error.sqlstate and not link.connection.closed:  # a query of our own failed, the connection is there
+                raise
             raise _Lost(migration, error) from error
     raise AssertionError  # the last try returns or raises
 

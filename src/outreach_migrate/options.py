@@ -92,9 +92,11 @@ def _defaults(group: click.Group) -> dict[str, Any]:
 
     try:
         with open("pyproject.toml", "rb") as file:
-            table = tomllib.load(file).get("tool", {}).get("outreach-migrate", {})
+            document = tomllib.load(file)
     except ValueError as error:
         raise click.UsageError(f"cannot read pyproject.toml: {error}") from None
+    tools = document.get("tool", {})
+    table = tools.get("outreach-migrate", {}) if isinstance(tools, dict) else {}
     found = _values(table, "", [*group.params, *group.commands.values()])
     return found | {
         name: _values(found[name], f".{name}", command.params)
@@ -166,7 +168,7 @@ def database(common: Common) -> Iterator[Target]:
         raise NoDatabase(
             "no database is named",
             hint="Give --database URL, or set OUTREACH_MIGRATE_DATABASE, DATABASE_URL, or libpq's variables "
-            f"({', '.join(dsn.VARIABLES)}); or take a private one: --embedded",
+            f"({', '.join(dsn.VARIABLES)}), or database in pyproject.toml; or take a private one: --embedded",
         )
     yield dsn.read(common.database or "")
 

@@ -74,9 +74,7 @@ class Plan:
         return [
             problem
             for step in self.steps
-            if step.state not in allowed
-            and int(step.version) != from_start
-            and (problem := _problem(step, newest)) is not None
+            if step.state not in allowed and (problem := _problem(step, newest, from_start)) is not None
         ]
 
     def unfinished(self) -> list[Problem]:
@@ -84,7 +82,7 @@ class Plan:
         return [
             _unfinished(step.migration, step.entry)
             for step in self.steps
-            if step.state is State.UNFINISHED and step.migration and step.entry
+            if step.state in (State.UNFINISHED, State.AHEAD) and step.entry and not step.entry.finished_at
         ]
 
 
@@ -110,7 +108,7 @@ def _steps(files: dict[int, Migration], done: dict[int, Entry], newest_file: int
             yield Step(State.APPLIED if same else State.EDITED, migration, entry)
 
 
-def _problem(step: Step, newest: int) -> Problem | None:
+def _problem(step: Step, newest: int, from_start: int | None) -> Problem | None:
     migration, entry = step.migration, step.entry
     if step.state is State.EDITED and migration and entry:
         return Problem(
@@ -121,7 +119,8 @@ def _problem(step: Step, newest: int) -> Problem | None:
         )
     if step.state is State.MISSING and entry:
         return Problem(
-            f"missing: {entry.version}_{entry.name} was applied {entry.started_at:%Y-%m-%d %H:%M:%S}, and has no file",
+            f"missing: {entry.version}_{entry.name} was {'applied' if entry.finished_at else 'begun'} "
+            f"{entry.started_at:%Y-%m-%d %H:%M:%S}, and has no file",
             hint="Restore the file; a deployment must carry all of them.",
         )
     if step.state is State.OUT_OF_ORDER and migration:
@@ -131,23 +130,26 @@ def _problem(step: Step, newest: int) -> Problem | None:
             "Give it a new version, later than that one; or run it as it is with --allow-out-of-order.",
         )
     if step.state is State.UNFINISHED and migration and entry:
-        return _changed(migration, entry)
+        return _changed(migration, entry, from_start)
     return None
 
 
-def _changed(migration: Migration, entry: Entry) -> Problem | None:
+def _changed(migration: Migration, entry: Entry, from_start: int | None) -> Problem | None:
     done = entry.statements_done or 0
     again = f"Or run it anew, from its first statement: up --from-start {migration.version}"
     if migrations.directives(migration).transaction:
         message = f"unfinished: it was begun without a transaction, {done} statements are done, and now it asks for one"
-        return Problem(message, Location(migration.path), "Put the directive back: -- migrate: no-transaction")
-    if migrations.checksum_before(migration, done) != entry.done_checksum:
+        return Problem(message, Location(migration.path), "Begin the file with: -- migrate: no-transaction")
+    if migration.number != from_start and migrations.checksum_before(migration, done) != entry.done_checksum:
         message = f"unfinished: its first {done} statements are done, and have been changed since"
         return Problem(message, Location(migration.path), f"Restore them. {again}")
     return None
 
 
-def _unfinished(migration: Migration, entry: Entry) -> Problem:
+def _unfinished(migration: Migration | None, entry: Entry) -> Problem:
+    if migration is None:
+        message = f"unfinished: {entry.version}_{entry.name}, {entry.statements_done} statements done, has no file here"
+        return Problem(message, hint="A newer release has begun it: finish it with that release's files.")
     pieces = list(migrations.pieces(migration))
     done = entry.statements_done or 0
     place = migration.location(pieces[done].start) if done < len(pieces) else Location(migration.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from dataclasses import asdict
@@ -27,6 +28,16 @@ _COLOURS = {
     "warning": "yellow",
 }  # of states; the others are red
 _REPEAT = 10.0  # s after which a wait that goes on is told again
+
+
+def say(line: str, *, err: bool = False) -> None:
+    """Print a line. Where nobody reads any more, as after `| head`, what is printed is lost, and the run goes on."""
+    try:
+        click.echo(line, err=err)
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2 if err else 1)
+        os.close(nowhere)
 
 
 class Report:
@@ -58,13 +69,13 @@ class Report:
         """Print a line of what the command was asked for."""
         if self.verbosity >= 0:
             self._clear()
-            click.echo(line, err=self.as_json)
+            say(line, err=self.as_json)
 
     def aside(self, line: str) -> None:
         """Print a line that stands beside the result."""
         if self.verbosity >= 0:
             self._clear()
-            click.echo(line, err=True)
+            say(line, err=True)
 
     def running(self, line: str) -> None:
         """Draw, on a terminal, the line that the next one will replace."""
@@ -83,7 +94,7 @@ class Report:
     def failed(self, error: MigrateError) -> None:
         """Print an error, at any verbosity, and keep it for the document."""
         self._clear()
-        click.echo(error_text(error), err=True)
+        say(error_text(error), err=True)
         self.document |= {"ok": False, "error": error_value(error)}
 
 
@@ -95,6 +106,7 @@ class RunReport(Report):
         self.document |= {"applied": [], "pending": [], "ahead": [], "notices": []}
         self.began = time.monotonic()
         self.told: tuple[object, float] = (None, 0.0)
+        self.progress = ""  # of the statement that runs, for the live line
 
     def event(self, event: apply.Event) -> None:
         """Print one thing that has come to pass."""
@@ -104,7 +116,8 @@ class RunReport(Report):
             case apply.Planned(plan, steps):
                 self._planned(plan, steps)
             case watch.Running(migration, seconds):
-                self.running(f"{_title(migration)}  {duration(seconds)} …")
+                self.progress = self.progress if seconds else ""
+                self.running(f"{self.progress}{_title(migration)}  {duration(seconds)} …")
             case watch.Noticed(migration, notice):
                 self._noticed(migration, notice)
             case watch.Waiting(_, blockers):
@@ -128,7 +141,8 @@ class RunReport(Report):
         ahead = [step for step in plan.steps if step.state == "ahead"]
         for step in ahead:
             self.aside(
-                f"warning: the database is ahead: {step.version}_{step.name} is applied, and newer than all files"
+                f"warning: the database is ahead: {step.version}_{step.name}, which is newer than all files, is "
+                f"{'applied' if step.entry and step.entry.finished_at else 'unfinished'}"
                 " (an older release meets a newer database)"
             )
         self.document["ahead"] = [step_value(step) for step in ahead]
@@ -146,8 +160,8 @@ class RunReport(Report):
         percent = "" if progress.percent is None else f" {progress.percent:.0f} %"
         text = f"{_title(migration)}  {progress.command.lower()}: {progress.phase}{percent}"
         if self.live:
-            filled = round((progress.percent or 0) / 5)
-            self.running(f"{text} [{'#' * filled}{'.' * (20 - filled)}]")
+            filled = round((progress.percent or 0) / 10)
+            self.progress = f"[{'#' * filled}{'.' * (10 - filled)}]{percent} {progress.phase}  "
         else:
             self._once("progress", [text])
 
@@ -217,7 +231,7 @@ def status(report: Report, plan: Plan, problems: list[Problem]) -> None:
             report.result("  ".join(cells).rstrip())
     report.result(", ".join(f"{number} {state}" for state, number in plan.counts().items()) or "no migrations")
     for problem in problems:
-        report.result(problem_text(problem))
+        say(problem_text(problem), err=report.verbosity < 0)
 
 
 def _row(step: Step) -> tuple[str, ...]:
@@ -261,7 +275,7 @@ def error_value(error: MigrateError) -> dict[str, Any]:
         **_location(getattr(error, "location", None)),
         "sqlstate": getattr(error, "sqlstate", None),
         "hint": error.hint,
-        "state": error.state,
+        "state": error.state or ("Nothing was run." if isinstance(error, errors.Refused) else None),
     }
     if isinstance(error, errors.StatementError):
         value |= {
@@ -289,7 +303,7 @@ def error_text(error: MigrateError) -> str:
         lines += [f"detail: {error.report.detail}"] if error.report.detail else []
         lines += [f"context: {error.report.context}"] if error.report.context else []
     if isinstance(error, errors.LockTimeout):
-        lines += [blocker_text(blocker) for blocker in error.blockers]
+        lines += [blocker_text(blocker, "in the way:") for blocker in error.blockers]
         lines += [blocker.advice for blocker in error.blockers]
     lines += [f"hint: {error.hint}"] if error.hint else []
     return "\n".join([*lines, *([error.state] if error.state else [])])
@@ -305,7 +319,7 @@ def problem_text(problem: Problem, severity: str = "error") -> str:
     return "\n".join(lines)
 
 
-def blocker_text(blocker: Blocker) -> str:
+def blocker_text(blocker: Blocker, verb: str = "waiting for a lock:") -> str:
     """Write who is in the way, and since when."""
     who = ", ".join(
         part
@@ -326,7 +340,7 @@ def blocker_text(blocker: Blocker) -> str:
     lock = f", {does} {blocker.relation}" if blocker.relation else ""
     wanted = f"; {blocker.wanted} is wanted" if blocker.wanted else ""
     query = f"\n    its query: {blocker.query}" if blocker.query else ""
-    return f"waiting for a lock: {who}{state}{since}{lock}{wanted}{query}"
+    return f"{verb} {who}{state}{since}{lock}{wanted}{query}"
 
 
 def duration(seconds: float) -> str:

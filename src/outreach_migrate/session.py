@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
@@ -48,7 +49,7 @@ class Limits:
         """Write the statements that set them."""
         both = {"lock_timeout": self.lock_timeout, "statement_timeout": self.statement_timeout}
         return [
-            f"SET {scope} {name} = {'DEFAULT' if value is None else round(value * 1000)}"
+            f"SET {scope} {name} = {'DEFAULT' if value is None else math.ceil(value * 1000)}"
             for name, value in both.items()
         ]
 
@@ -65,7 +66,10 @@ class Part:
 
 
 class Overtaken(Exception):
-    """Another run applied, or began, the file at this position first."""
+    """Another run applied, or began, the file at this position first; `error` is what said so."""
+
+    def __init__(self, error: StatementError | None = None) -> None:
+        self.error = error
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +161,7 @@ def failure(
     if nth >= 0 and (statement := next(islice(statements.split(part.text), nth, None), None)):
         return placed(migration, report, part.start + statement.start, part.first + nth + 1, cause)
     if nth < 0 < done and report.sqlstate in _TAKEN:
-        return Overtaken()
+        return Overtaken(_unplaced(migration, report, "BEGIN", cause))
     count = sum(1 for _ in statements.split(part.text))
     return _unplaced(migration, report, "BEGIN" if nth < 0 else part.after[nth - count], cause)
 
@@ -194,17 +198,18 @@ def placed(
 
 def _unplaced(migration: Migration, report: ServerMessage, command: str, cause: psycopg.Error) -> StatementError:
     """Say what failed outside of the file's own text: before it, at COMMIT, or between the two."""
+    hint = _hint(report)
     if command == "BEGIN":
         message = f"cannot begin the file: {report.message}"
+        if report.sqlstate == "42501":
+            hint = "The role needs INSERT and UPDATE on the history table, or CREATE on its schema to make it."
     elif command == "COMMIT":
         message = f"at COMMIT, a deferred {'constraint' if report.constraint else 'trigger'} failed: {report.message}"
     elif report.sqlstate == "22012":
         message = "the file, or a trigger or rule, removed entries from the history table"
     else:
         message = f"cannot finish the file's entry: {report.message}"
-    error = StatementError(
-        report, migration=migration, location=Location(migration.path), message=message, hint=_hint(report)
-    )
+    error = StatementError(report, migration=migration, location=Location(migration.path), message=message, hint=hint)
     error.__cause__ = cause
     return error
 
@@ -217,6 +222,7 @@ _HINTS = {
     "55P03": "Somebody else holds the lock. Try again, or wait longer: --lock-timeout, or in the file: "
     "-- migrate: lock-timeout 30s",
     "25001": "The file's transaction has begun already, with its entry: SET TRANSACTION comes too late.",
+    "2D000": "What commits by itself needs a file that begins with: -- migrate: no-transaction",
     "22P05": "The database's encoding can't hold one of the file's characters.",
 }
 
