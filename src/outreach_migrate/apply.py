@@ -240,7 +240,7 @@ def _apply_one(
             link.release()
             raise
         except psycopg.OperationalError as error:
-            if error.sqlstate and not link.connection.closed:  # a query of our own failed, the connection is there
+            if error.sqlstate and not error.sqlstate.startswith(("08", "57P")):  # a query of our own failed
                 raise
             raise _Lost(migration, error) from error
     raise AssertionError  # the last try returns or raises

@@ -94,11 +94,14 @@ def main(ctx: click.Context, /, quiet: bool, verbose: bool, **common: Any) -> No
 @click.pass_obj
 def up(common: options.Common, /, dry_run: bool, **given: Any) -> None:
     """Apply the pending migrations, in order."""
+    from outreach_migrate import migrations
+
+    files, problems = migrations.read(common.folder)  # of a large one the bytes are gone before the driver comes
     from outreach_migrate import apply, report
 
     out = report.RunReport("up", as_json=common.as_json, verbosity=common.verbosity)
     with out, options.told(out), options.database(common) as target:
-        request = options.request(common, target, **given)
+        request = options.request(common, target, files, problems, **given)
         if dry_run:
             out.would_run(apply.look(request))
             return
@@ -159,12 +162,14 @@ def rehearse(common: options.Common, /, form: str, **given: Any) -> None:
     and does the real work, so it belongs on a copy or on staging. No table and no row stays; what was drawn from a
     sequence is not given back. Files without a transaction are named, and left out.
     """
+    from outreach_migrate import migrations, report_rehearsal
     from outreach_migrate import rehearse as rehearsing
-    from outreach_migrate import report_rehearsal
+
+    files, problems = migrations.read(common.folder)
 
     out = report_rehearsal.RehearsalReport("json" if common.as_json else form, common.verbosity)
     with out, options.told(out), options.database(common) as target:
-        request = options.request(common, target, lock_retries=0, from_start=None, **given)
+        request = options.request(common, target, files, problems, lock_retries=0, from_start=None, **given)
         options.carry_out(rehearsing.run(request), out.rehearsed)
         out.ended()
 

@@ -28,6 +28,7 @@ BUILD = re.compile(  # of an index, concurrently: its name and its table, as the
     rf"(?!on\b)({_PART})(?:{_GAP})on{_GAP}(?:only{_GAP})?({_PART}(?:\s*\.\s*{_PART}){{0,2}})",
     re.IGNORECASE | re.DOTALL,
 )
+_CUT = 1_000_000  # characters between the places where a large text can be cut
 _LONGEST = 2_147_483  # s: what fits into PostgreSQL's milliseconds
 _WIDTH = 160  # of an excerpt: a line of a dump may have a megabyte
 
@@ -44,7 +45,7 @@ class Migration:
     @cached_property
     def checksum(self) -> str:
         """The text's SHA-256, in hex."""
-        return _sha256(self.sql.encode())
+        return _sha256(self.sql)
 
     @property
     def number(self) -> int:
@@ -54,9 +55,27 @@ class Migration:
     def __str__(self) -> str:
         return f"{self.version}_{self.name}"
 
+    @cached_property
+    def outline(self) -> Outline:
+        """What one pass over the text, which takes the most time of all that we do, tells of it."""
+        return _outline(self.sql)
+
     def location(self, offset: int) -> Location:
         """Place an offset, in characters of `sql`."""
         return Location(self.path, *statements.place(self.sql, offset))
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What stands in a text: what can't be sent, what can't be in a transaction, and where a large one can be cut.
+
+    `cuts` are starts of statements, with their numbers, about a megabyte apart.
+    """
+
+    findings: tuple[statements.Finding, ...]
+    outside: tuple[tuple[statements.Statement, str], ...]
+    cuts: tuple[tuple[int, int], ...]
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +147,13 @@ def _read_file(path: str, name: str) -> Migration | Problem:
     return Migration(match[1], match[2], path, sql.removeprefix("\ufeff").replace("\r\n", "\n"))
 
 
-def _sha256(data: bytes) -> str:
+def _sha256(text: str) -> str:
     import hashlib  # it brings OpenSSL along
 
-    return hashlib.sha256(data).hexdigest()
+    digest = hashlib.sha256()
+    for start in range(0, len(text), _CUT):  # a large text is not to be in memory twice
+        digest.update(text[start : start + _CUT].encode())
+    return digest.hexdigest()
 
 
 def _same_version_twice(found: list[Migration]) -> Iterator[Problem]:
@@ -146,10 +168,10 @@ def problems(migration: Migration) -> list[Problem]:
     if "\0" in migration.sql:
         return [_problem(migration, migration.sql.index("\0"), "a NUL byte, which PostgreSQL's text can't hold")]
     wanted, found = _directives(migration)
+    whole = migration.outline
     sql = statements.without_outer_transaction(migration.sql) if wanted.transaction else migration.sql
-    found += [
-        _problem(migration, finding.offset, finding.message, finding.hint) for finding in statements.findings(sql)
-    ]
+    findings = whole.findings if sql == migration.sql else statements.findings(sql)
+    found += [_problem(migration, finding.offset, finding.message, finding.hint) for finding in findings]
     if found:
         return found
     if not wanted.transaction:
@@ -157,7 +179,7 @@ def problems(migration: Migration) -> list[Problem]:
     hint = "Put it into a file of its own, or begin this file with: -- migrate: no-transaction"
     return [
         _problem(migration, statement.start, f"{command} cannot run in a transaction", hint)
-        for statement, command in _outside_transaction(migration.sql)
+        for statement, command in migration.outline.outside
     ]
 
 
@@ -167,7 +189,7 @@ def directives(migration: Migration) -> Directives:
 
 
 def _directives(migration: Migration) -> tuple[Directives, list[Problem]]:
-    transaction, lock_timeout, found = not _is_one_outside(migration.sql), None, []
+    transaction, lock_timeout, found = not (migration.outline.count == 1 and migration.outline.outside), None, []
     head, matches = _directive_lines(migration.sql)
     for match in matches:
         text = match[1].strip()
@@ -200,23 +222,27 @@ def _in_comment(sql: str, offset: int) -> bool:
     return last.start != offset + 1
 
 
-def _outside_transaction(sql: str) -> Iterator[tuple[statements.Statement, str]]:
-    for statement in statements.split(sql):
-        if command := statements.outside_transaction(sql, statement):
-            yield statement, command
+def _outline(sql: str) -> Outline:
+    findings, outside, cuts, count, cut = [], [], [], 0, 0
+    for found in statements.read_through(sql):
+        if isinstance(found, statements.Finding):
+            findings.append(found)
+            continue
+        if command := statements.outside_transaction(sql, found):
+            outside.append((found, command))
+        if found.start - cut >= _CUT:
+            cut = found.start
+            cuts.append((cut, count))
+        count += 1
+    return Outline(tuple(findings), tuple(outside), tuple(cuts), count)
 
 
 def _unnamed(migration: Migration) -> Iterator[Problem]:
     hint = "Name it: an index that a failed build leaves invalid could not be found again."
-    for statement, command in _outside_transaction(migration.sql):
+    for statement, command in migration.outline.outside:
         builds = command.startswith("CREATE") and command.endswith("INDEX CONCURRENTLY")
         if builds and not BUILD.match(migration.sql, statement.start, statement.end):
             yield _problem(migration, statement.start, "an index built concurrently must have a name", hint)
-
-
-def _is_one_outside(sql: str) -> bool:
-    first = list(islice(statements.split(sql), 2))
-    return len(first) == 1 and statements.outside_transaction(sql, first[0]) is not None
 
 
 def pieces(migration: Migration) -> Iterator[Piece]:
@@ -240,7 +266,7 @@ def pieces(migration: Migration) -> Iterator[Piece]:
 def checksum_before(migration: Migration, number: int) -> str | None:
     """Give the checksum of the first `number` statements, None when there are fewer."""
     if number == 0:
-        return _sha256(b"")
+        return _sha256("")
     last = next(islice(pieces(migration), number - 1, None), None)
     return last.checksum if last else None
 

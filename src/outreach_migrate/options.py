@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from outreach_migrate.apply import Request
     from outreach_migrate.dsn import Target
+    from outreach_migrate.errors import Problem
     from outreach_migrate.history import Table
+    from outreach_migrate.migrations import Migration
     from outreach_migrate.report import Report
 
 T = TypeVar("T")
@@ -173,11 +175,12 @@ def database(common: Common) -> Iterator[Target]:
     yield dsn.read(common.database or "")
 
 
-def request(common: Common, target: Target, **given: Any) -> Request:
+def request(
+    common: Common, target: Target, files: tuple[Migration, ...], problems: list[Problem], **given: Any
+) -> Request:
     """Put together what a run is asked to do."""
-    from outreach_migrate import apply, migrations, session
+    from outreach_migrate import apply, session
 
-    files, problems = migrations.read(common.folder)
     limits = session.Limits(given["lock_timeout"], given["statement_timeout"])
     return apply.Request(
         target=target,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Literal
 
 import psycopg
@@ -35,7 +36,6 @@ ENDING = ("SET SESSION AUTHORIZATION DEFAULT", "RESET ROLE", "SET LOCAL statemen
 
 
 _WHOLE = 4_000_000  # characters: a larger file goes to the server in parts
-_PART = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +104,7 @@ def apply(
     flush = [] if setting.durable else ["SET LOCAL synchronous_commit = off"]
     after = [*ENDING, history.finish(place), *flush, "COMMIT", *RESET]
     tags: list[str] = []
-    text = statements.without_outer_transaction(migration.sql)
-    for part in _parts(text, before, after):
+    for part in _parts(migration, before, after):
         tags += yield from send(connection, migration, part, setting.mark)
     return tags
 
@@ -122,18 +121,15 @@ def send(
     if results and results[-1].status == pq.ExecStatus.FATAL_ERROR:
         raise failure(connection, migration, part, results[-1], done=len(done), head=head, message=message)
     stop = len(done) - len(part.after)
-    return [(result.command_status or b"").decode() for result in done[len(part.before) : stop]]
+    return [sys.intern((result.command_status or b"").decode()) for result in done[len(part.before) : stop]]
 
 
-def _parts(text: str, before: list[str], after: list[str]) -> Iterator[Part]:
-    """Cut a large text between statements: PostgreSQL parses all of a message before it runs any of it."""
-    begin = first = 0
-    if len(text) > _WHOLE:
-        for number, statement in enumerate(statements.split(text)):
-            if statement.start - begin >= _PART:
-                yield Part(before if begin == 0 else [], text[begin : statement.start], begin, [], first)
-                begin, first = statement.start, number
-    yield Part(before if begin == 0 else [], text[begin:], begin, after, first)
+def _parts(migration: Migration, before: list[str], after: list[str]) -> Iterator[Part]:
+    """Cut a large file between statements: PostgreSQL parses all of a message before it runs any of it."""
+    text = statements.without_outer_transaction(migration.sql)
+    cuts = [(0, 0), *(migration.outline.cuts if len(text) > _WHOLE else ()), (len(text), 0)]
+    for (start, first), (end, _) in pairwise(cuts):
+        yield Part(before if start == 0 else [], text[start:end], start, after if end == len(text) else [], first)
 
 
 def failure(

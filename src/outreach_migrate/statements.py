@@ -126,9 +126,14 @@ def findings(sql: str) -> Iterator[Finding]:
 
     After COPY … FROM stdin nothing is read any more: the lines that follow are data.
     """
+    return (found for found in read_through(sql) if isinstance(found, Finding))
+
+
+def read_through(sql: str) -> Iterator[Statement | Finding]:
+    """Yield the statements of a text, and after each what there is to find in it."""
     for found in _walk(sql):
+        yield found
         if isinstance(found, Finding):
-            yield found
             continue
         words = " ".join(found.words)
         if control := _CONTROL.match(words):
