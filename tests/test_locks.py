@@ -299,7 +299,7 @@ def test_the_error_carries_who_was_in_the_way(
     assert blocker["transaction_seconds"] > 1
     _, message, rest = ended.err.partition("1_a.sql:1:1: error: canceling statement due to lock timeout")
     assert message, ended
-    assert f"waiting for a lock: pid {pid}" in rest
+    assert f"in the way: pid {pid}" in rest
     assert advice in rest
     assert "Nothing of this file was applied." in rest
     assert "Alice" not in ended.said
@@ -309,7 +309,7 @@ def test_short_timeouts_too_find_out_who_is_in_the_way(migrate: Migrate, holder:
     """A file that gave way before a second had passed is looked after when it is tried again."""
     run = migrate("up", "--lock-timeout", "500ms", "--lock-retries", "1", files={"1_a.sql": ALTER})
     assert run.exit_code == 1
-    assert f"waiting for a lock: pid {holder.info.backend_pid} " in run.stderr.partition("error:")[2]
+    assert f"in the way: pid {holder.info.backend_pid} " in run.stderr.partition("error:")[2]
 
 
 def test_a_long_query_may_be_cancelled(

@@ -276,7 +276,7 @@ def test_a_name_that_is_none_is_refused(migrate: Migrate, rows: Rows, name: str)
 def test_a_name_that_is_no_text_is_refused(migrate: Migrate, rows: Rows) -> None:
     """A name in another encoding than UTF-8 is shown as far as it can be."""
     migrate.write(GOOD)
-    with open(os.fsencode(migrate.files) + b"/2_gr\xf6\xdfe.sql", "wb") as file:  # noqa: PTH123 (no Path has it)
+    with open(os.fsencode(migrate.files) + b"/2_gr\xf6\xdfe.sql", "wb") as file:
         file.write(b"select 1")
     problem = refused(migrate, rows, {})
     assert problem["path"].startswith("sql/2_gr")

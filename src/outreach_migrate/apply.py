@@ -278,7 +278,8 @@ def _take_back(
             error.message = f"{error.message} while {migration} ran"
         try:
             if link.connection.closed:
-                database.finish(link.connect(0))
+                link.connect_briefly()
+                locks.end(link.connection, link.token)  # what took no notice of the cancel might yet be committed
             past = history.read(link.connection, request.table, search_path=request.target.schema)
             error.state = _state(applied, migration, past.entries)
         except (psycopg.Error, errors.MigrateError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from dataclasses import dataclass
 from itertools import islice, pairwise
@@ -49,7 +48,7 @@ class Limits:
         """Write the statements that set them."""
         both = {"lock_timeout": self.lock_timeout, "statement_timeout": self.statement_timeout}
         return [
-            f"SET {scope} {name} = {'DEFAULT' if value is None else math.ceil(value * 1000)}"
+            f"SET {scope} {name} = {'DEFAULT' if value is None else max(round(value * 1000), int(value > 0))}"
             for name, value in both.items()
         ]
 
@@ -88,7 +87,8 @@ class Setting:
         path = [history.set_search_path(self.search_path).rstrip(";")] if self.search_path else []
         # RESET ALL has taken it away where a pooler's connection was opened with another
         name = f"SET LOCAL application_name = {sql.quote(self.application)}"
-        return ["BEGIN ISOLATION LEVEL READ COMMITTED", *RESET, name, *path, *Limits(0, 0).sql()]
+        clean = ["BEGIN ISOLATION LEVEL READ COMMITTED", *RESET, database.notice_loss("true")]
+        return [*clean, name, *path, *Limits(0, 0).sql()]
 
 
 def apply(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import psycopg
@@ -75,6 +75,7 @@ class Link:
 
     def __init__(self, target: Target) -> None:
         self.target = target
+        self._brief = replace(target, parameters={**target.parameters, "connect_timeout": "2"})
         self.token = secrets.token_hex(4)
         self.connection: psycopg.Connection
         self.application = ""
@@ -96,9 +97,16 @@ class Link:
 
     def connect(self, wait: float) -> Generator[Unreachable, None, None]:
         """Open the working connection, anew after a loss."""
+        yield from self._open(self.target, wait)
+
+    def connect_briefly(self) -> None:
+        """Open the working connection anew, for a last look: whoever interrupts a run doesn't wait for long."""
+        database.finish(self._open(self._brief, 0))
+
+    def _open(self, target: Target, wait: float) -> Generator[Unreachable, None, None]:
         self.__exit__()
         self._looking = None
-        self.connection = yield from database.connect(self.target, wait=wait, read_write=True)
+        self.connection = yield from database.connect(target, wait=wait, read_write=True)
         self.application = self.connection.info.parameter_status("application_name") or ""
         # read at once: the fields are gone when the handler has returned
         self.connection.add_notice_handler(lambda fields: self._notices.append(database.notice(fields)))
@@ -183,7 +191,7 @@ class Link:
             asked = True
             try:
                 if self._looking is None:
-                    self._looking = database.finish(database.connect(self.target, read_write=True))
+                    self._looking = database.finish(database.connect(self._brief, read_write=True))
                 blockers = yield from locks.blockers(self._looking, self.token)
                 progress = None if blockers else (yield from locks.progress(self._looking, self.token))
                 asked = False

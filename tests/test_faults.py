@@ -1,0 +1,216 @@
+"""Runs that are killed at a random instant: the next one ends where an undisturbed one does."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import fix_servers
+import psycopg
+import pytest
+from fix_cli import Rows
+from fix_runs import Ended, Run, until
+from fix_servers import Connect
+from psycopg import sql
+
+Start = Callable[..., Run]
+Dump = dict[str, list[tuple[Any, ...]]]
+
+# Forty files of every kind that a kill may hit: in a transaction, builds and drops beside any, VACUUM, batches of data
+# that must not be counted twice, a procedure that commits on its way.
+FIRST = """
+    CREATE TABLE account (id int PRIMARY KEY, name text, balance int NOT NULL DEFAULT 0, note text);
+    CREATE TABLE trail (file int NOT NULL, step int NOT NULL);
+    INSERT INTO account (id, name) SELECT n, 'name ' || n FROM generate_series(1, 2000) AS n;
+    CREATE TYPE mood AS ENUM ('sad');
+    CREATE PROCEDURE counted(number int) LANGUAGE plpgsql AS $$ BEGIN
+        FOR i IN 1..3 LOOP
+            DELETE FROM trail WHERE file = number AND step = i;
+            INSERT INTO trail VALUES (number, i);
+            COMMIT;
+        END LOOP;
+    END $$;"""
+KINDS = [
+    "INSERT INTO trail VALUES ({n}, 1); SELECT pg_sleep(0.01); ALTER TABLE account ADD c{n} int DEFAULT {n};",
+    "CREATE INDEX CONCURRENTLY account_i{n} ON account (name, id, (balance + {n}));",
+    """-- migrate: no-transaction
+    UPDATE account SET balance = balance + {n} FROM pg_sleep(0.05) WHERE id <= 1000;
+    INSERT INTO trail VALUES ({n}, 1);
+    UPDATE account SET balance = balance + {n} WHERE id > 1000;
+    INSERT INTO trail SELECT {n}, 2 FROM pg_sleep(0.02);""",
+    "CREATE TABLE t{n} AS SELECT n, md5(n::text) AS text FROM generate_series(1, 3000) AS n; CREATE INDEX ON t{n} (n);",
+    """-- migrate: no-transaction
+    CREATE INDEX CONCURRENTLY passing_i{n} ON account (note);
+    CREATE UNIQUE INDEX CONCURRENTLY account_u{n} ON account (id, name);
+    DROP INDEX CONCURRENTLY passing_i{n};""",
+    "INSERT INTO trail VALUES ({n}, 1); UPDATE account SET note = coalesce(note, '') || '{n} ';",
+    """-- migrate: no-transaction
+    VACUUM account;
+    ANALYZE account;
+    CALL counted({n});""",
+    """-- migrate: no-transaction
+    ALTER TYPE mood ADD VALUE 'mood {n}';
+    ALTER TABLE account ADD m{n} mood DEFAULT 'mood {n}';""",
+]
+FILES = [FIRST, *(KINDS[number % len(KINDS)].replace("{n}", str(number)) for number in range(2, 41))]
+
+CATALOG: dict[str, Any] = {
+    "relations": "SELECT relname::text, relkind::text FROM pg_class WHERE relnamespace = 'public'::regnamespace",
+    "columns": """
+        SELECT table_name, column_name, ordinal_position, data_type, udt_name, column_default, is_nullable
+          FROM information_schema.columns WHERE table_schema = 'public'""",
+    "indexes": """
+        SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid), indisvalid, indisready
+          FROM pg_index JOIN pg_class ON oid = indexrelid WHERE relnamespace = 'public'::regnamespace""",
+    "constraints": """
+        SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint
+         WHERE connamespace = 'public'::regnamespace""",
+    "routines": "SELECT proname, prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
+    "labels": "SELECT enumlabel, enumsortorder FROM pg_enum",
+    "history": """
+        SELECT position, version, name, checksum, statements_done, done_checksum, origin, finished_at IS NOT NULL
+          FROM schema_migrations""",
+}
+
+
+def dump(connection: psycopg.Connection) -> Dump:
+    """Give the schema and all data, but for what tells one run from another."""
+    found = {name: sorted(connection.execute(query).fetchall()) for name, query in CATALOG.items()}
+    for name, kind in found["relations"]:
+        if kind == "r" and name != "schema_migrations":
+            rows = sql.SQL("SELECT t::text FROM {} AS t ORDER BY 1").format(sql.Identifier(name))
+            found[name] = connection.execute(rows).fetchall()
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Dump, float]]:
+    """What a run without a fault makes of the files, and how many seconds it takes."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    write(folder)
+    with fix_servers.fresh_database(server_url) as url:
+        began = time.monotonic()
+        ended = Run(("--database", url, "up"), folder, folder / "run", {}).end()
+        took = time.monotonic() - began
+        assert ended.code == 0, ended
+        with closing(psycopg.connect(url, autocommit=True)) as connection:
+            yield dump(connection), took
+
+
+def write(folder: Path) -> None:
+    (folder / "sql").mkdir()
+    for number, text in enumerate(FILES, 1):
+        (folder / "sql" / f"{number}_a.sql").write_text(text, encoding="utf-8")
+
+
+def ends_as_undisturbed(ended: Ended, connection: psycopg.Connection, undisturbed: tuple[Dump, float]) -> None:
+    assert ended.code == 0, ended
+    found = dump(connection)
+    for name, rows in undisturbed[0].items():
+        assert found[name] == rows, name
+    assert found.keys() == undisturbed[0].keys()
+
+
+def test_a_run_killed_at_any_instant_is_made_good_by_the_next(
+    seed: int, database: str, start: Start, tmp_path: Path, connect: Connect, undisturbed: tuple[Dump, float]
+) -> None:
+    """After SIGKILL, of one run or several, `up` ends where an undisturbed run does, with each file recorded once."""
+    chance = random.Random(seed)
+    write(tmp_path)
+    for _ in range(chance.choice([1, 1, 1, 3])):
+        killed = start("--database", database, "up")
+        time.sleep(chance.uniform(0.1, undisturbed[1]))
+        killed.kill()
+    ends_as_undisturbed(start("--database", database, "up").end(), connect(), undisturbed)
+
+
+def test_a_run_whose_backend_is_terminated_is_made_good_by_the_next(
+    seed: int, database: str, start: Start, tmp_path: Path, connect: Connect, undisturbed: tuple[Dump, float]
+) -> None:
+    """A run whose sessions are terminated goes on, or says what has become of its file, and the next makes it good."""
+    chance = random.Random(seed)
+    write(tmp_path)
+    watching = connect(application_name="the test")
+    run = start("--database", database, "up")
+    for _ in range(chance.choice([1, 2, 4])):
+        time.sleep(chance.uniform(0.1, undisturbed[1]) / 2)
+        watching.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'outreach-migrate' AND datname = current_database() AND random() < %s",
+            [chance.choice([0.5, 1.0])],
+        )
+    ended = run.end()
+    assert ended.code in (0, 1), ended
+    assert "Traceback" not in ended.said
+    if ended.code == 1:
+        tells_the_state(ended, watching)
+    ends_as_undisturbed(start("--database", database, "up").end(), watching, undisturbed)
+
+
+def test_sixteen_runs_at_once_through_a_pooler(
+    database: str, pgbouncer: Callable[..., str], start: Start, files: Callable[..., None], rows: Rows
+) -> None:
+    """Forty files, four of which build an index concurrently: every run ends well, and each file is applied once."""
+    texts = [f"INSERT INTO trail VALUES ({number});" for number in range(1, 41)]
+    texts[0] = "CREATE TABLE trail (file int); INSERT INTO trail VALUES (1);"
+    for number in (5, 6, 20, 40):
+        texts[number - 1] = f"CREATE INDEX CONCURRENTLY trail_i{number} ON trail (file);"
+    files(*texts)
+    url = pgbouncer(pool_size=20)
+    ended = [run.end() for run in [start("--database", url, "up") for _ in range(16)]]
+    assert [one.code for one in ended] == [0] * 16, ended
+    assert rows("SELECT file FROM trail ORDER BY file") == [(n,) for n in range(1, 41) if n not in (5, 6, 20, 40)]
+    valid = (
+        "SELECT relname::text FROM pg_index JOIN pg_class ON oid = indexrelid WHERE indisvalid AND relname ~ '^trail_i'"
+    )
+    assert {name for (name,) in rows(valid)} == {"trail_i5", "trail_i6", "trail_i20", "trail_i40"}
+    assert rows("SELECT position, version, finished_at IS NOT NULL FROM schema_migrations ORDER BY position") == [
+        (number, str(number), True) for number in range(1, 41)
+    ]
+
+
+def test_more_runs_at_once_than_a_pool_has_room_for(
+    database: str, pgbouncer: Callable[..., str], start: Start, files: Callable[..., None], rows: Rows, connect: Connect
+) -> None:
+    """A run that needs a second connection gets it, though others wait for it in all that the pool has."""
+    texts = ["CREATE TABLE t (id int);", "CREATE INDEX CONCURRENTLY t_id ON t (id);"]
+    files(texts[0])
+    assert start("--database", database, "up").end().code == 0
+    files(*texts)
+    with connect() as barrier:
+        barrier.execute("BEGIN")
+        barrier.execute("""
+            INSERT INTO schema_migrations (position, version, name, checksum, started_at, applied_by, origin)
+            SELECT 2, '2', name, checksum, started_at, applied_by, origin FROM schema_migrations""")
+        url = pgbouncer(pool_size=2)
+        runs = [start("--database", url, "up") for _ in range(4)]
+        waiting = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        until(lambda: len(rows(waiting)) == 2)
+        barrier.execute("ROLLBACK")
+    ended = [run.end() for run in runs]
+    assert [one.code for one in ended] == [0] * 4, ended
+    assert rows("SELECT version, finished_at IS NOT NULL FROM schema_migrations ORDER BY position") == [
+        ("1", True),
+        ("2", True),
+    ]
+
+
+def tells_the_state(ended: Ended, connection: psycopg.Connection) -> None:
+    """Compare the last sentence that a run says with the history."""
+    exists = connection.execute("SELECT to_regclass('schema_migrations') IS NOT NULL").fetchone()
+    finished = "SELECT name || version FROM schema_migrations WHERE finished_at IS NOT NULL"
+    recorded = len(connection.execute(finished).fetchall()) if exists == (True,) else 0
+    counted = (
+        r"(\d+) migrations? before it (?:was|were), and|This run has applied and recorded (\d+) of what was pending"
+    )
+    before = re.search(counted, ended.err)
+    assert recorded == (int(before[1] or before[2]) if before else 0), ended
+    known = (
+        r"Nothing of this file was applied|\d+_a is unfinished: \d of \d statements|This run has applied|^error: lost"
+    )
+    assert re.search(known, ended.err), ended

@@ -1,0 +1,387 @@
+"""Runs that a signal ends: what the server does for them ends too, and what was applied is said."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import psycopg
+import pytest
+from fix_cli import Rows
+from fix_private_server import PrivateServer
+from fix_runs import Ended, Run, until
+from fix_servers import Connect
+
+Start = Callable[..., Run]
+
+SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+PROMPT = 2.0  # s
+FIRST = "CREATE TABLE t (id int); INSERT INTO t VALUES (1);"
+NOTHING = "Nothing of this file was applied."
+LARGE = "INSERT INTO t SELECT 1 WHERE 'it goes to the server in parts' = '';\n" * 35_000
+# it takes no notice of the cancel request that a signal sends
+STUBBORN = """DO $$ BEGIN
+    INSERT INTO t VALUES (3);
+    PERFORM pg_sleep(60);
+EXCEPTION WHEN query_canceled THEN
+    INSERT INTO t VALUES (2);
+    PERFORM pg_sleep(3);
+END $$;"""
+
+
+@pytest.fixture
+def busy(rows: Rows) -> Callable[..., Any]:
+    """A function that waits until a session of a run waits for such an event: PgSleep, relation …."""
+
+    def waited(event: str) -> Any:
+        return until(
+            lambda: rows(
+                "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = %s"
+                " AND state = 'active' AND query LIKE '/* outreach-migrate %%'",
+                event,
+            )
+        )
+
+    return waited
+
+
+@pytest.fixture
+def gone(rows: Rows) -> Callable[[], None]:
+    """A function that waits until the server does nothing any more for any run."""
+
+    def waited() -> None:
+        sessions = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = %s"
+        until(lambda: not rows(sessions, "outreach-migrate"))
+
+    return waited
+
+
+@pytest.fixture
+def first(database: str, files: Callable[..., None], start: Start) -> Callable[..., None]:
+    """A function that applies FIRST, and writes the second file."""
+
+    def applied(*texts: str) -> None:
+        files(FIRST)
+        assert start("--database", database, "up").end().code == 0
+        files(FIRST, *texts)
+
+    return applied
+
+
+@pytest.fixture
+def lock(connect: Connect) -> psycopg.Connection:
+    """A connection that holds a lock on the table t, once it is asked to."""
+    return connect(application_name="the lock")
+
+
+def interrupt(run: Run, number: signal.Signals) -> tuple[Ended, dict[str, Any]]:
+    """Send the signal; give what the run ended with, and its error as JSON, after what holds for every interruption."""
+    run.process.send_signal(number)
+    began = time.monotonic()
+    ended = run.end()
+    took = time.monotonic() - began
+    assert ended.code == 128 + number, ended
+    assert took < PROMPT
+    assert "Traceback" not in ended.err
+    assert f"interrupted by {number.name}" in ended.err
+    document = json.loads(ended.out)
+    assert (document["ok"], document["error"]["kind"]) == (False, "Interrupted")
+    return ended, document["error"]
+
+
+@SIGNALS
+@pytest.mark.parametrize(
+    "text", ["INSERT INTO t VALUES (2); SELECT pg_sleep(60);", LARGE + "SELECT pg_sleep(60);" + LARGE]
+)
+def test_a_signal_cancels_a_slow_statement(
+    number: signal.Signals,
+    text: str,
+    database: str,
+    first: Callable[..., None],
+    start: Start,
+    rows: Rows,
+    busy: Callable[..., Any],
+    gone: Callable[[], None],
+) -> None:
+    """Of a file that is one message or many, nothing stays: neither on disk nor at work on the server."""
+    first(text)
+    run = start("--database", database, "--json", "up")
+    busy("PgSleep")
+    _, error = interrupt(run, number)
+    assert error["state"] == NOTHING
+    gone()
+    assert rows("SELECT id FROM t") == [(1,)]
+    assert rows("SELECT version FROM schema_migrations") == [("1",)]
+
+
+def test_a_signal_ends_the_wait_for_a_lock(
+    database: str,
+    first: Callable[..., None],
+    start: Start,
+    lock: psycopg.Connection,
+    busy: Callable[..., Any],
+    gone: Callable[[], None],
+) -> None:
+    """Nobody queues for the lock any more once the run has ended."""
+    first("ALTER TABLE t ADD c int;")
+    lock.execute("BEGIN; LOCK TABLE t")
+    run = start("--database", database, "--json", "up", "--lock-timeout", "0")
+    busy("relation")
+    assert interrupt(run, signal.SIGTERM)[1]["state"] == NOTHING
+    gone()
+
+
+def test_a_signal_ends_the_pause_before_a_retry(
+    database: str,
+    first: Callable[..., None],
+    start: Start,
+    lock: psycopg.Connection,
+    gone: Callable[[], None],
+) -> None:
+    """The pause, which can be 30 s, is not waited out."""
+    first("ALTER TABLE t ADD c int;")
+    lock.execute("BEGIN; LOCK TABLE t")
+    run = start("--database", database, "--json", "up", "--lock-timeout", "20ms")
+    run.says("7 tries left")  # now it pauses for 3 s at the least
+    assert interrupt(run, signal.SIGTERM)[1]["state"] == NOTHING
+    gone()
+
+
+@pytest.mark.parametrize("text", ["SELECT pg_sleep(60);", "-- migrate: no-transaction\nSELECT pg_sleep(60);"])
+def test_a_signal_ends_the_wait_for_another_run(
+    text: str,
+    database: str,
+    first: Callable[..., None],
+    start: Start,
+    busy: Callable[..., Any],
+    rows: Rows,
+) -> None:
+    """The run that waits ends, and says that it has applied nothing; the other one goes on."""
+    first(text)
+    other = start("--database", database, "up", PGAPPNAME="the other")
+    busy("PgSleep")
+    run = start("--database", database, "--json", "up")
+    run.says("waiting for another run")
+    _, error = interrupt(run, signal.SIGINT)
+    assert error["state"]
+    assert "was applied, and is recorded" not in error["state"]
+    assert other.process.poll() is None
+    assert busy("PgSleep")
+
+
+def test_a_signal_ends_a_concurrent_build(
+    database: str,
+    first: Callable[..., None],
+    start: Start,
+    lock: psycopg.Connection,
+    rows: Rows,
+    busy: Callable[..., Any],
+    gone: Callable[[], None],
+) -> None:
+    """What stays is an unfinished entry and an invalid index, which is said, and which the next run makes good."""
+    first("CREATE INDEX CONCURRENTLY t_id ON t (id);")
+    lock.execute("BEGIN; INSERT INTO t VALUES (2)")
+    run = start("--database", database, "--json", "up")
+    busy("virtualxid")
+    _, error = interrupt(run, signal.SIGTERM)
+    assert "2_a is unfinished: 0 of 1 statements are done" in error["state"]
+    gone()
+    assert rows("SELECT indisvalid FROM pg_index WHERE indrelid = 't'::regclass") == [(False,)]
+    lock.execute("COMMIT")
+    assert start("--database", database, "up").end().code == 0
+    assert rows("SELECT indisvalid FROM pg_index WHERE indrelid = 't'::regclass") == [(True,)]
+
+
+@pytest.mark.parametrize("command", ["up", "status"])
+def test_a_signal_ends_the_wait_for_a_server(command: str, files: Callable[..., None], start: Start) -> None:
+    """--wait is not waited out: not where nobody listens, and not where nobody answers."""
+    files(FIRST)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/x"
+        run = start("--database", url, "--wait", "60", "--json", command)
+        silent.accept()[0].close()
+        with silent.accept()[0]:  # the next try, which gets no answer
+            interrupt(run, signal.SIGTERM)
+
+
+def test_what_was_applied_before_the_signal_stays(
+    database: str,
+    files: Callable[..., None],
+    start: Start,
+    busy: Callable[..., Any],
+    rows: Rows,
+) -> None:
+    """The files before the one that was struck are applied, are told as such, and the document counts them."""
+    files(FIRST, "INSERT INTO t VALUES (2);", "SELECT pg_sleep(60);", "INSERT INTO t VALUES (4);")
+    run = start("--database", database, "--json", "up")
+    busy("PgSleep")
+    ended, error = interrupt(run, signal.SIGINT)
+    assert error["state"] == "Nothing of this file was applied. 2 migrations before it were, and are recorded."
+    document = json.loads(ended.out)
+    assert [one["version"] for one in document["applied"]] == ["1", "2"]
+    assert [one["version"] for one in document["pending"]] == ["3", "4"]
+    assert rows("SELECT version FROM schema_migrations ORDER BY position") == [("1",), ("2",)]
+
+
+def test_a_statement_that_takes_no_notice_is_ended(
+    database: str,
+    first: Callable[..., None],
+    start: Start,
+    rows: Rows,
+    busy: Callable[..., Any],
+    gone: Callable[[], None],
+) -> None:
+    """A run that says that nothing was applied has seen to it that nothing can be any more."""
+    first(STUBBORN)
+    run = start("--database", database, "--json", "up")
+    busy("PgSleep")
+    run.process.send_signal(signal.SIGTERM)
+    ended = run.end()
+    assert ended.code == 128 + signal.SIGTERM, ended
+    assert json.loads(ended.out)["error"]["state"] == NOTHING
+    gone()
+    assert rows("SELECT id FROM t") == [(1,)]
+    assert rows("SELECT version FROM schema_migrations") == [("1",)]
+
+
+@pytest.fixture
+def stopped(private_server: Callable[..., PrivateServer]) -> Iterator[tuple[str, Callable[[], None]]]:
+    """The URL of a server, and a function that makes it stand still, in the midst of a pg_sleep, to the test's end."""
+    server = private_server()
+    pid = int((server.folder / "data" / "postmaster.pid").read_text().split()[0])
+    still: list[int] = []
+
+    def stop() -> None:
+        sleeping = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        with closing(psycopg.connect(server.url, autocommit=True)) as connection:
+            still.extend(row[0] for row in until(lambda: connection.execute(sleeping).fetchall()))
+        still.append(pid)
+        for one in still:
+            os.kill(one, signal.SIGSTOP)
+
+    yield server.url, stop
+    for one in still:
+        os.kill(one, signal.SIGCONT)
+
+
+@pytest.mark.parametrize(
+    ("number", "second"),
+    [(signal.SIGINT, signal.SIGINT), (signal.SIGINT, signal.SIGTERM)],
+    ids=lambda number: number.name,
+)
+def test_a_second_signal_ends_at_once(
+    number: signal.Signals,
+    second: signal.Signals,
+    stopped: tuple[str, Callable[[], None]],
+    files: Callable[..., None],
+    start: Start,
+) -> None:
+    """Where the server does not answer any more, a run that is still tidying up can be ended."""
+    url, stop = stopped
+    files(FIRST, "SELECT pg_sleep(60);")
+    run = start("--database", url, "up")
+    stop()
+    run.process.send_signal(number)
+    time.sleep(0.5)
+    assert run.process.poll() is None
+    run.process.send_signal(second)
+    began = time.monotonic()
+    ended = run.end()
+    assert time.monotonic() - began < 0.5
+    assert ended.code in (-second, 128 + second)
+    assert "Traceback" not in ended.err
+
+
+def test_a_killed_run_leaves_no_statement_at_work(
+    database: str,
+    first: Callable[..., None],
+    start: Start,
+    rows: Rows,
+    busy: Callable[..., Any],
+    gone: Callable[[], None],
+) -> None:
+    """The server notices that a run was killed, ends its statement, and keeps nothing of the file."""
+    first("INSERT INTO t VALUES (2); SELECT pg_sleep(60);")
+    run = start("--database", database, "up")
+    busy("PgSleep")
+    run.kill()
+    gone()
+    assert rows("SELECT id FROM t") == [(1,)]
+    assert rows("SELECT version FROM schema_migrations") == [("1",)]
+
+
+def test_a_killed_run_s_batch_is_done_once(
+    database: str,
+    first: Callable[..., None],
+    start: Start,
+    rows: Rows,
+    busy: Callable[..., Any],
+) -> None:
+    """A batch that goes on after its run was killed, and is done, is not done again by the next run."""
+    first("-- migrate: no-transaction\nUPDATE t SET id = id + 1 FROM pg_sleep(1.5);\nINSERT INTO t VALUES (7);")
+    killed = start("--database", database, "up")
+    busy("PgSleep")
+    killed.kill()
+    ended = start("--database", database, "up").end()
+    assert ended.code == 0, ended
+    assert rows("SELECT id FROM t ORDER BY id") == [(2,), (7,)]
+
+
+def test_a_killed_run_s_build_is_waited_for(
+    database: str,
+    first: Callable[..., None],
+    start: Start,
+    lock: psycopg.Connection,
+    rows: Rows,
+    busy: Callable[..., Any],
+) -> None:
+    """The next run leaves an index alone until what a killed run has left building it has ended, and says so."""
+    first("CREATE INDEX CONCURRENTLY t_id ON t (id);")
+    lock.execute("ALTER SYSTEM SET client_connection_check_interval = '1h'")  # as good as never, but not ours to change
+    lock.execute("SELECT pg_reload_conf()")
+    try:
+        lock.execute("BEGIN; INSERT INTO t VALUES (2)")
+        killed = start("--database", database, "up")
+        busy("virtualxid")
+        killed.kill()
+        run = start("--database", database, "up")
+        run.says("waiting for a statement that an earlier run has left at work")
+        lock.execute("COMMIT")
+        ended = run.end()
+    finally:
+        lock.execute("ROLLBACK")
+        lock.execute("ALTER SYSTEM RESET client_connection_check_interval")
+        lock.execute("SELECT pg_reload_conf()")
+    assert ended.code == 0, ended
+    assert "was built by an earlier run" in ended.err
+    assert "dropping" not in ended.err
+    assert rows("SELECT indisvalid FROM pg_index WHERE indrelid = 't'::regclass") == [(True,)]
+
+
+@pytest.mark.parametrize("after", [0.0, 0.1, 0.3, 0.6])
+def test_a_signal_at_any_instant_is_told(
+    after: float, database: str, files: Callable[..., None], start: Start, rows: Rows
+) -> None:
+    """From the moment on that a run has begun to talk, a signal ends in 130 and a document, or comes too late."""
+    files(FIRST, *["INSERT INTO t SELECT 1 FROM pg_sleep(0.02);"] * 30)
+    run = start("--database", database, "--json", "up")
+    until(lambda: run.said("err"))
+    time.sleep(after)
+    run.process.send_signal(signal.SIGINT)
+    ended = run.end()
+    document = json.loads(ended.out)
+    assert ended.code == 130 or document["ok"], ended
+    assert "Traceback" not in ended.err
+    assert document["ok"] is (ended.code != 130)
+    recorded = [version for (version,) in rows("SELECT version FROM schema_migrations ORDER BY position")]
+    applied = [one["version"] for one in document["applied"]]
+    if len(recorded) > len(applied):  # it came between a file's COMMIT and our next step
+        applied.append(recorded[-1])
+        assert f"{recorded[-1]}_a was applied, and is recorded" in document["error"]["state"]
+    assert applied == recorded
