@@ -27,11 +27,12 @@ test-faults: .venv/tests ## kill runs a hundred times over; the largest input
 bench: .venv/tests ## measure it beside other tools (OPTIONS=--help tells how)
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(OPTIONS)
 
-check: .venv/checks ## ruff, mypy, import-linter
+check: .venv/checks ## ruff, mypy, import-linter, and our own check of sql/
 	@$(BIN)/ruff check src tests
 	@$(BIN)/ruff format --check src tests
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/outreach-migrate check
 
 clean: ## stop the private server; remove it, .venv and the caches
 	-@if [ -x $(BIN)/outreach-migrate ]; then $(BIN)/python -m outreach_migrate.embedded stop; fi

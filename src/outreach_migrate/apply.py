@@ -106,7 +106,7 @@ def run(request: Request) -> Generator[Event, None, None]:
                     yield from _apply_all(link, request, past, steps, applied)
                     break
                 except session.Overtaken as overtaken:
-                    time.sleep(random.uniform(0.02, 0.1))  # noqa: S311 (no secret: it spreads the runs)
+                    time.sleep(random.uniform(0.1, 0.3))  # noqa: S311 (no secret: it spreads the runs)
                     if overtaken.error and past == history.read(link.connection, request.table, search_path=path):
                         raise overtaken.error from None  # by nobody: it would go on for ever
                 except _Busy as busy:

@@ -225,11 +225,13 @@ def status(report: Report, plan: Plan, problems: list[Problem]) -> None:
     if rows:
         head = ("VERSION", "NAME", "STATE", "APPLIED (UTC)", "TOOK", "BY")
         widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+        lines = []
         for row in [head, *rows]:
             cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
             if row is not head:
                 cells[2] = click.style(cells[2], fg=_COLOURS.get(row[2], "red"))
-            report.result("  ".join(cells).rstrip())
+            lines.append("  ".join(cells).rstrip())
+        report.result("\n".join(lines))
     report.result(", ".join(f"{number} {state}" for state, number in plan.counts().items()) or "no migrations")
     for problem in problems:
         say(problem_text(problem), err=report.verbosity < 0)
