@@ -10,7 +10,7 @@ import random
 
 import pytest
 
-ROUNDS = int(os.environ.get("OUTREACH_FAULT_ROUNDS") or 3)
+ROUNDS = int(os.environ.get("OUTREACH_FAULT_ROUNDS") or 1)
 LONG = ROUNDS >= 100  # there is time
 SEED = int(os.environ.get("OUTREACH_FAULT_SEED") or random.randrange(1_000_000))
 
