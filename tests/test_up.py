@@ -556,9 +556,14 @@ def test_a_files_last_settings_do_not_reach_its_entry(
     migrate: Migrate, recorded: Recorded, role: tuple[str, str]
 ) -> None:
     """An entry is finished as the role and within the limits that it was begun with."""
-    text = f"set statement_timeout = '1ms'; set search_path = ''; set role {role[0]}"
-    assert migrate("up", files={"1_a.sql": text, "2_b.sql": "select 1"}).exit_code == 0
-    assert recorded() == ["a", "b"]
+    slow = """
+        create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.4); return new; end $$;
+        create trigger slow before update on schema_migrations for each row execute function public.slow();
+    """
+    text = f"set statement_timeout = '200ms'; set search_path = ''; set role {role[0]}"
+    run = migrate("up", files={"1_a.sql": slow, "2_b.sql": text, "3_c.sql": "drop trigger slow on schema_migrations"})
+    assert (run.exit_code, run.stderr) == (0, "")
+    assert recorded() == ["a", "b", "c"]
 
 
 def test_copy_to_stdout_is_thrown_away(migrate: Migrate, rows: Rows) -> None:

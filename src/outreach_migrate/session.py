@@ -31,9 +31,7 @@ RESET = (
     *("SELECT pg_catalog.pg_advisory_unlock_all()", "DISCARD PLANS", "DISCARD TEMP", "DISCARD SEQUENCES"),
 )
 _TAKEN = {"23505", "42P06", "42P07", "42710"}  # by a run that inserted this position, or made the table, first
-ENDING = ("SET SESSION AUTHORIZATION DEFAULT", "RESET ROLE", "SET LOCAL statement_timeout = 0")
-
-
+ENDING = ("SET LOCAL statement_timeout = 0", "SET SESSION AUTHORIZATION DEFAULT", "RESET ROLE")
 _WHOLE = 4_000_000  # characters: a larger file goes to the server in parts
 
 
