@@ -19,10 +19,10 @@ psql: .venv/installed ## open psql on that server
 	@$(RUN) psql
 
 test: .venv/tests ## run the tests on a real PostgreSQL
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 4
 
 test-faults: .venv/tests ## kill runs a hundred times over; the largest input
-	@OUTREACH_FAULT_ROUNDS=100 $(BIN)/python -m pytest tests/test_faults.py tests/test_loss.py tests/test_input.py
+	@OUTREACH_FAULT_ROUNDS=100 $(BIN)/python -m pytest -n 4 tests/test_faults.py tests/test_loss.py tests/test_input.py
 
 bench: .venv/tests ## measure it beside other tools (OPTIONS=--help tells how)
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(OPTIONS)

@@ -12,7 +12,8 @@ import pytest
 
 ROUNDS = int(os.environ.get("OUTREACH_FAULT_ROUNDS") or 1)
 LONG = ROUNDS >= 100  # there is time
-SEED = int(os.environ.get("OUTREACH_FAULT_SEED") or random.randrange(1_000_000))
+# in the environment, where the processes of pytest-xdist find the same one
+SEED = int(os.environ.setdefault("OUTREACH_FAULT_SEED", str(random.randrange(1_000_000))))
 
 
 def pytest_report_header(config: pytest.Config) -> str:

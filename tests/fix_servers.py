@@ -62,7 +62,16 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     return [] if config.option.collectonly else [f"postgresql: {_started(config)}"]
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a process of pytest-xdist's of the server that all of them share."""
+    server = _started(node.config)
+    node.workerinput["server"] = (server.url, server.origin)
+
+
 def _started(config: pytest.Config) -> Server:
+    if hasattr(config, "workerinput"):
+        return Server(*config.workerinput["server"])
     if _server not in config.stash:
         stack = ExitStack()
         config.add_cleanup(stack.close)
