@@ -17,6 +17,7 @@ from fix_cli import Rows
 from fix_private_server import PrivateServer
 from fix_runs import Ended, Run, until
 from fix_servers import Connect
+from psycopg import sql
 
 Start = Callable[..., Run]
 
@@ -251,23 +252,47 @@ def test_a_statement_that_takes_no_notice_is_ended(
 
 
 @pytest.fixture
-def stopped(private_server: Callable[..., PrivateServer]) -> Iterator[tuple[str, Callable[[], None]]]:
-    """The URL of a server, and a function that makes it stand still, in the midst of a pg_sleep, to the test's end."""
+def stopped(private_server: Callable[..., PrivateServer]) -> Iterator[tuple[str, Callable[[str], None]]]:
+    """The URL of a server, and a function that makes it, or its backend only, stand still in the midst of a pg_sleep.
+
+    It does so to the test's end.
+    """
     server = private_server()
     pid = int((server.folder / "data" / "postmaster.pid").read_text().split()[0])
     still: list[int] = []
 
-    def stop() -> None:
+    def stop(what: str) -> None:
         sleeping = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
         with closing(psycopg.connect(server.url, autocommit=True)) as connection:
             still.extend(row[0] for row in until(lambda: connection.execute(sleeping).fetchall()))
-        still.append(pid)
+        still.extend([pid] if what == "server" else [])
         for one in still:
             os.kill(one, signal.SIGSTOP)
 
     yield server.url, stop
     for one in still:
         os.kill(one, signal.SIGCONT)
+
+
+@SIGNALS
+@pytest.mark.parametrize("what", ["server", "backend"])
+@pytest.mark.parametrize("directive", ["", "-- migrate: no-transaction\n"])
+def test_a_signal_does_not_wait_for_a_server_that_answers_no_more(
+    number: signal.Signals,
+    what: str,
+    directive: str,
+    stopped: tuple[str, Callable[[str], None]],
+    files: Callable[..., None],
+    start: Start,
+) -> None:
+    """What can't be found out in time is told as not known: the run ends, and promises nothing."""
+    url, stop = stopped
+    files(FIRST, f"{directive}SELECT pg_sleep(60);")
+    run = start("--database", url, "--json", "up")
+    stop(what)
+    _, error = interrupt(run, number)
+    assert error["state"].startswith("Whether 2_a was applied is not known")
+    assert "1 migration before it was" in error["state"]
 
 
 @pytest.mark.parametrize(
@@ -278,7 +303,7 @@ def stopped(private_server: Callable[..., PrivateServer]) -> Iterator[tuple[str,
 def test_a_second_signal_ends_at_once(
     number: signal.Signals,
     second: signal.Signals,
-    stopped: tuple[str, Callable[[], None]],
+    stopped: tuple[str, Callable[[str], None]],
     files: Callable[..., None],
     start: Start,
 ) -> None:
@@ -286,7 +311,7 @@ def test_a_second_signal_ends_at_once(
     url, stop = stopped
     files(FIRST, "SELECT pg_sleep(60);")
     run = start("--database", url, "up")
-    stop()
+    stop("server")
     run.process.send_signal(number)
     time.sleep(0.5)
     assert run.process.poll() is None
@@ -343,21 +368,17 @@ def test_a_killed_run_s_build_is_waited_for(
 ) -> None:
     """The next run leaves an index alone until what a killed run has left building it has ended, and says so."""
     first("CREATE INDEX CONCURRENTLY t_id ON t (id);")
-    lock.execute("ALTER SYSTEM SET client_connection_check_interval = '1h'")  # as good as never, but not ours to change
-    lock.execute("SELECT pg_reload_conf()")
-    try:
-        lock.execute("BEGIN; INSERT INTO t VALUES (2)")
-        killed = start("--database", database, "up")
-        busy("virtualxid")
-        killed.kill()
-        run = start("--database", database, "up")
-        run.says("waiting for a statement that an earlier run has left at work")
-        lock.execute("COMMIT")
-        ended = run.end()
-    finally:
-        lock.execute("ROLLBACK")
-        lock.execute("ALTER SYSTEM RESET client_connection_check_interval")
-        lock.execute("SELECT pg_reload_conf()")
+    # as good as never, but not ours to change
+    database_name = sql.Identifier(lock.info.dbname)
+    lock.execute(sql.SQL("ALTER DATABASE {} SET client_connection_check_interval = '1h'").format(database_name))
+    lock.execute("BEGIN; INSERT INTO t VALUES (2)")
+    killed = start("--database", database, "up")
+    busy("virtualxid")
+    killed.kill()
+    run = start("--database", database, "up")
+    run.says("waiting for a statement that an earlier run has left at work")
+    lock.execute("COMMIT")
+    ended = run.end()
     assert ended.code == 0, ended
     assert "was built by an earlier run" in ended.err
     assert "dropping" not in ended.err

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 import time
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import psycopg
 
-from outreach_migrate import database, errors, history, locks, migrations, piecemeal, plan, session, watch
+from outreach_migrate import aftermath, database, errors, history, locks, migrations, piecemeal, plan, session, watch
 from outreach_migrate.watch import Link
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from outreach_migrate.plan import Plan, Step
 
 _RETRIED = {"55P03", "40P01", "40001"}  # a lock timeout, a deadlock, a serialization failure
-_RECONNECT = 10.0  # s: how long a lost server is looked for, at the least
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +86,7 @@ class _Lost(Exception):
     def __init__(self, migration: Migration, cause: psycopg.Error) -> None:
         self.migration = migration
         self.cause = cause
+        self.since = time.monotonic()
 
 
 def run(request: Request) -> Generator[Event, None, None]:
@@ -95,10 +95,10 @@ def run(request: Request) -> Generator[Event, None, None]:
     Raise errors.MigrateError; its `state` says what became of the file that was running.
     """
     applied: list[Migration] = []
-    path = request.target.schema
-    with Link(request.target) as link, database.translated():
+    with Link(request.target, request.table) as link, database.translated():
         yield from link.connect(request.wait)
-        past, whole, steps = survey(link.connection, request)
+        past = link.history()
+        whole, steps = survey(past, request)
         yield Planned(whole, steps)
         try:
             while steps:
@@ -107,37 +107,41 @@ def run(request: Request) -> Generator[Event, None, None]:
                     break
                 except session.Overtaken as overtaken:
                     time.sleep(random.uniform(0.1, 0.3))  # noqa: S311 (no secret: it spreads the runs)
-                    if overtaken.error and past == history.read(link.connection, request.table, search_path=path):
+                    if overtaken.error and past == link.history():
                         raise overtaken.error from None  # by nobody: it would go on for ever
                 except _Busy as busy:
                     yield watch.Waiting(busy.migration, busy.claimants)
                     time.sleep(random.uniform(0.2, 0.4))  # noqa: S311
                 except _Lost as lost:
-                    yield from _look(link, request, lost, applied)
+                    told = yield from aftermath.look(link, lost.migration, applied, lost.cause, wait=request.wait)
+                    applied.append(lost.migration)
+                    yield watch.Told(lost.migration, told)
+                    yield Applied(lost.migration, time.monotonic() - lost.since, ())
                 # another run has been at work: what it has done is not done anew
                 request = replace(request, from_start=None)
-                past, whole, steps = survey(link.connection, request)
+                past = link.history()
+                whole, steps = survey(past, request)
         except errors.MigrateError as error:  # between two files, or while another run was at work
             error.state = error.state or f"This run has applied and recorded {len(applied)} of what was pending."
             raise
         finally:
-            link.flush(past.table)
+            link.flush()
 
 
 def look(request: Request) -> Planned:
     """Make the plan, as a run would; raise what it would raise before it runs anything."""
     connection = database.finish(database.connect(request.target, wait=request.wait))
     with closing(connection), database.translated():
-        _, whole, steps = survey(connection, request)
+        past = history.read(connection, request.table, search_path=request.target.schema)
+        whole, steps = survey(past, request)
     return Planned(whole, steps)
 
 
-def survey(connection: psycopg.Connection, request: Request) -> tuple[History, Plan, tuple[Step, ...]]:
-    """Read the history and make the plan; give them with the steps to run.
+def survey(past: History, request: Request) -> tuple[Plan, tuple[Step, ...]]:
+    """Make the plan; give it with the steps to run.
 
     Raise errors.Refused with all that is wrong in files and history, before anything runs.
     """
-    past = history.read(connection, request.table, search_path=request.target.schema)
     whole = plan.make(request.files, past.entries)
     steps = whole.to_run(to=request.to, out_of_order=request.out_of_order)
     wrong = [*request.file_problems]
@@ -154,7 +158,7 @@ def survey(connection: psycopg.Connection, request: Request) -> tuple[History, P
         raise errors.MigrationFileError(wrong)
     if steps:
         _must_be_writable(past)
-    return past, whole, steps
+    return whole, steps
 
 
 def _must_be_writable(past: History) -> None:
@@ -190,7 +194,7 @@ def _apply_all(
         except (session.Overtaken, _Busy, _Lost):
             raise
         except BaseException as error:
-            _take_back(link, request, migration, applied, error)
+            aftermath.take_back(link, migration, applied, error)
             raise
         position, create = position + (step.entry is None), ()
 
@@ -231,12 +235,12 @@ def _apply_one(
             past_first = not wanted.transaction and error.statement != 1
             if error.sqlstate not in _RETRIED or past_first or not left:
                 raise
-            _tidy(link)
+            aftermath.tidy(link)
             pause = min(30.0, 0.5 * 2 ** min(request.lock_retries - left, 10)) * random.uniform(0.75, 1.25)  # noqa: S311
             yield Retrying(migration, error, pause, left)
             time.sleep(pause)
         except (session.Overtaken, _Busy):
-            _tidy(link)
+            aftermath.tidy(link)
             link.release()
             raise
         except psycopg.OperationalError as error:
@@ -258,74 +262,4 @@ def _claim(link: Link, work: piecemeal.Work, entry: Entry | None) -> Generator[E
         raise _Busy(work.migration, locks.claimants(link.connection, key))
     if entry is None:
         database.finish(database.exchange(link.connection, b"COMMIT"))
-
-
-def _tidy(link: Link) -> None:
-    """Roll back and leave a clean session; a lost connection has done so already."""
-    with suppress(psycopg.Error):
-        database.finish(session.clean(link.connection))
-
-
-def _take_back(
-    link: Link, request: Request, migration: Migration, applied: list[Migration], error: BaseException
-) -> None:
-    """Stop what the server still does for us, and say what became of the file: the table knows."""
-    database.cancel(link.connection)
-    _tidy(link)
-    link.release()
-    if isinstance(error, errors.MigrateError):
-        if isinstance(error, errors.Interrupted):
-            error.message = f"{error.message} while {migration} ran"
-        try:
-            if link.connection.closed:
-                link.connect_briefly()
-                locks.end(link.connection, link.token)  # what took no notice of the cancel might yet be committed
-            past = history.read(link.connection, request.table, search_path=request.target.schema)
-            error.state = _state(applied, migration, past.entries)
-        except (psycopg.Error, errors.MigrateError):
-            error.state = _state(applied, migration, None)
-
-
-def _look(link: Link, request: Request, lost: _Lost, applied: list[Migration]) -> Generator[Event, None, None]:
-    """Find out, on a new connection, whether the file was committed before the old one was lost."""
-    began = time.monotonic()
-    message = f"lost the connection while {lost.migration} ran: {database.reason(lost.cause)}"
-    try:
-        yield from link.connect(max(request.wait, _RECONNECT))
-        locks.end(link.connection, link.token)
-        past = history.read(link.connection, request.table, search_path=request.target.schema)
-    except (errors.ConnectionFailed, psycopg.Error) as error:
-        state = _state(applied, lost.migration, None)
-        raise errors.ConnectionFailed(message, hint=getattr(error, "hint", None), state=state) from lost.cause
-    if not any(entry.number == lost.migration.number and entry.finished_at for entry in past.entries):
-        state = _state(applied, lost.migration, past.entries)
-        hint = "Run up again."
-        if "transaction timeout" in message:
-            hint = "It was transaction_timeout that ended it: lift that for the role that migrates, and run up again."
-        raise errors.ConnectionFailed(message, hint=hint, state=state) from lost.cause
-    applied.append(lost.migration)
-    yield watch.Told(lost.migration, f"{message}; it had been committed")
-    yield Applied(lost.migration, time.monotonic() - began, ())
-
-
-def _state(applied: list[Migration], migration: Migration, entries: tuple[Entry, ...] | None) -> str:
-    """Say in what state the database is; `entries` is null when it could not be asked."""
-    entry = next((one for one in entries or () if one.number == migration.number), None)
-    known = applied if entries is None else [one for one in applied if any(one.number == e.number for e in entries)]
-    before = sum(one.number != migration.number for one in known)
-    if entries is None:
-        state = f"Whether {migration} was applied is not known: ask with status once the server answers."
-    elif entry is None:
-        state = "Nothing of this file was applied."
-    elif entry.finished_at:
-        state = f"{migration} was applied, and is recorded."
-    else:
-        count = sum(1 for _ in migrations.pieces(migration))
-        state = f"{migration} is unfinished: {entry.statements_done} of {count} statements are done, and stay."
-    if before == 1:
-        state += " 1 migration before it was, and is recorded."
-    elif before:
-        state += f" {before} migrations before it were, and are recorded."
-    if gone := len(applied) - len(known):
-        state += f" The server's crash took back the {gone} before it: they are pending again."
-    return state
+        link.unflushed = False

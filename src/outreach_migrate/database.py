@@ -229,7 +229,7 @@ def finish(work: Generator[object, None, T]) -> T:
             return value
 
 
-def cancel(connection: psycopg.Connection, *, within: float = 1.0) -> None:
+def cancel(connection: psycopg.Connection, *, within: float = 0.7) -> None:
     """Cancel what the server does for us, and read what it still sends; close the connection if that fails."""
     pgconn = connection.pgconn
     if pgconn.transaction_status != pq.TransactionStatus.ACTIVE:

@@ -148,18 +148,21 @@ def _without_literals(query: str) -> str:
     return " ".join(_TOKEN.sub(lambda found: found["kept"] or (" " if found["comment"] else "?"), query).split())
 
 
-def end(connection: Connection, token: str, *, within: float = 5.0) -> None:
-    """End what a lost connection of the run `token` may have left running, and wait for its end.
+def end(connection: Connection, token: str, *, within: float = 5.0) -> bool:
+    """End what a lost connection of the run `token` may have left running, and wait for its end; tell if it came.
 
-    After this nothing of the run can be committed any more.
+    After it nothing of the run can be committed any more.
     """
     orphans = f"""
         SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
          WHERE query LIKE {sql.quote(_MARK + token + " %")} AND pid <> pg_catalog.pg_backend_pid()
            AND (state <> 'idle' OR state IS NULL)"""
     deadline = time.monotonic() + within
-    while connection.execute(orphans.encode()).fetchall() and time.monotonic() < deadline:
+    while connection.execute(orphans.encode()).fetchall():
+        if time.monotonic() > deadline:
+            return False
         time.sleep(0.05)
+    return True
 
 
 def claim(connection: Connection, key: str, mark: str) -> bool:

@@ -110,9 +110,9 @@ def run(request: Request) -> Generator[Event, None, None]:
 
     Raise errors.MigrateError, as a run would.
     """
-    with Link(request.target) as link, database.translated():
+    with Link(request.target, request.table) as link, database.translated():
         yield from link.connect(request.wait)
-        _, whole, steps = apply.survey(link.connection, request)
+        whole, steps = apply.survey(link.history(), request)
         yield apply.Planned(whole, steps)
         files = tuple(step.migration for step in steps if step.migration)
         if not files:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from outreach_migrate.database import Unreachable
     from outreach_migrate.dsn import Target
     from outreach_migrate.errors import ServerMessage
-    from outreach_migrate.history import Table
+    from outreach_migrate.history import History, Table
     from outreach_migrate.locks import Blocker, Progress
     from outreach_migrate.migrations import Migration
 
@@ -73,8 +73,9 @@ Event = Running | Noticed | Told | Waiting | Progressing
 class Link:
     """A run's connections: the one that works, one that looks at it, one that claims; each opened when needed."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, table: Table) -> None:
         self.target = target
+        self.table = table
         self._brief = replace(target, parameters={**target.parameters, "connect_timeout": "2"})
         self.token = secrets.token_hex(4)
         self.connection: psycopg.Connection
@@ -139,11 +140,18 @@ class Link:
             self._claiming.close()
             self._claiming = None
 
-    def flush(self, table: Table) -> None:
+    def history(self) -> History:
+        """Read the history."""
+        past = history.read(self.connection, self.table, search_path=self.target.schema)
+        self.table = past.table
+        return past
+
+    def flush(self) -> None:
         """Make durable what was committed without waiting for the disk; a connection that is lost leaves it to luck."""
         if self.unflushed:
             with suppress(psycopg.Error):
-                self.connection.execute(history.rewrite(table).encode())
+                # what does not end may still hold the entry
+                self.connection.execute(f"SET LOCAL lock_timeout = '2s'; {history.rewrite(self.table)}".encode())
                 self.unflushed = False
 
     def watched(self, migration: Migration, work: Generator[str | None, None, T]) -> Generator[Event, None, T]:
