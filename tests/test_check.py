@@ -14,6 +14,8 @@ import pytest
 from fix_cli import Migrate, Rows
 from fix_servers import Connect
 
+from outreach_migrate import check_database
+
 CONCURRENTLY = "-- migrate: no-transaction\ncreate index concurrently if not exists a_b on a (b);"
 
 
@@ -223,15 +225,17 @@ def test_a_long_transaction_in_the_way_is_told(
     migrate: Migrate, connect: Connect, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A transaction that has long been open on a table that a pending file names is a warning at that file."""
-    from outreach_migrate import check_database
-
-    monkeypatch.setattr(check_database, "_LONG", 0)
     rows('create table "Other" (a int); create table "Step" (a int)')
     other = connect()
     other.execute('begin; select * from "Step"')
     migrate.write(
         {"1_x.sql": 'alter table "Step" add column b int;', "2_y.sql": 'alter table "Other" add column b int;'}
     )
+    assert findings(migrate, "--database", migrate.url, "check") == []
+    age = "select extract(epoch from clock_timestamp() - xact_start)::float8 from pg_stat_activity where pid = %s"
+    ((seconds,),) = rows(age, other.info.backend_pid)
+    assert seconds < check_database._LONG
+    monkeypatch.setattr(check_database, "_LONG", seconds)
     (found,) = findings(migrate, "--database", migrate.url, "check")
     assert found["path"] == "sql/1_x.sql"
     assert f"pid {other.info.backend_pid} " in found["message"]
