@@ -2,10 +2,10 @@
 
 pytest_plugins = [
     "fix_servers",
+    "fix_runs",
     "fix_private_server",
     "fix_pgbouncer",
     "fix_cli",
     "fix_proxy",
-    "fix_runs",
     "fix_faults",
 ]

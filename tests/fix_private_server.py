@@ -1,17 +1,21 @@
-"""Servers of a test's own, to restart or to kill."""
+"""Servers of a test's own, to restart or to kill, and their standbys."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import signal
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import fix_servers
+import psycopg
 import pytest
+from fix_runs import PATIENCE, until
 
 from outreach_migrate import embedded
 
@@ -73,3 +77,48 @@ def private_server(tmp_path: Path) -> Iterator[Callable[..., PrivateServer]]:
             return server
 
         yield started
+
+
+@pytest.fixture
+def standby(private_server: object) -> Iterator[Callable[..., str]]:
+    """A function that starts a standby of a private server, with the given settings, and gives its URL.
+
+    It streams, and ends with the test, before the private servers do.
+    """
+    with ExitStack() as stack:
+        yield lambda primary, **settings: stack.enter_context(_following(primary, settings))
+
+
+@contextmanager
+def _following(primary: PrivateServer, settings: dict[str, str]) -> Iterator[str]:
+    user = embedded.server_user(primary.folder / "data")
+    # the socket is short to name here, and beside the data, since the copy brings along the lock file of the primary's
+    with tempfile.TemporaryDirectory(prefix="outreach-standby-") as folder:
+        data, output = Path(folder, "data"), Path(folder, "log")
+        if user:
+            os.chown(folder, *user)
+        copy = [str(fix_servers.find("pg_basebackup")), f"--pgdata={data}", f"--dbname={primary.url}"]
+        copy += ["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
+        command, privileges = embedded.unprivileged(copy, user)
+        subprocess.run(command, check=True, **privileges)
+        chosen = {"listen_addresses": "", "unix_socket_directories": folder, "fsync": "off", **settings}
+        postgres = [str(fix_servers.find("postgres")), f"-D{data}", *(f"--{name}={chosen[name]}" for name in chosen)]
+        command, privileges = embedded.unprivileged(postgres, user)
+        with output.open("wb") as log:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **privileges)
+        url = fix_servers.url(f"host={folder} user=postgres dbname=postgres")
+        try:
+            until(lambda: process.poll() is not None or _answers(url))
+            assert process.poll() is None, output.read_text()
+            yield url
+        finally:
+            process.send_signal(signal.SIGINT)  # a fast shutdown
+            process.wait(PATIENCE)
+
+
+def _answers(url: str) -> bool:
+    try:
+        psycopg.connect(url).close()
+    except psycopg.OperationalError:
+        return False
+    return True

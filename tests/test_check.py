@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
+import fix_servers
 import psycopg
 import pytest
 from fix_cli import Migrate, Rows
+from fix_private_server import PrivateServer
+from fix_runs import PATIENCE, until
 from fix_servers import Connect
 
+from outreach_migrate import check_database
+
 CONCURRENTLY = "-- migrate: no-transaction\ncreate index concurrently if not exists a_b on a (b);"
+READER = "create role reader login; grant select on schema_migrations to reader;"
 
 
 @pytest.fixture
@@ -38,6 +47,24 @@ def git(migrate: Migrate) -> Callable[..., str]:
 def findings(migrate: Migrate, *arguments: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = migrate("--json", *arguments).json["findings"]
     return found
+
+
+def ask(url: str, query: LiteralString, *values: object) -> Any:
+    with closing(psycopg.connect(url, autocommit=True)) as connection:
+        row = connection.execute(query, values or None).fetchone()
+        return row and row[0]
+
+
+def has_received(standby: str, primary: PrivateServer) -> bool:
+    """Whether a standby has all that its primary has made durable by now."""
+    end = ask(primary.url, "SELECT pg_current_wal_flush_lsn()::text")
+    return bool(ask(standby, "SELECT pg_last_wal_receive_lsn() >= %s::pg_lsn", end))
+
+
+def has_replayed(standby: str, primary: PrivateServer) -> bool:
+    """Whether a standby has carried out all that its primary has made durable by now."""
+    end = ask(primary.url, "SELECT pg_current_wal_flush_lsn()::text")
+    return bool(ask(standby, "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", end))
 
 
 def test_good_files_pass(migrate: Migrate) -> None:
@@ -223,18 +250,95 @@ def test_a_long_transaction_in_the_way_is_told(
     migrate: Migrate, connect: Connect, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A transaction that has long been open on a table that a pending file names is a warning at that file."""
-    from outreach_migrate import check_database
-
-    monkeypatch.setattr(check_database, "_LONG", 0)
     rows('create table "Other" (a int); create table "Step" (a int)')
     other = connect()
     other.execute('begin; select * from "Step"')
     migrate.write(
         {"1_x.sql": 'alter table "Step" add column b int;', "2_y.sql": 'alter table "Other" add column b int;'}
     )
+    assert findings(migrate, "--database", migrate.url, "check") == []
+    age = "select extract(epoch from clock_timestamp() - xact_start)::float8 from pg_stat_activity where pid = %s"
+    ((seconds,),) = rows(age, other.info.backend_pid)
+    assert seconds < check_database._LONG
+    monkeypatch.setattr(check_database, "_LONG", seconds)
     (found,) = findings(migrate, "--database", migrate.url, "check")
     assert found["path"] == "sql/1_x.sql"
     assert f"pid {other.info.backend_pid} " in found["message"]
+
+
+def test_a_lagging_standby_is_told(
+    private_server: Callable[..., PrivateServer], standby: Callable[..., str], migrate: Migrate
+) -> None:
+    """A standby that has not replayed what it has received is a warning, until it has."""
+    primary = private_server()
+    url = standby(primary)
+    ask(url, "SELECT pg_wal_replay_pause()")
+    migrate("up", files={"1_a.sql": "create table a (b int);"}, url=primary.url)
+    until(lambda: has_received(url, primary))
+    (found,) = findings(migrate, "--database", url, "check")
+    assert (found["severity"], found["path"]) == ("warning", None)
+    assert re.match(r"the standby lags: [\d,]+ bytes that it has received are not replayed, ", found["message"])
+    ask(url, "SELECT pg_wal_replay_resume()")
+    until(lambda: has_replayed(url, primary))
+    assert findings(migrate, "--database", url, "check") == []
+
+
+def test_a_standby_of_an_idle_primary_does_not_lag(
+    private_server: Callable[..., PrivateServer], standby: Callable[..., str], migrate: Migrate
+) -> None:
+    """A standby that has replayed everything does not lag, however old the last transaction is. Any role may look."""
+    primary = private_server()
+    url = standby(primary)
+    migrate("up", files={"1_a.sql": READER}, url=primary.url)
+    age = "SELECT extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())"
+    until(lambda: has_replayed(url, primary) and ask(url, age) > check_database._CATCHING_UP)
+    assert findings(migrate, "--database", fix_servers.url(url, user="reader"), "check") == []
+
+
+def test_a_standby_that_is_about_to_catch_up_does_not_lag(
+    private_server: Callable[..., PrivateServer],
+    standby: Callable[..., str],
+    migrate: Migrate,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was received this very moment may be replayed in the next: only what is left after a while is told."""
+    primary = private_server()
+    url = standby(primary)
+    ask(url, "SELECT pg_wal_replay_pause()")
+    migrate("up", files={"1_a.sql": "create table a (b int);"}, url=primary.url)
+    until(lambda: has_received(url, primary))
+    assert not has_replayed(url, primary)
+    with monkeypatch.context() as patch:
+        patch.setattr(check_database, "_CATCHING_UP", PATIENCE)
+        patch.setattr(time, "sleep", lambda _: ask(url, "SELECT pg_wal_replay_resume()"))  # it was seen to be behind
+        assert findings(migrate, "--database", url, "check") == []
+    assert ask(url, "SELECT pg_is_wal_replay_paused()") is False
+
+
+def test_a_standby_without_its_primary_is_told(
+    private_server: Callable[..., PrivateServer], standby: Callable[..., str], migrate: Migrate
+) -> None:
+    """A standby that nobody streams to is a warning: it has replayed all it has, but may not have all."""
+    primary = private_server()
+    url = standby(primary)
+    migrate("up", files={"1_a.sql": "create table a (b int);"}, url=primary.url)
+    until(lambda: has_replayed(url, primary))
+    primary.stop()
+    (found,) = until(lambda: findings(migrate, "--database", url, "check"))
+    assert found["severity"] == "warning"
+    assert found["message"].startswith("the standby has no connection to its primary, its last transaction is ")
+
+
+def test_a_standby_that_does_not_say_how_far_it_lags_is_told(
+    private_server: Callable[..., PrivateServer], standby: Callable[..., str], migrate: Migrate
+) -> None:
+    """Where the role may not ask for the lag, that is a warning and not a failure."""
+    primary = private_server()
+    revoke = "revoke execute on function pg_last_wal_receive_lsn from public;"
+    migrate("up", files={"1_a.sql": READER + revoke}, url=primary.url)
+    (found,) = findings(migrate, "--database", fix_servers.url(standby(primary), user="reader"), "check")
+    assert found["severity"] == "warning"
+    assert found["message"].startswith("the standby does not say how far it lags: ")
 
 
 def test_missing_privileges_are_told(migrate: Migrate, rows: Rows, role: tuple[str, str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -15,11 +14,11 @@ import psycopg
 import pytest
 from fix_cli import Migrate, Rows
 from fix_private_server import PrivateServer
-from fix_runs import Ended, Run, until
+from fix_runs import Ended, Run
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from outreach_migrate import dsn, embedded, errors
+from outreach_migrate import dsn, errors
 
 NOWHERE = "postgresql://app@127.0.0.1:1/nowhere"  # nobody listens there
 WHO = "CREATE TABLE who AS SELECT current_setting('application_name') AS application, current_schema() AS schema;"
@@ -525,26 +524,18 @@ def test_a_read_only_role_says_so(role: tuple[str, str], migrate: Migrate, rows:
     assert "permission denied for table schema_migrations" in ended.stderr.splitlines()[0]
 
 
-def test_a_standby_says_so(private_server: Callable[..., PrivateServer], migrate: Migrate) -> None:
+def test_a_standby_says_so(
+    private_server: Callable[..., PrivateServer], standby: Callable[..., str], migrate: Migrate
+) -> None:
     """On a standby status works, up with nothing to do as well, and up with something to do says what is wrong."""
-    server = private_server()
-    migrate("up", files={"1_a.sql": "SELECT 1;"}, url=server.url)
-    server.stop()
-    data = server.folder / "data"
-    (data / "standby.signal").touch()
-    program = [str(fix_servers.find("postgres")), f"-D{data}", f"--unix_socket_directories={data}"]
-    command, privileges = embedded.unprivileged([*program, "--listen_addresses="], embedded.server_user(data))
-    with (server.folder / "log").open("ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, **privileges)
-    try:
-        assert until(lambda: migrate("--wait", "30", "status", "--check", url=server.url).exit_code == 0)
-        assert migrate("up", url=server.url).stdout.startswith("Nothing is pending")
-        ended = migrate("up", files={"2_b.sql": "SELECT 2;"}, url=server.url)
-        assert ended.exit_code == 1
-        assert ended.stderr.splitlines()[0] == "error: the server is a standby: it can only be read"
-    finally:
-        process.terminate()
-        process.wait()
+    primary = private_server()
+    migrate("up", files={"1_a.sql": "SELECT 1;"}, url=primary.url)
+    url = standby(primary)
+    assert migrate("status", "--check", url=url).exit_code == 0
+    assert migrate("up", url=url).stdout.startswith("Nothing is pending")
+    ended = migrate("up", files={"2_b.sql": "SELECT 2;"}, url=url)
+    assert ended.exit_code == 1
+    assert ended.stderr.splitlines()[0] == "error: the server is a standby: it can only be read"
 
 
 @pytest.mark.parametrize("url", [MALFORMED[0], MALFORMED[10], "postgresql://app:Zk9Qx7Wv", "password='Zk9Qx7Wv"])

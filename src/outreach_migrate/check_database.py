@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from psycopg import errors as pg
 from psycopg import sql
 
 from outreach_migrate import database, history, plan
@@ -28,6 +30,7 @@ _ALTERED = re.compile(  # the tables that must be ours
     re.IGNORECASE,
 )
 _LONG = 60  # s: a transaction open for longer is in a run's way
+_CATCHING_UP = 1.0  # s: a standby that takes longer to replay what it has received lags
 
 
 def look(
@@ -63,13 +66,47 @@ def _invalid_indexes(connection: Connection) -> Iterator[Finding]:
 
 
 def _lag(connection: Connection) -> Iterator[Finding]:
-    row = connection.execute("""
-        SELECT extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp())::float8
-         WHERE pg_catalog.pg_is_in_recovery()""").fetchone()
-    if row:
-        seen = "nothing replayed yet" if row[0] is None else f"its last replayed transaction is {row[0]:.0f} s old"
-        message = f"the server is a standby, {seen}: the history may have more on the primary"
-        yield Finding(Problem(message), is_error=False)
+    """Tell of a standby that lags, or of which that can't be known: its history may be an old one."""
+    try:
+        with connection.transaction():
+            row = _replay(connection)
+    except (pg.FeatureNotSupported, pg.InsufficientPrivilege):  # Aurora, say, has no such functions
+        row = (0, None, None)
+    if row is None:
+        return
+    behind, streams, age = row
+    last = "it has replayed no transaction yet" if age is None else f"its last transaction is {age:.0f} s old"
+    if behind:
+        message = f"the standby lags: {behind:,} bytes that it has received are not replayed, {last}"
+    elif streams is None:
+        message = "the standby does not say how far it lags"
+    elif not streams:
+        message = f"the standby has no connection to its primary, {last}"
+    else:
+        return
+    yield Finding(Problem(f"{message}: the history may have more on the primary"), is_error=False)
+
+
+def _replay(connection: Connection) -> tuple[int, bool | None, float | None] | None:
+    """Give what a standby has not replayed in a while, in bytes; whether it streams; and its last transaction's age.
+
+    The age alone says nothing: on an idle primary it grows though nothing lags. And what was received this very moment
+    is replayed in the next.
+    """
+    query = b"""
+        SELECT pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_last_wal_receive_lsn(), '0/0')::int8,
+               pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_last_wal_replay_lsn(), '0/0')::int8,
+               EXISTS (SELECT FROM pg_catalog.pg_stat_wal_receiver),
+               extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp())::float8
+         WHERE pg_catalog.pg_is_in_recovery()"""
+    deadline, received = time.monotonic() + _CATCHING_UP, None
+    while row := connection.execute(query).fetchone():
+        received = row[0] if received is None else received
+        behind = max(0, (received or 0) - row[1])  # not counting what comes in meanwhile
+        if not behind or time.monotonic() > deadline:
+            return behind, row[2], row[3]
+        time.sleep(0.05)
+    return None
 
 
 def _open_transactions(connection: Connection, pending: Iterable[Migration]) -> Iterator[Finding]:
