@@ -29,7 +29,7 @@ class Proxy:
         self.server = {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
         self.round_trip = round_trip
         self.messages: list[str] = []
-        self._cut: tuple[int, bool] | None = None
+        self._cut: tuple[int, bool, float] | None = None
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
@@ -67,13 +67,13 @@ class Proxy:
                 with suppress(OSError):
                     one.shutdown(socket.SHUT_RDWR)
 
-    def cut_at(self, nth: int, *, forwarded: bool) -> None:
+    def cut_at(self, nth: int, *, forwarded: bool, late: float = 0.0) -> None:
         """Cut the connection when the nth client message from now arrives: after it is forwarded, or before.
 
-        Of one that is forwarded the server gets all, and nobody gets its answer.
+        Of one that is forwarded the server gets all, so many seconds late, and nobody gets its answer.
         """
         with self._lock:
-            self._cut = (len(self.messages) + nth, forwarded)
+            self._cut = (len(self.messages) + nth, forwarded, late)
 
     def _start(self, work: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=work, args=arguments, daemon=True)
@@ -136,10 +136,11 @@ class Proxy:
             self.messages.append(kind)
             if self._cut is None or len(self.messages) < self._cut[0]:
                 return False
-            forwarded = self._cut[1]
+            _, forwarded, late = self._cut
             self._cut = None
         client.shutdown(socket.SHUT_RDWR)
         if forwarded:
+            time.sleep(late)
             server.sendall(message)
         return True
 

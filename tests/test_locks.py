@@ -233,7 +233,7 @@ def test_a_wait_for_another_run_is_not_cut_short(
     gate.execute("SELECT pg_advisory_lock(4711)")
     files("SELECT pg_advisory_xact_lock(4711);")
     first = start("--database", database, "up", "--lock-timeout", "0")
-    until(lambda: rows("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
+    until(lambda: rows("SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"))
     options = ["--lock-timeout", "100ms", "--lock-retries", "0", "--statement-timeout", "100ms"]
     second = start("--database", database, "up", *options)
     second.says("waiting for another run")  # which it says after a second
@@ -255,7 +255,7 @@ def test_who_is_in_the_way_is_told_while_the_file_waits(
     line = run.says("waiting for a lock")
     ((pid, user, address, since),) = rows(
         "SELECT pid, usename, host(client_addr), to_char(xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')"
-        " FROM pg_stat_activity WHERE application_name = 'the application'"
+        " FROM pg_stat_activity WHERE application_name = 'the application' AND datname = current_database()"
     )
     client = f", {address}" if address else ""
     assert re.fullmatch(

@@ -23,7 +23,7 @@ from fix_runs import Run, until
 from fix_servers import Connect
 from psycopg import sql
 
-from outreach_migrate import apply
+from outreach_migrate import aftermath
 
 Start = Callable[..., Run]
 
@@ -36,7 +36,7 @@ FEW = {
 ORPHANS = """
     SELECT pid FROM pg_stat_activity
      WHERE application_name = 'outreach-migrate' AND datname = current_database()"""
-SLEEPING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+SLEEPING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
 
 
 def recorded(connection: psycopg.Connection) -> list[tuple[str, bool]]:
@@ -92,6 +92,20 @@ def test_a_connection_that_is_cut_at_any_message(forwarded: bool, server_url: st
     assert (went_on > 0) is forwarded
 
 
+def test_a_message_that_is_still_under_way_is_not_carried_out(server_url: str, migrate: Migrate) -> None:
+    """What reaches the server only after a run has looked is not committed behind its back."""
+    migrate.write({"1_a.sql": FIRST})
+    with fix_servers.fresh_database(server_url) as url, Proxy(url) as between:
+        assert migrate("up", url=between.url).exit_code == 0
+        nth = len(between.messages) - between.messages[::-1].index("Q")
+    with fix_servers.fresh_database(server_url) as url, closing(psycopg.connect(url, autocommit=True)) as connection:
+        with Proxy(url) as between:
+            between.cut_at(nth, forwarded=True, late=0.5)
+            run = migrate("--json", "up", url=between.url)
+        tells_the_truth(run, connection)
+        assert run.json["error"]["state"] == "Nothing of this file was applied."
+
+
 def _cuts(server_url: str, migrate: Migrate) -> list[int]:
     """Count the messages of an undisturbed run; of a pipeline's, unless there is time, only a group's last two."""
     with fix_servers.fresh_database(server_url) as url, Proxy(url) as between:
@@ -122,7 +136,7 @@ def test_what_still_runs_when_the_connection_is_lost_is_ended(
     watching = connect()
 
     def cut() -> None:
-        until(lambda: watching.execute(SLEEPING + " AND datname = current_database()").fetchall())
+        until(lambda: watching.execute(SLEEPING).fetchall())
         between.cut()
 
     cutting = threading.Thread(target=cut)
@@ -131,7 +145,7 @@ def test_what_still_runs_when_the_connection_is_lost_is_ended(
     cutting.join()
     assert run.exit_code == 1
     assert re.search(r"Nothing of this file|2_b is unfinished: 0 of 1", run.json["error"]["state"])
-    assert not rows(SLEEPING + " AND datname = current_database()")
+    assert not rows(SLEEPING)
     time.sleep(1)  # by then it would have been committed
     assert rows("SELECT id FROM t") == [(1,)]
 
@@ -210,7 +224,7 @@ def test_a_server_that_is_gone_for_good(
     private_server: Callable[..., PrivateServer], migrate: Migrate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where nobody can be asked any more, a run says that it is not known, and not that nothing was applied."""
-    monkeypatch.setattr(apply, "_RECONNECT", 0.5)
+    monkeypatch.setattr(aftermath, "_RECONNECT", 0.5)
     server = private_server()
     halt = "COPY (SELECT) TO PROGRAM 'kill -9 $(head -1 postmaster.pid)'; SELECT pg_sleep(60);"
     run = migrate("--json", "up", files={"1_a.sql": FIRST, "2_b.sql": halt}, url=server.url)

@@ -21,6 +21,7 @@ HEAD = "-- migrate: no-transaction\n"
 BUILD = "CREATE INDEX CONCURRENTLY i ON t (a);"
 GATE = "SELECT pg_advisory_xact_lock(4711);"
 
+WAITING_BUILD = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'virtualxid'"
 HISTORY = "SELECT statements_done, statements_begun, finished_at IS NOT NULL FROM schema_migrations WHERE version = '1'"
 INDEXES = """
     SELECT c.relname::text, i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
@@ -72,7 +73,8 @@ def test_the_entry_is_committed_first_and_tells_how_far_the_file_is(
 
 
 def waits(rows: Rows) -> bool:
-    return bool(rows("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
+    found = rows("SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'")
+    return bool(found)
 
 
 @pytest.mark.parametrize(
@@ -377,7 +379,7 @@ def test_an_orphaned_build_is_waited_for_not_doubled(
     files(HEAD + trail(1) + BUILD + trail(2))
     killed = start("--database", database, "up")
     oid = until(lambda: rows("SELECT indexrelid::oid FROM pg_index WHERE indexrelid::regclass::text = 'i'"))
-    until(lambda: rows("SELECT 1 FROM pg_locks WHERE locktype = 'virtualxid' AND NOT granted"))
+    until(lambda: rows(WAITING_BUILD))
     killed.kill()
     other = start("--database", database, "up")
     other.says("waiting for a statement that an earlier run has left at work")
@@ -396,8 +398,9 @@ def test_a_build_that_was_terminated_is_built_anew(
     """A backend that an administrator ends leaves an invalid index, which the next run drops before it builds."""
     files(HEAD + trail(1) + BUILD)
     lost = start("--database", database, "up")
-    until(lambda: rows("SELECT 1 FROM pg_locks WHERE locktype = 'virtualxid' AND NOT granted"))
-    rows("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'virtualxid' AND NOT granted")
+    until(lambda: rows(WAITING_BUILD))
+    ((pid,),) = rows(WAITING_BUILD)
+    rows("SELECT pg_terminate_backend(%s)", pid)
     ended = lost.end()
     assert ended.code == 1, ended
     assert "lost the connection while 1_a ran" in ended.err
@@ -421,7 +424,7 @@ def test_runs_at_once_build_one_index(
     """Beside open transactions of the application one run builds and the others wait, in no statement: nobody hangs."""
     files(BUILD, trail(2))
     runs = [start("--database", database, "up") for _ in range(count)]
-    until(lambda: rows("SELECT 1 FROM pg_locks WHERE locktype = 'virtualxid' AND NOT granted"))
+    until(lambda: rows(WAITING_BUILD))
     until(lambda: sum("waiting for another run" in run.said("err") for run in runs) == count - 1)
     reader.execute("COMMIT")
     ended = [run.end() for run in runs]
@@ -437,10 +440,15 @@ def test_another_run_is_told_who_works_on_the_file(
     """A living run is told from a dead one at once: the other names its pid and application, and waits for its end."""
     files(BUILD)
     first = start("--database", database, "up", PGAPPNAME="the first one")
-    until(lambda: rows("SELECT 1 FROM pg_locks WHERE locktype = 'virtualxid' AND NOT granted"))
+    until(lambda: rows(WAITING_BUILD))
     second = start("--database", database, "up")
     line = second.says("waiting for another run")
-    pids = [pid for (pid,) in rows("SELECT pid FROM pg_stat_activity WHERE application_name = 'the first one'")]
+    pids = [
+        pid
+        for (pid,) in rows(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'the first one'"
+        )
+    ]
     named = re.search(r"pid (\d+) \(user \w+, application the first one", line)
     assert named, line
     assert int(named[1]) in pids
@@ -454,7 +462,7 @@ def test_a_run_that_has_lost_its_claim_stops_before_the_next_statement(
     """Who can't be sure any more to be alone on the file finishes the statement at work, and begins no other."""
     files(HEAD + BUILD + trail(2))
     lost = start("--database", database, "up")
-    until(lambda: rows("SELECT 1 FROM pg_locks WHERE locktype = 'virtualxid' AND NOT granted"))
+    until(lambda: rows(WAITING_BUILD))
     rows(
         "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)"
         " WHERE locktype = 'advisory' AND state = 'idle in transaction' AND datname = current_database()"

@@ -134,7 +134,8 @@ def test_a_run_that_waits_says_for_whom(
     line = waiting.says("waiting for a lock")
     assert f"pid {gate.info.backend_pid} " in line
     other = start("--database", pooled, "up")
-    (pid,) = watching.execute("SELECT pid FROM pg_stat_activity WHERE wait_event = 'relation'").fetchall()[0]
+    waits = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'relation' AND datname = current_database()"
+    (pid,) = watching.execute(waits).fetchall()[0]
     line = other.says("waiting for another run")
     assert f"pid {pid} " in line
     assert "application outreach-migrate" in line

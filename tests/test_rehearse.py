@@ -417,7 +417,9 @@ def test_a_signal_rolls_back(
     before = rows(CATALOG)
     migrate.write({"1_a.sql": "ALTER TABLE t ADD a int; SELECT pg_sleep(60);"})
     process = start("rehearse", DATABASE_URL=migrate.url)
-    sleeping: LiteralString = "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND query LIKE '% pg_sleep(60);'"
+    sleeping: LiteralString = """
+        SELECT pid FROM pg_stat_activity
+         WHERE datname = current_database() AND state = 'active' AND query LIKE '% pg_sleep(60);'"""
     until(lambda: rows(sleeping))
     process.process.send_signal(number)
     ended = process.end()

@@ -101,7 +101,7 @@ def test_a_run_that_waits_for_another_says_for_whom(
     line = second.says("waiting for another run")
     ((pid, since),) = rows(
         "SELECT pid, to_char(xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') FROM pg_stat_activity"
-        " WHERE application_name = 'the first one' AND wait_event_type = 'Lock'"
+        " WHERE application_name = 'the first one' AND wait_event_type = 'Lock' AND datname = current_database()"
     )
     assert re.search(rf"pid {pid}\b.*application the first one.*{since}", line), line
     gate.close()

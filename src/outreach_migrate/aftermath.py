@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from outreach_migrate import database, errors, locks, migrations, session
+from outreach_migrate import database, errors, migrations, session
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -47,13 +47,19 @@ def take_back(link: Link, migration: Migration, applied: Sequence[Migration], er
             link.release()
             if link.connection.closed:
                 link.connect_briefly()
-                _end_orphan(link)  # what took no notice of the cancel might yet be committed
-            link.flush()
-            entries = link.history().entries
+            entries = _entries(link)
     except (psycopg.Error, errors.MigrateError, _TooLong):
         link.connection.close()
     if isinstance(error, errors.MigrateError):
         error.state = _state(link, applied, migration, entries)
+
+
+def _entries(link: Link) -> tuple[Entry, ...]:
+    """Read the entries, once nothing that is not among them can be committed any more, and they are durable."""
+    if not link.ended():
+        raise _TooLong
+    link.flush()
+    return link.history().entries
 
 
 @contextmanager
@@ -72,11 +78,6 @@ def _limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _end_orphan(link: Link) -> None:
-    if not locks.end(link.connection, link.token):
-        raise _TooLong
-
-
 def look(
     link: Link, migration: Migration, applied: Sequence[Migration], lost: psycopg.Error, *, wait: float
 ) -> Generator[database.Unreachable, None, str]:
@@ -87,8 +88,7 @@ def look(
     message = f"lost the connection while {migration} ran: {database.reason(lost)}"
     try:
         yield from link.connect(max(wait, _RECONNECT))
-        _end_orphan(link)
-        entries = link.history().entries
+        entries = _entries(link)
     except errors.Interrupted as error:
         error.state = _state(link, applied, migration, None)
         raise

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from psycopg import Connection
 
+_IN_FLIGHT = 0.3  # s: how long what was sent may take to reach the server by way of a pooler
 _MARK = "/* outreach-migrate "  # what the first message of every file begins with
 
 # The tokens of a query that may be cut off in the middle. Where it can't be told whether a literal ends (in a plain
@@ -148,15 +149,21 @@ def _without_literals(query: str) -> str:
     return " ".join(_TOKEN.sub(lambda found: found["kept"] or (" " if found["comment"] else "?"), query).split())
 
 
-def end(connection: Connection, token: str, *, within: float = 5.0) -> bool:
+def end(connection: Connection, token: str, *, lost: int, opened: float, within: float = 5.0) -> bool:
     """End what a lost connection of the run `token` may have left running, and wait for its end; tell if it came.
 
-    After it nothing of the run can be committed any more.
+    `lost` is the pid of that connection, `opened` how many seconds ago it was. After this nothing of the run can be
+    committed any more: a session that seems idle may not have read yet what it was sent.
     """
+    at_work = f"query LIKE {sql.quote(_MARK + token + ' %')} AND (state <> 'idle' OR state IS NULL)"
+    row = connection.execute(b"SELECT pg_catalog.pg_backend_pid()").fetchone()
+    if row and row[0] == connection.info.backend_pid:  # else pids are a pooler's, and its idle sessions somebody else's
+        at_work += f" OR pid = {lost} AND backend_start <= pg_catalog.clock_timestamp() - interval '{opened:.3f} s'"
+    else:
+        time.sleep(_IN_FLIGHT)
     orphans = f"""
         SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
-         WHERE query LIKE {sql.quote(_MARK + token + " %")} AND pid <> pg_catalog.pg_backend_pid()
-           AND (state <> 'idle' OR state IS NULL)"""
+         WHERE pid <> pg_catalog.pg_backend_pid() AND ({at_work})"""
     deadline = time.monotonic() + within
     while connection.execute(orphans.encode()).fetchall():
         if time.monotonic() > deadline:

@@ -80,6 +80,7 @@ class Link:
         self.token = secrets.token_hex(4)
         self.connection: psycopg.Connection
         self.application = ""
+        self._sessions: list[tuple[int, float]] = []  # the working connections' pids, and when they were opened
         self._looking: psycopg.Connection | None = None
         self._claiming: psycopg.Connection | None = None
         self._notices: list[ServerMessage] = []
@@ -108,6 +109,7 @@ class Link:
         self.__exit__()
         self._looking = None
         self.connection = yield from database.connect(target, wait=wait, read_write=True)
+        self._sessions.append((self.connection.info.backend_pid, time.monotonic()))
         self.application = self.connection.info.parameter_status("application_name") or ""
         # read at once: the fields are gone when the handler has returned
         self.connection.add_notice_handler(lambda fields: self._notices.append(database.notice(fields)))
@@ -139,6 +141,13 @@ class Link:
         if self._claiming:
             self._claiming.close()
             self._claiming = None
+
+    def ended(self) -> bool:
+        """End what the connection before this one may have left at work; tell whether that has ended."""
+        if len(self._sessions) < 2:
+            return True
+        pid, opened = self._sessions[-2]
+        return locks.end(self.connection, self.token, lost=pid, opened=time.monotonic() - opened)
 
     def history(self) -> History:
         """Read the history."""
