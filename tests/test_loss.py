@@ -102,6 +102,7 @@ def test_a_message_that_is_still_under_way_is_not_carried_out(server_url: str, m
         with Proxy(url) as between:
             between.cut_at(nth, forwarded=True, late=0.5)
             run = migrate("--json", "up", url=between.url)
+            until(lambda: between.idle)
         tells_the_truth(run, connection)
         assert run.json["error"]["state"] == "Nothing of this file was applied."
 
