@@ -430,13 +430,21 @@ def test_autovacuum_against_wraparound_is_told_as_what_it_is(
 # --- the second connection
 
 
-@pytest.mark.parametrize(("seconds", "connections"), [(0, 1), (1.4, 2)])
+@pytest.mark.parametrize(
+    ("texts", "connections"),
+    [
+        (["SELECT pg_sleep(0);"] * 5, 1),
+        (["SELECT pg_sleep(1.4);"], 2),
+        (["-- migrate: no-transaction\n" + "SELECT pg_sleep(0.4);\n" * 4], 2),  # the second one claims the file
+    ],
+    ids=["short files", "a long statement", "short statements"],
+)
 def test_a_second_connection_is_for_long_waits_only(
-    seconds: float, connections: int, proxy: Callable[..., Proxy], files: Files, run: Callable[..., Ended]
+    texts: list[str], connections: int, proxy: Callable[..., Proxy], files: Files, run: Callable[..., Ended]
 ) -> None:
-    """Nobody looks after files that take less than a second each: such a run has one connection."""
+    """Nobody looks where the server answers within a second, however long that goes on."""
     between = proxy()
-    files(*[f"SELECT pg_sleep({seconds});"] * (5 if not seconds else 1))
+    files(*texts)
     assert run("--database", between.url, "up").code == 0
     assert between.messages.count("Startup") == connections
 

@@ -403,7 +403,7 @@ def test_a_build_that_was_terminated_is_built_anew(
     rows("SELECT pg_terminate_backend(%s)", pid)
     ended = lost.end()
     assert ended.code == 1, ended
-    assert "lost the connection while 1_a ran" in ended.err
+    assert "lost the connection while 1_a ran: terminating connection due to administrator command" in ended.err
     assert "1_a is unfinished: 1 of 2 statements are done" in ended.err
     assert rows(INDEXES) == [("i", False)]
     reader.execute("COMMIT")

@@ -107,7 +107,7 @@ def notice_loss(is_local: Literal["true", "false"]) -> str:
     )
 
 
-def exchange(connection: psycopg.Connection, message: bytes) -> Generator[None, None, list[PGresult]]:
+def exchange(connection: psycopg.Connection, message: bytes) -> Generator[float, None, list[PGresult]]:
     """Send one message and collect the results up to the first failing one; yield every TICK without news.
 
     COPY TO STDOUT is read and thrown away, COPY FROM STDIN is refused. Raise psycopg.OperationalError when the
@@ -127,7 +127,7 @@ def exchange(connection: psycopg.Connection, message: bytes) -> Generator[None, 
 
 def exchange_apart(
     connection: psycopg.Connection, groups: Sequence[Sequence[str]]
-) -> Generator[None, None, list[list[PGresult]]]:
+) -> Generator[float, None, list[list[PGresult]]]:
     """Send groups of statements, each group a transaction of its own, all in one go; give each group's results.
 
     What can't run in a transaction stands alone in its group. A pooler in transaction mode gives the whole to one
@@ -143,7 +143,12 @@ def exchange_apart(
     yield from _ticking(pgconn.socket, generators.send(pgconn))
     answers: list[list[PGresult]] = [[]]
     while len(answers) <= len(groups):
-        results: list[PGresult] = yield from _ticking(pgconn.socket, generators.fetch_many(pgconn))
+        try:
+            results: list[PGresult] = yield from _ticking(pgconn.socket, generators.fetch_many(pgconn))
+        except psycopg.OperationalError:
+            for failed in (result for result in answers[-1] if result.status == pq.ExecStatus.FATAL_ERROR):
+                raise psycopg.errors.error_from_result(failed) from None  # the reason, told before the end
+            raise
         if results and results[-1].status == pq.ExecStatus.PIPELINE_SYNC:
             answers.append([])
         else:
@@ -160,16 +165,22 @@ def _discard(pgconn: pq.abc.PGconn) -> PQGen[None]:
             pgconn.consume_input()
 
 
-def _ticking(fileno: int, generator: PQGen[T]) -> Generator[None, None, T]:
-    """Run a psycopg generator, as its own wait functions do, but yield whenever a TICK passes without news."""
+def _ticking(fileno: int, generator: PQGen[T]) -> Generator[float, None, T]:
+    """Run a psycopg generator, as its own wait functions do, but yield whenever a TICK passes without news.
+
+    What is yielded is for how long there has been none, in seconds.
+    """
+    heard = time.monotonic()
     try:
         wanted = next(generator)
         with selectors.DefaultSelector() as selector:
             selector.register(fileno, wanted)
             while True:
                 ready = selector.select(TICK)
-                if not ready:
-                    yield
+                if ready:
+                    heard = time.monotonic()
+                else:
+                    yield time.monotonic() - heard
                 wanted = generator.send(waiting.Ready(ready[0][1]) if ready else waiting.Ready.NONE)
                 selector.modify(fileno, wanted)
     except StopIteration as end:
@@ -209,7 +220,7 @@ def notice(diagnostic: psycopg.errors.Diagnostic) -> ServerMessage:
     )
 
 
-def rows(connection: psycopg.Connection, query: str) -> Generator[None, None, list[tuple[Any, ...]]]:
+def rows(connection: psycopg.Connection, query: str) -> Generator[float, None, list[tuple[Any, ...]]]:
     """Ask a query in a message of its own, and give its rows; yield every TICK without news."""
     result = (yield from exchange(connection, query.encode()))[-1]
     if result.status == pq.ExecStatus.FATAL_ERROR:

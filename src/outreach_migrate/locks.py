@@ -76,7 +76,7 @@ def mark(token: str, name: str) -> str:
     return f"{_MARK}{token} {plain[:80]} */ "
 
 
-def blockers(connection: Connection, token: str) -> Generator[None, None, tuple[Blocker, ...]]:
+def blockers(connection: Connection, token: str) -> Generator[float, None, tuple[Blocker, ...]]:
     """Read who blocks the run `token`, which is found by its mark: behind a pooler nobody knows its pid.
 
     Only a wait that goes on can be seen: after a timeout pg_blocking_pids is empty.
@@ -120,7 +120,7 @@ class Progress:
     percent: float | None
 
 
-def progress(connection: Connection, token: str) -> Generator[None, None, Progress | None]:
+def progress(connection: Connection, token: str) -> Generator[float, None, Progress | None]:
     """Read how far the run's statement is, of the kinds that PostgreSQL keeps count of.
 
     https://www.postgresql.org/docs/current/progress-reporting.html

@@ -27,7 +27,7 @@ _WORD = re.compile(r'"((?:[^"]|"")+)"|([^\W\d][\w$]*)')
 _HEAD = 10_000  # characters of a statement in which the names of tables are looked for
 
 
-def look(connection: psycopg.Connection, *, scans: dict[int, tuple[int, int]]) -> Generator[None, None, Seen]:
+def look(connection: psycopg.Connection, *, scans: dict[int, tuple[int, int]]) -> Generator[float, None, Seen]:
     """Look at the locks of the transaction that is open, and at what it has done so far.
 
     The look leaves ACCESS SHARE locks on catalogs, which are not told of, and nothing else. `scans` are the counts of
@@ -53,7 +53,7 @@ def look(connection: psycopg.Connection, *, scans: dict[int, tuple[int, int]]) -
     )
 
 
-def earlier_scans(connection: psycopg.Connection) -> Generator[None, None, dict[int, tuple[int, int]]]:
+def earlier_scans(connection: psycopg.Connection) -> Generator[float, None, dict[int, tuple[int, int]]]:
     """Read the session's counts that the server has not passed on yet."""
     rows = yield from ask(
         connection,
@@ -63,7 +63,7 @@ def earlier_scans(connection: psycopg.Connection) -> Generator[None, None, dict[
     return {int(oid): (int(scans), int(read)) for oid, scans, read in rows}
 
 
-def ask(connection: psycopg.Connection, query: str) -> Generator[None, None, list[list[str]]]:
+def ask(connection: psycopg.Connection, query: str) -> Generator[float, None, list[list[str]]]:
     """Run a query of our own between a file's statements, without their time limit; give its rows as text."""
     unlimited = "SELECT pg_catalog.current_setting('statement_timeout'); SET LOCAL statement_timeout = 0"
     results = yield from database.exchange(connection, f"{unlimited};{query}".encode())

@@ -39,7 +39,7 @@ class Work:
     setting: Setting
 
 
-def begin(work: Work) -> Generator[None, None, None]:
+def begin(work: Work) -> Generator[float, None, None]:
     """Insert the entry, and leave the transaction open: the file is to be claimed before others can see it.
 
     Raise Overtaken when another run has done so, or does not end: where runs fill a pooler's pool, those that wait
@@ -57,7 +57,7 @@ def begin(work: Work) -> Generator[None, None, None]:
         raise
 
 
-def proceed(work: Work, *, from_start: bool, still_ours: Callable[[], None]) -> Generator[str | None, None, list[str]]:
+def proceed(work: Work, *, from_start: bool, still_ours: Callable[[], None]) -> Generator[str | float, None, list[str]]:
     """Run the statements that are not done yet; give their command tags. Yield while waiting, and what is to be told.
 
     `still_ours` raises when the claim is lost. Raise Overtaken when the entry is another than the plan was made
@@ -89,7 +89,7 @@ def proceed(work: Work, *, from_start: bool, still_ours: Callable[[], None]) -> 
     return tags
 
 
-def _orphan_ended(work: Work) -> Generator[str | None, None, None]:
+def _orphan_ended(work: Work) -> Generator[str | float, None, None]:
     """Wait for the end of a statement that a killed run has left at work: it may yet build the index, or drop it.
 
     Ask between pauses, and wait in no statement: an index may be building.
@@ -103,12 +103,12 @@ def _orphan_ended(work: Work) -> Generator[str | None, None, None]:
                                     WHERE datname = pg_catalog.current_database()))"""
     while (row := (yield from _ask(work, (), query))).get_value(0, 0) != b"t":
         pid = (row.get_value(0, 1) or b"").decode()
-        yield None if told else f"waiting for a statement that an earlier run has left at work, pid {pid}"
+        yield 0.0 if told else f"waiting for a statement that an earlier run has left at work, pid {pid}"
         told = True
         time.sleep(database.TICK)
 
 
-def _run(work: Work, piece: Piece, *, held: int, resumed: bool, same: bool) -> Generator[str | None, None, str]:
+def _run(work: Work, piece: Piece, *, held: int, resumed: bool, same: bool) -> Generator[str | float, None, str]:
     """Run a statement in one transaction with its progress where PostgreSQL allows that, else by itself.
 
     `held` is how many statements are done according to the entry: with --from-start more than come before this one.
@@ -130,7 +130,7 @@ def _run(work: Work, piece: Piece, *, held: int, resumed: bool, same: bool) -> G
     return tag
 
 
-def _run_alone(work: Work, piece: Piece, *, resumed: bool, same: bool) -> Generator[str | None, None, str]:
+def _run_alone(work: Work, piece: Piece, *, resumed: bool, same: bool) -> Generator[str | float, None, str]:
     """Run a statement that can't be in a transaction, after its entry says that it has begun."""
     build = migrations.BUILD.match(piece.text)
     index, valid = (yield from _index(work, piece, build)) if build else (None, False)
@@ -158,7 +158,7 @@ def _run_alone(work: Work, piece: Piece, *, resumed: bool, same: bool) -> Genera
     return tag
 
 
-def _must_be_valid(work: Work, piece: Piece, build: re.Match[str]) -> Generator[None, None, None]:
+def _must_be_valid(work: Work, piece: Piece, build: re.Match[str]) -> Generator[float, None, None]:
     """Raise StatementError when the index is not there, or invalid, after a build that has not failed."""
     index, valid = yield from _index(work, piece, build)
     if valid:
@@ -172,7 +172,7 @@ def _must_be_valid(work: Work, piece: Piece, build: re.Match[str]) -> Generator[
     )
 
 
-def _alone(work: Work, piece: Piece, text: str) -> Generator[None, None, str]:
+def _alone(work: Work, piece: Piece, text: str) -> Generator[float, None, str]:
     """Run one statement outside of any transaction, in a session set up for it and cleaned after it.
 
     What is built or dropped concurrently waits without a limit, unless its file names one: it keeps nobody from
@@ -200,7 +200,7 @@ def _alone(work: Work, piece: Piece, text: str) -> Generator[None, None, str]:
     return (answer[-1].command_status or b"").decode()
 
 
-def _index(work: Work, piece: Piece, build: re.Match[str]) -> Generator[None, None, tuple[str | None, bool]]:
+def _index(work: Work, piece: Piece, build: re.Match[str]) -> Generator[float, None, tuple[str | None, bool]]:
     """Look for the index that a statement builds: its name for SQL, null without one, and whether it is valid."""
     name, table = sql.quote(build[1]), sql.quote(build[2])
     result = yield from _ask(
@@ -225,7 +225,7 @@ def _progress(work: Work, piece: Piece, *, done: int, begun: int | None = None) 
     )
 
 
-def _ask(work: Work, settings: tuple[str, ...], query: str) -> Generator[None, None, PGresult]:
+def _ask(work: Work, settings: tuple[str, ...], query: str) -> Generator[float, None, PGresult]:
     """Run a statement of our own in a transaction of its own, in one message; give its result."""
     before = [*work.setting.begin(), *settings]
     message = f"{work.setting.mark}{'; '.join([*before, query, 'COMMIT', *session.RESET])}"

@@ -211,7 +211,7 @@ def _pieces(migration: Migration) -> Iterator[tuple[Location, str, Part]]:
             yield migration.location(statement.start), sql[statement.start : statement.end], part
 
 
-def _timed(link: Link, migration: Migration, part: Part, setting: Setting) -> Generator[None, None, tuple[float, str]]:
+def _timed(link: Link, migration: Migration, part: Part, setting: Setting) -> Generator[float, None, tuple[float, str]]:
     """Send a statement by itself; give the seconds from the message to its results, and the command tag."""
     began = time.monotonic()
     try:
@@ -239,7 +239,7 @@ def _check(stage: _Stage, migration: Migration, setting: Setting) -> Generator[E
     return seconds
 
 
-def _constrain(link: Link, migration: Migration) -> Generator[None, None, float]:
+def _constrain(link: Link, migration: Migration) -> Generator[float, None, float]:
     message = "SET CONSTRAINTS ALL IMMEDIATE"
     began = time.monotonic()
     results = yield from database.exchange(link.connection, message.encode())

@@ -91,7 +91,7 @@ class Setting:
 
 def apply(
     connection: psycopg.Connection, migration: Migration, place: Place, setting: Setting
-) -> Generator[None, None, list[str]]:
+) -> Generator[float, None, list[str]]:
     """Run a file in one transaction with its entry; give its statements' command tags. Yield while waiting.
 
     Raise Overtaken, StatementError, LockTimeout, or psycopg.OperationalError when the connection is lost.
@@ -109,7 +109,7 @@ def apply(
 
 def send(
     connection: psycopg.Connection, migration: Migration, part: Part, mark: str
-) -> Generator[None, None, list[str]]:
+) -> Generator[float, None, list[str]]:
     """Send a piece of a file in one message; raise what it met, at its place in the file."""
     head = f"{mark}{'; '.join(part.before)};\n" if part.before else mark
     tail = f"\n; {'; '.join(part.after)}" if part.after else ""
@@ -229,7 +229,7 @@ def _hint(report: ServerMessage) -> str | None:
     return _HINTS.get(report.sqlstate)
 
 
-def clean(connection: psycopg.Connection) -> Generator[None, None, None]:
+def clean(connection: psycopg.Connection) -> Generator[float, None, None]:
     """Roll back what is open and leave a clean session: behind a pooler somebody else has it next."""
     rollback = ["ROLLBACK"] if connection.pgconn.transaction_status != pq.TransactionStatus.IDLE else []
     yield from database.exchange(connection, "; ".join([*rollback, *RESET]).encode())

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_LOOK_AFTER = 1.0  # s: no other connection is opened for a file that takes less
+_LOOK_AFTER = 1.0  # s: another connection is opened once the server has kept us waiting for that long
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,7 @@ class Link:
         self._looking: psycopg.Connection | None = None
         self._claiming: psycopg.Connection | None = None
         self._notices: list[ServerMessage] = []
+        self._silent = 0.0  # s: for how long there has been no answer
         self._gave_way = False
         self.unflushed = False  # whether a commit was left to be made durable by a later one
 
@@ -163,7 +164,7 @@ class Link:
                 self.connection.execute(f"SET LOCAL lock_timeout = '2s'; {history.rewrite(self.table)}".encode())
                 self.unflushed = False
 
-    def watched(self, migration: Migration, work: Generator[str | None, None, T]) -> Generator[Event, None, T]:
+    def watched(self, migration: Migration, work: Generator[str | float, None, T]) -> Generator[Event, None, T]:
         """Do the work, and tell meanwhile how long it takes, what the server has to say, who is in the way."""
         began = time.monotonic()
         blockers: tuple[Blocker, ...] = ()
@@ -172,13 +173,15 @@ class Link:
             while True:
                 told = next(work)
                 yield from self._noticed(migration)
-                if told:
+                if isinstance(told, str):
                     yield Told(migration, told)
+                else:
+                    self._silent = told
                 yield Running(migration, time.monotonic() - began)
                 seen = next(looks)
                 if isinstance(seen, locks.Progress):
                     yield Progressing(migration, seen)
-                elif seen:
+                elif isinstance(seen, tuple) and seen:
                     blockers = seen
                     yield Waiting(migration, seen)
         except StopIteration as end:
@@ -194,7 +197,7 @@ class Link:
         finally:
             looks.close()
 
-    def _looks(self) -> Generator[tuple[Blocker, ...] | Progress | None]:
+    def _looks(self) -> Generator[tuple[Blocker, ...] | Progress | float | None]:
         """Look again and again who blocks us, and how far we are; yield what was seen, or nothing yet.
 
         A look never waits for its answer, which a full pool may give only after our own work has ended.
@@ -203,7 +206,7 @@ class Link:
         while True:
             # a file that is tried again has waited before: its later, shorter waits are looked at as well
             soon = self._looking or self._gave_way
-            while time.monotonic() - looked < (2 * database.TICK if soon else _LOOK_AFTER):
+            while self._silent < (0 if soon else _LOOK_AFTER) or time.monotonic() - looked < 2 * database.TICK:
                 yield None
             asked = True
             try:
