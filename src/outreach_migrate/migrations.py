@@ -11,11 +11,13 @@ from functools import cached_property
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
-from outreach_migrate import statements
+from outreach_migrate import outline, statements
 from outreach_migrate.errors import Location, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from outreach_migrate.outline import Outline
 
 _NAME = re.compile(r"([0-9]+)_(.+)\.sql", re.DOTALL)
 _DIRECTIVE = re.compile(r"^[ \t]*--[ \t]*migrate:(.*)$", re.MULTILINE | re.IGNORECASE)
@@ -28,8 +30,8 @@ BUILD = re.compile(  # of an index, concurrently: its name and its table, as the
     rf"(?!on\b)({_PART})(?:{_GAP})on{_GAP}(?:only{_GAP})?({_PART}(?:\s*\.\s*{_PART}){{0,2}})",
     re.IGNORECASE | re.DOTALL,
 )
-_CUT = 1_000_000  # characters between the places where a large text can be cut
 _LONGEST = 2_147_483  # s: what fits into PostgreSQL's milliseconds
+_AT_ONCE = 1_000_000  # characters that a checksum encodes: a large text is not to be in memory twice
 _WIDTH = 160  # of an excerpt: a line of a dump may have a megabyte
 
 
@@ -57,25 +59,12 @@ class Migration:
 
     @cached_property
     def outline(self) -> Outline:
-        """What one pass over the text, which takes the most time of all that we do, tells of it."""
-        return _outline(self.sql)
+        """What one pass over the text tells of it."""
+        return outline.make(self.sql)
 
     def location(self, offset: int) -> Location:
         """Place an offset, in characters of `sql`."""
         return Location(self.path, *statements.place(self.sql, offset))
-
-
-@dataclass(frozen=True, slots=True)
-class Outline:
-    """What stands in a text: what can't be sent, what can't be in a transaction, and where a large one can be cut.
-
-    `cuts` are starts of statements, with their numbers, about a megabyte apart.
-    """
-
-    findings: tuple[statements.Finding, ...]
-    outside: tuple[tuple[statements.Statement, str], ...]
-    cuts: tuple[tuple[int, int], ...]
-    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +140,8 @@ def _sha256(text: str) -> str:
     import hashlib  # it brings OpenSSL along
 
     digest = hashlib.sha256()
-    for start in range(0, len(text), _CUT):  # a large text is not to be in memory twice
-        digest.update(text[start : start + _CUT].encode())
+    for start in range(0, len(text), _AT_ONCE):
+        digest.update(text[start : start + _AT_ONCE].encode())
     return digest.hexdigest()
 
 
@@ -170,7 +159,7 @@ def problems(migration: Migration) -> list[Problem]:
     wanted, found = _directives(migration)
     whole = migration.outline
     sql = statements.without_outer_transaction(migration.sql) if wanted.transaction else migration.sql
-    findings = whole.findings if sql == migration.sql else statements.findings(sql)
+    findings = whole.findings if sql == migration.sql else outline.findings(sql)
     found += [_problem(migration, finding.offset, finding.message, finding.hint) for finding in findings]
     if found:
         return found
@@ -220,21 +209,6 @@ def _in_comment(sql: str, offset: int) -> bool:
     """Tell whether a /* comment is open at an offset between statements: a statement put there would not be one."""
     last = deque(statements.split(sql[:offset] + ";x"), maxlen=1)[0]
     return last.start != offset + 1
-
-
-def _outline(sql: str) -> Outline:
-    findings, outside, cuts, count, cut = [], [], [], 0, 0
-    for found in statements.read_through(sql):
-        if isinstance(found, statements.Finding):
-            findings.append(found)
-            continue
-        if command := statements.outside_transaction(sql, found):
-            outside.append((found, command))
-        if found.start - cut >= _CUT:
-            cut = found.start
-            cuts.append((cut, count))
-        count += 1
-    return Outline(tuple(findings), tuple(outside), tuple(cuts), count)
 
 
 def _unnamed(migration: Migration) -> Iterator[Problem]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import pq, sql
 
-from outreach_migrate import database, history, migrations, session, statements
+from outreach_migrate import database, history, migrations, outline, session, statements
 from outreach_migrate.errors import MigrateError, ServerMessage, StatementError
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _run(work: Work, piece: Piece, *, held: int, resumed: bool, same: bool) -> G
     `held` is how many statements are done according to the entry: with --from-start more than come before this one.
     `resumed` says whether an earlier run has begun this one, `same` whether the file is as it was then.
     """
-    if not statements.outside_transaction(piece.text, next(statements.split(piece.text))):
+    if not outline.outside_transaction(piece.text, next(statements.split(piece.text))):
         hold = history.hold(work.place, held)
         before = [*work.setting.begin(), *hold, *work.setting.limits.sql(), *piece.settings]
         after = [*session.ENDING, _progress(work, piece, done=piece.number + 1), "COMMIT", *session.RESET]

@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import pq
 
-from outreach_migrate import apply, database, effects, errors, held, migrations, observe, session, statements, watch
+from outreach_migrate import (
+    apply,
+    database,
+    effects,
+    errors,
+    held,
+    migrations,
+    observe,
+    outline,
+    session,
+    statements,
+    watch,
+)
 from outreach_migrate.effects import Mode
 from outreach_migrate.watch import Link
 
@@ -153,7 +165,7 @@ def _files(stage: _Stage, files: tuple[Migration, ...]) -> Generator[Event, None
 def _unrehearsed(migration: Migration) -> Generator[Unrehearsed, None, None]:
     for statement in statements.split(migration.sql):
         text = migration.sql[statement.start : statement.end]
-        command = statements.outside_transaction(migration.sql, statement) or ""
+        command = outline.outside_transaction(migration.sql, statement) or ""
         mode = None
         if command == "VACUUM" and re.search(r"(?i)\bfull\b", text):
             mode = Mode.ACCESS_EXCLUSIVE
