@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
-from outreach_migrate import outline, statements
+from outreach_migrate import durations, outline, statements
 from outreach_migrate.errors import Location, Problem
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"([0-9]+)_(.+)\.sql", re.DOTALL)
 _DIRECTIVE = re.compile(r"^[ \t]*--[ \t]*migrate:(.*)$", re.MULTILINE | re.IGNORECASE)
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h|)")
-_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0}
 _GAP = r"(?:\s|--[^\n]*\n|/\*.*?\*/)+"
 _PART = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
 BUILD = re.compile(  # of an index, concurrently: its name and its table, as they stand in SQL
@@ -30,7 +28,6 @@ BUILD = re.compile(  # of an index, concurrently: its name and its table, as the
     rf"(?!on\b)({_PART})(?:{_GAP})on{_GAP}(?:only{_GAP})?({_PART}(?:\s*\.\s*{_PART}){{0,2}})",
     re.IGNORECASE | re.DOTALL,
 )
-_LONGEST = 2_147_483  # s: what fits into PostgreSQL's milliseconds
 _AT_ONCE = 1_000_000  # characters that a checksum encodes: a large text is not to be in memory twice
 _WIDTH = 160  # of an excerpt: a line of a dump may have a megabyte
 
@@ -187,7 +184,7 @@ def _directives(migration: Migration) -> tuple[Directives, list[Problem]]:
             found.append(_problem(migration, match.start(1), "a directive must stand before the first statement"))
         elif text == "no-transaction":
             transaction = False
-        elif word == "lock-timeout" and (limit := seconds(value)) is not None:
+        elif word == "lock-timeout" and (limit := durations.seconds(value)) is not None:
             lock_timeout = limit
         else:
             hint = "There are: no-transaction, lock-timeout DURATION (as 30s, 500ms, 2min)."
@@ -248,13 +245,6 @@ def checksum_before(migration: Migration, number: int) -> str | None:
 def is_name(name: str) -> bool:
     """Say whether a file of this name is a migration."""
     return _NAME.fullmatch(name) is not None
-
-
-def seconds(duration: str) -> float | None:
-    """Read a duration such as 30s, 500ms, 2min, 1h, or 30 (seconds); None when it is none that PostgreSQL takes."""
-    match = _DURATION.fullmatch(duration.strip())
-    value = float(match[1]) * _UNITS[match[2]] if match else None
-    return value if value is not None and value <= _LONGEST else None
 
 
 def _problem(migration: Migration, offset: int, message: str, hint: str | None = None) -> Problem:

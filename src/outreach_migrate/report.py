@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from outreach_migrate import errors
+from outreach_migrate import durations, errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -118,7 +118,7 @@ class RunReport(Report):
                 self._planned(plan, steps)
             case watch.Running(migration, seconds):
                 self.progress = self.progress if seconds else ""
-                self.running(f"{self.progress}{_title(migration)}  {duration(seconds)} …")
+                self.running(f"{self.progress}{_title(migration)}  {durations.text(seconds)} …")
             case watch.Noticed(migration, notice):
                 self._noticed(migration, notice)
             case watch.Waiting(_, blockers):
@@ -130,7 +130,7 @@ class RunReport(Report):
             case apply.Retrying(migration, error, seconds, left):
                 self.aside(
                     f"{_title(migration)}  gave way ({error.message}), rolled back; "
-                    f"tried again in {duration(seconds)}, {count(left, 'try', 'tries')} left"
+                    f"tried again in {durations.text(seconds)}, {count(left, 'try', 'tries')} left"
                 )
             case apply.Applied(migration, seconds, tags):
                 self._applied(migration, seconds, tags)
@@ -166,7 +166,7 @@ class RunReport(Report):
             self._once("progress", [text])
 
     def _applied(self, migration: Migration, seconds: float, tags: tuple[str, ...]) -> None:
-        self.result(f"{_title(migration)}  {click.style('applied', fg='green')} in {duration(seconds)}")
+        self.result(f"{_title(migration)}  {click.style('applied', fg='green')} in {durations.text(seconds)}")
         if self.verbosity > 0:
             for tag in tags:
                 self.result(f"    {tag}")
@@ -204,7 +204,7 @@ class RunReport(Report):
     def ended(self) -> None:
         """Sum up a run that applied what it was to apply."""
         if applied := len(self.document["applied"]):
-            took = duration(time.monotonic() - self.began)
+            took = durations.text(time.monotonic() - self.began)
             self.result(f"{count(applied, 'migration', 'migrations')} applied in {took}.")
         elif self.pending:  # another run was faster
             self.pending.clear()
@@ -241,7 +241,7 @@ def _row(step: Step) -> tuple[str, ...]:
     entry = step.entry
     if entry is None:
         return (step.version, step.name, step.state, "", "", "")
-    took = duration((entry.finished_at - entry.started_at).total_seconds()) if entry.finished_at else ""
+    took = durations.text((entry.finished_at - entry.started_at).total_seconds()) if entry.finished_at else ""
     by = entry.applied_by if entry.origin == "run" else f"{entry.applied_by} ({entry.origin})"
     return (step.version, step.name, step.state, f"{entry.started_at:%Y-%m-%d %H:%M:%S}", took, by)
 
@@ -335,7 +335,7 @@ def blocker_text(blocker: Blocker, verb: str = "waiting for a lock:") -> str:
     )
     who = f"pid {blocker.pid} ({who})" if blocker.pid else "a prepared transaction"
     age = blocker.transaction_seconds
-    since = f", its transaction open for {duration(age)} (since {blocker.since} UTC)" if age is not None else ""
+    since = f", its transaction open for {durations.text(age)} (since {blocker.since} UTC)" if age is not None else ""
     if blocker.is_run:
         return f"waiting for another run: {who}{since}"
     state = f", {blocker.state}" if blocker.state else ""
@@ -344,15 +344,6 @@ def blocker_text(blocker: Blocker, verb: str = "waiting for a lock:") -> str:
     wanted = f"; {blocker.wanted} is wanted" if blocker.wanted else ""
     query = f"\n    its query: {blocker.query}" if blocker.query else ""
     return f"{verb} {who}{state}{since}{lock}{wanted}{query}"
-
-
-def duration(seconds: float) -> str:
-    """Write a duration as people say it."""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
 
 
 def _title(migration: Migration) -> str:
