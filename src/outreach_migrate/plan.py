@@ -137,7 +137,7 @@ def _problem(step: Step, newest: int, from_start: int | None) -> Problem | None:
 def _changed(migration: Migration, entry: Entry, from_start: int | None) -> Problem | None:
     done = entry.statements_done or 0
     again = f"Or run it anew, from its first statement: up --from-start {migration.version}"
-    if migrations.directives(migration).transaction:
+    if migration.directives.transaction:
         message = f"unfinished: it was begun without a transaction, {done} statements are done, and now it asks for one"
         return Problem(message, Location(migration.path), "Begin the file with: -- migrate: no-transaction")
     if migration.number != from_start and migrations.checksum_before(migration, done) != entry.done_checksum:
