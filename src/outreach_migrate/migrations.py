@@ -7,7 +7,7 @@ import re
 import stat
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from outreach_migrate import directives, outline, statements
@@ -20,13 +20,6 @@ if TYPE_CHECKING:
     from outreach_migrate.outline import Finding, Outline
 
 _NAME = re.compile(r"([0-9]+)_(.+)\.sql", re.DOTALL)
-_GAP = r"(?:\s|--[^\n]*\n|/\*.*?\*/)+"
-_PART = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
-BUILD = re.compile(  # of an index, concurrently: its name and its table, as they stand in SQL
-    rf"create{_GAP}(?:unique{_GAP})?index{_GAP}concurrently{_GAP}(?:if{_GAP}not{_GAP}exists{_GAP})?"
-    rf"(?!on\b)({_PART})(?:{_GAP})on{_GAP}(?:only{_GAP})?({_PART}(?:\s*\.\s*{_PART}){{0,2}})",
-    re.IGNORECASE | re.DOTALL,
-)
 _AT_ONCE = 1_000_000  # characters that a checksum encodes: a large text is not to be in memory twice
 _WIDTH = 160  # of an excerpt: a line of a dump may have a megabyte
 
@@ -79,21 +72,6 @@ class Migration:
         width = len(str(line))
         above = f"{line - 1:>{width}} | {previous[:_WIDTH]}\n" if line > 1 else ""
         return f"{above}{line} | {text[cut : cut + _WIDTH]}\n{'':>{width}} | {before}^"
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """One statement of a file: its number from 0, its place, and the SETs of the file that come before it.
-
-    `checksum` is the SHA-256 of the statements up to and with this one, `checksum_before` without it.
-    """
-
-    number: int
-    start: int
-    text: str
-    settings: tuple[str, ...]
-    checksum_before: str
-    checksum: str
 
 
 def read(folder: str) -> tuple[tuple[Migration, ...], list[Problem]]:
@@ -182,37 +160,13 @@ def _not_inside(migration: Migration) -> Iterator[Finding]:
 
 
 def _unnamed(migration: Migration) -> Iterator[Finding]:
+    from outreach_migrate import pieces  # few files get here, and check needs it for nothing else
+
     hint = "Name it: an index that a failed build leaves invalid could not be found again."
     for statement, command in migration.outline.outside:
         builds = command.startswith("CREATE") and command.endswith("INDEX CONCURRENTLY")
-        if builds and not BUILD.match(migration.sql, statement.start, statement.end):
+        if builds and not pieces.BUILD.match(migration.sql, statement.start, statement.end):
             yield outline.Finding(statement.start, "an index built concurrently must have a name", hint)
-
-
-def pieces(migration: Migration) -> Iterator[Piece]:
-    """Cut a file that runs without a transaction into its statements.
-
-    SET and RESET hold for the statements after them, which are given them anew: a pooler may have moved to another
-    server connection meanwhile.
-    """
-    import hashlib
-
-    digest, settings = hashlib.sha256(), list[str]()
-    for number, statement in enumerate(statements.split(migration.sql)):
-        before = digest.hexdigest()
-        text = migration.sql[statement.start : statement.end]
-        digest.update(text.encode() + b"\0")
-        yield Piece(number, statement.start, text, tuple(settings), before, digest.hexdigest())
-        if statement.words[:1] in (("set",), ("reset",)):
-            settings.append(text)
-
-
-def checksum_before(migration: Migration, number: int) -> str | None:
-    """Give the checksum of the first `number` statements, None when there are fewer."""
-    if number == 0:
-        return _sha256("")
-    last = next(islice(pieces(migration), number - 1, None), None)
-    return last.checksum if last else None
 
 
 def is_name(name: str) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from outreach_migrate import migrations
+from outreach_migrate import pieces
 from outreach_migrate.errors import Location, Problem
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _changed(migration: Migration, entry: Entry, from_start: int | None) -> Prob
     if migration.directives.transaction:
         message = f"unfinished: it was begun without a transaction, {done} statements are done, and now it asks for one"
         return Problem(message, Location(migration.path), "Begin the file with: -- migrate: no-transaction")
-    if migration.number != from_start and migrations.checksum_before(migration, done) != entry.done_checksum:
+    if migration.number != from_start and pieces.checksum_before(migration.sql, done) != entry.done_checksum:
         message = f"unfinished: its first {done} statements are done, and have been changed since"
         return Problem(message, Location(migration.path), f"Restore them. {again}")
     return None
@@ -150,11 +150,11 @@ def _unfinished(migration: Migration | None, entry: Entry) -> Problem:
     if migration is None:
         message = f"unfinished: {entry.version}_{entry.name}, {entry.statements_done} statements done, has no file here"
         return Problem(message, hint="A newer release has begun it: finish it with that release's files.")
-    pieces = list(migrations.pieces(migration))
+    whole = list(pieces.cut(migration.sql))
     done = entry.statements_done or 0
-    place = migration.location(pieces[done].start) if done < len(pieces) else Location(migration.path)
+    place = migration.location(whole[done].start) if done < len(whole) else Location(migration.path)
     return Problem(
-        f"unfinished: {done} of {len(pieces)} statements done; the next one stands here",
+        f"unfinished: {done} of {len(whole)} statements done; the next one stands here",
         place,
         "Correct what is left of the file if it failed there, then run up: it goes on here. "
         f"To run the file anew: up --from-start {migration.version}",
