@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from outreach_migrate import statements
+from outreach_migrate import outline, statements
 
 # The scanner's hard cases, each a text that PostgreSQL accepts.
 ACCEPTED = [
@@ -105,7 +105,7 @@ def words_of_postgresql(sql: str) -> list[tuple[tuple[int, int], tuple[str, ...]
 def test_statements_are_those_of_postgresql(sql: str) -> None:
     """A text that PostgreSQL accepts is split where PostgreSQL's parser splits it."""
     assert spans(sql) == spans_of_postgresql(sql)
-    assert not [finding for finding in statements.findings(sql) if re.match(r"unterminated|\\", finding.message)]
+    assert not [finding for finding in outline.findings(sql) if re.match(r"unterminated|\\", finding.message)]
 
 
 @pytest.mark.parametrize("comment", ["-- it's", "--\n -- isn't\n\t--", " \t-- '\r"])
@@ -214,7 +214,7 @@ soups = st.lists(
 def test_any_text_falls_into_the_tokens_of_postgresql(sql: str) -> None:
     """The scanner's semicolons, words and ends are those of PostgreSQL's scanner, for valid SQL or not."""
     assume(not re.search("e'.*--", sql, re.DOTALL | re.IGNORECASE))  # see test_a_comment_may_stand_in_a_literal
-    found = [*statements.findings(sql)]
+    found = [*outline.findings(sql)]
     assume(not any(finding.message.startswith("\\") for finding in found))
     try:
         expected = words_of_postgresql(sql)
@@ -271,7 +271,7 @@ def test_places_count_characters_from_one() -> None:
 def test_an_outer_transaction_is_blanked_out(sql: str, blank: str) -> None:
     """BEGIN as the first and COMMIT as the last statement become spaces; lines and offsets stay."""
     assert statements.without_outer_transaction(sql) == blank
-    assert not [*statements.findings(blank)]
+    assert not [*outline.findings(blank)]
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ def test_other_transaction_control_stays(sql: str) -> None:
 def test_transaction_control_is_found(sql: str, command: str) -> None:
     """Transaction control at the top level is found wherever it stands, by its name."""
     assert len(spans_of_postgresql(sql)) == 1
-    (found,) = statements.findings(f"select 1;\n{sql}; select 2")
+    (found,) = outline.findings(f"select 1;\n{sql}; select 2")
     assert (found.offset, found.message) == (10, f"{command} cannot be used in a migration")
     assert found.hint
     assert "SAVEPOINT" in found.hint
@@ -320,7 +320,7 @@ def test_transaction_control_is_found(sql: str, command: str) -> None:
 def test_what_a_migration_may_have_is_not_found(sql: str) -> None:
     """Savepoints, and these words in strings, comments, names and bodies, are the file's own business."""
     assert len(spans_of_postgresql(sql)) == 1
-    assert not [*statements.findings(sql)]
+    assert not [*outline.findings(sql)]
 
 
 @pytest.mark.parametrize(
@@ -337,10 +337,10 @@ def test_what_a_migration_may_have_is_not_found(sql: str) -> None:
 )
 def test_what_only_psql_understands_is_found(sql: str, expected: list[tuple[int, str]]) -> None:
     """psql's commands and COPY from the client are found; after COPY … FROM stdin come data, which is not read."""
-    assert [(found.offset, found.message) for found in statements.findings(sql)] == [
+    assert [(found.offset, found.message) for found in outline.findings(sql)] == [
         (offset, f"{command} cannot be used in a migration") for offset, command in expected
     ]
-    assert all(found.hint for found in statements.findings(sql))
+    assert all(found.hint for found in outline.findings(sql))
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,7 @@ def test_what_only_psql_understands_is_found(sql: str, expected: list[tuple[int,
 )
 def test_what_never_closes_is_found_where_it_opens(sql: str, offset: int, what: str) -> None:
     """An unterminated string, name or comment is told at its first character, in PostgreSQL's words."""
-    (found,) = statements.findings(sql)
+    (found,) = outline.findings(sql)
     assert (found.offset, found.message) == (offset, f"unterminated {what}")
     with pytest.raises(postgast.PgQueryError, match=re.escape(found.message)) as error:
         postgast.scan(sql)
@@ -389,8 +389,8 @@ def test_what_cannot_run_in_a_transaction_is_named(sql: str, command: str) -> No
     """A statement that PostgreSQL refuses inside a transaction block has its command's name."""
     assert len(spans_of_postgresql(sql)) == 1
     first, second = statements.split(f"select 1; {sql}")
-    assert statements.outside_transaction(f"select 1; {sql}", second) == command
-    assert statements.outside_transaction(f"select 1; {sql}", first) is None
+    assert outline.outside_transaction(f"select 1; {sql}", second) == command
+    assert outline.outside_transaction(f"select 1; {sql}", first) is None
 
 
 @pytest.mark.parametrize(
@@ -410,12 +410,12 @@ def test_what_cannot_run_in_a_transaction_is_named(sql: str, command: str) -> No
 def test_what_can_run_in_a_transaction_is_left_alone(sql: str) -> None:
     """What PostgreSQL runs inside a transaction block has no such name."""
     assert len(spans_of_postgresql(sql)) == 1
-    assert statements.outside_transaction(sql, next(statements.split(sql))) is None
+    assert outline.outside_transaction(sql, next(statements.split(sql))) is None
 
 
 def test_offsets_rise() -> None:
     """Findings come in the order of the text."""
     sql = "\\a\nbegin; \\b\ncommit; end 'x"
-    offsets = [finding.offset for finding in statements.findings(sql)]
+    offsets = [finding.offset for finding in outline.findings(sql)]
     assert len(offsets) == 6
     assert all(first < second for first, second in pairwise(offsets))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from outreach_migrate import database, errors, migrations, session
+from outreach_migrate import database, errors, pieces, session
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -116,7 +116,7 @@ def _state(link: Link, applied: Sequence[Migration], migration: Migration, entri
     elif entry.finished_at:
         state = f"{migration} was applied, and is recorded."
     else:
-        count = sum(1 for _ in migrations.pieces(migration))
+        count = sum(1 for _ in pieces.cut(migration.sql))
         state = f"{migration} is unfinished: {entry.statements_done} of {count} statements are done, and stay."
     if before:
         state += f" {were} recorded{', unless the server has crashed since' if link.unflushed else ''}."

@@ -203,7 +203,7 @@ def _apply_one(
     link: Link, request: Request, migration: Migration, place: history.Place, entry: Entry | None, *, durable: bool
 ) -> Generator[Event, None, list[str]]:
     """Apply a file, and try it again where it only gave way to others."""
-    wanted = migrations.directives(migration)
+    wanted = migration.directives
     limits = request.limits
     if wanted.lock_timeout is not None:
         limits = replace(limits, lock_timeout=wanted.lock_timeout)

@@ -128,7 +128,7 @@ def lint(found: Iterable[Migration]) -> list[Finding]:
     inside: list[Migration] = []
     alone: list[Migration] = []
     for migration in found:
-        (inside if migrations.directives(migration).transaction else alone).append(migration)
+        (inside if migration.directives.transaction else alone).append(migration)
     return [
         *_squawk(program, inside, "--assume-in-transaction"),
         *_squawk(program, alone, "--no-assume-in-transaction"),
@@ -152,7 +152,7 @@ def _squawk(program: str, found: list[Migration], mode: str) -> Iterator[Finding
     for report in reports:
         migration = by_path[report["file"]]
         offset = _offset(migration.sql, report["line"], report["column"])
-        where, excerpt = migration.location(offset), migrations.excerpt(migration, offset)
+        where, excerpt = migration.location(offset), migration.excerpt(offset)
         problem = Problem(" ".join(report["message"].split()), where, report.get("help"), excerpt)
         yield Finding(problem, is_error=False, rule=report["rule_name"])
 

@@ -97,9 +97,9 @@ def up(common: options.Common, /, dry_run: bool, **given: Any) -> None:
     from outreach_migrate import migrations
 
     files, problems = migrations.read(common.folder)  # of a large one the bytes are gone before the driver comes
-    from outreach_migrate import apply, report
+    from outreach_migrate import apply, report_run
 
-    out = report.RunReport("up", as_json=common.as_json, verbosity=common.verbosity)
+    out = report_run.RunReport("up", as_json=common.as_json, verbosity=common.verbosity)
     with out, options.told(out), options.database(common) as target:
         request = options.request(common, target, files, problems, **given)
         if dry_run:
@@ -114,9 +114,9 @@ def up(common: options.Common, /, dry_run: bool, **given: Any) -> None:
 @click.pass_obj
 def status(common: options.Common, /, check: bool) -> None:
     """Show what is applied, what is pending, and what is wrong. Writes nothing."""
-    from outreach_migrate import database, history, migrations, plan, report
+    from outreach_migrate import database, history, migrations, plan, report_status
 
-    with report.Report("status", as_json=common.as_json, verbosity=common.verbosity) as out, options.told(out):
+    with report_status.StatusReport(as_json=common.as_json, verbosity=common.verbosity) as out, options.told(out):
         files, problems = migrations.read(common.folder)
         with options.database(common) as target, database.translated():
             connection = database.finish(database.connect(target, wait=common.wait))
@@ -126,7 +126,7 @@ def status(common: options.Common, /, check: bool) -> None:
         to_run = whole.to_run(to=None, out_of_order=True)
         problems += [problem for step in to_run if step.migration for problem in migrations.problems(step.migration)]
         problems += whole.problems(out_of_order=False) + whole.unfinished()
-        report.status(out, whole, problems)
+        out.plan(whole, problems)
         if check:
             pending = whole.having(plan.State.PENDING, plan.State.UNFINISHED)
             sys.exit(1 if problems else 3 if pending else 0)

@@ -5,31 +5,22 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections import deque
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from outreach_migrate import statements
+from outreach_migrate import directives, outline, statements
 from outreach_migrate.errors import Location, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from outreach_migrate.directives import Directives
+    from outreach_migrate.outline import Finding, Outline
+
 _NAME = re.compile(r"([0-9]+)_(.+)\.sql", re.DOTALL)
-_DIRECTIVE = re.compile(r"^[ \t]*--[ \t]*migrate:(.*)$", re.MULTILINE | re.IGNORECASE)
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h|)")
-_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0}
-_GAP = r"(?:\s|--[^\n]*\n|/\*.*?\*/)+"
-_PART = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
-BUILD = re.compile(  # of an index, concurrently: its name and its table, as they stand in SQL
-    rf"create{_GAP}(?:unique{_GAP})?index{_GAP}concurrently{_GAP}(?:if{_GAP}not{_GAP}exists{_GAP})?"
-    rf"(?!on\b)({_PART})(?:{_GAP})on{_GAP}(?:only{_GAP})?({_PART}(?:\s*\.\s*{_PART}){{0,2}})",
-    re.IGNORECASE | re.DOTALL,
-)
-_CUT = 1_000_000  # characters between the places where a large text can be cut
-_LONGEST = 2_147_483  # s: what fits into PostgreSQL's milliseconds
+_AT_ONCE = 1_000_000  # characters that a checksum encodes: a large text is not to be in memory twice
 _WIDTH = 160  # of an excerpt: a line of a dump may have a megabyte
 
 
@@ -57,48 +48,30 @@ class Migration:
 
     @cached_property
     def outline(self) -> Outline:
-        """What one pass over the text, which takes the most time of all that we do, tells of it."""
-        return _outline(self.sql)
+        """What one pass over the text tells of it."""
+        return outline.make(self.sql)
+
+    @cached_property
+    def directives(self) -> Directives:
+        """What the comments at the file's head ask for."""
+        return directives.read(self.sql, self.outline)
 
     def location(self, offset: int) -> Location:
         """Place an offset, in characters of `sql`."""
         return Location(self.path, *statements.place(self.sql, offset))
 
-
-@dataclass(frozen=True, slots=True)
-class Outline:
-    """What stands in a text: what can't be sent, what can't be in a transaction, and where a large one can be cut.
-
-    `cuts` are starts of statements, with their numbers, about a megabyte apart.
-    """
-
-    findings: tuple[statements.Finding, ...]
-    outside: tuple[tuple[statements.Statement, str], ...]
-    cuts: tuple[tuple[int, int], ...]
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Directives:
-    """What the comments at a file's head ask for; `lock_timeout` in seconds, 0 for no limit."""
-
-    transaction: bool = True
-    lock_timeout: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """One statement of a file: its number from 0, its place, and the SETs of the file that come before it.
-
-    `checksum` is the SHA-256 of the statements up to and with this one, `checksum_before` without it.
-    """
-
-    number: int
-    start: int
-    text: str
-    settings: tuple[str, ...]
-    checksum_before: str
-    checksum: str
+    def excerpt(self, offset: int) -> str:
+        """Show the line of an offset and the one before it, numbered, with a caret below the place."""
+        line, column = statements.place(self.sql, offset)
+        begin = offset - column + 1
+        previous = self.sql[self.sql.rfind("\n", 0, max(begin - 1, 0)) + 1 : max(begin - 1, 0)]
+        end = self.sql.find("\n", offset)
+        text = self.sql[begin : end if end >= 0 else None]
+        cut = max(0, column - _WIDTH // 2) if len(text) > _WIDTH else 0
+        before = re.sub(r"[^\t]", " ", text[cut : column - 1])  # a tab is as wide above as below
+        width = len(str(line))
+        above = f"{line - 1:>{width}} | {previous[:_WIDTH]}\n" if line > 1 else ""
+        return f"{above}{line} | {text[cut : cut + _WIDTH]}\n{'':>{width}} | {before}^"
 
 
 def read(folder: str) -> tuple[tuple[Migration, ...], list[Problem]]:
@@ -116,7 +89,10 @@ def read(folder: str) -> tuple[tuple[Migration, ...], list[Problem]]:
     for name in names:
         if name.lower().endswith(".sql") and not os.path.isdir(path := os.path.join(folder, name)):
             one = _read_file(path, name)
-            (problems if isinstance(one, Problem) else found).append(one)  # type: ignore[arg-type]
+            if isinstance(one, Problem):
+                problems.append(one)
+            else:
+                found.append(one)
     if not found and not problems:
         hint = "Make the first with: outreach-migrate new NAME. Or name another folder with --dir."
         problems.append(Problem("there are no migrations in this folder", Location(folder), hint))
@@ -151,8 +127,8 @@ def _sha256(text: str) -> str:
     import hashlib  # it brings OpenSSL along
 
     digest = hashlib.sha256()
-    for start in range(0, len(text), _CUT):  # a large text is not to be in memory twice
-        digest.update(text[start : start + _CUT].encode())
+    for start in range(0, len(text), _AT_ONCE):
+        digest.update(text[start : start + _AT_ONCE].encode())
     return digest.hexdigest()
 
 
@@ -166,109 +142,31 @@ def _same_version_twice(found: list[Migration]) -> Iterator[Problem]:
 def problems(migration: Migration) -> list[Problem]:
     """Tell what keeps a migration's text from being run as it is."""
     if "\0" in migration.sql:
-        return [_problem(migration, migration.sql.index("\0"), "a NUL byte, which PostgreSQL's text can't hold")]
-    wanted, found = _directives(migration)
-    whole = migration.outline
+        nul = outline.Finding(migration.sql.index("\0"), "a NUL byte, which PostgreSQL's text can't hold")
+        return [_problem(migration, nul)]
+    wanted, whole = migration.directives, migration.outline
     sql = statements.without_outer_transaction(migration.sql) if wanted.transaction else migration.sql
-    findings = whole.findings if sql == migration.sql else statements.findings(sql)
-    found += [_problem(migration, finding.offset, finding.message, finding.hint) for finding in findings]
-    if found:
-        return found
-    if not wanted.transaction:
-        return list(_unnamed(migration))
+    findings = whole.findings if sql == migration.sql else outline.findings(sql)
+    wrong = [*wanted.findings, *findings]
+    if not wrong:
+        wrong += _not_inside(migration) if wanted.transaction else _unnamed(migration)
+    return [_problem(migration, finding) for finding in wrong]
+
+
+def _not_inside(migration: Migration) -> Iterator[Finding]:
     hint = "Put it into a file of its own, or begin this file with: -- migrate: no-transaction"
-    return [
-        _problem(migration, statement.start, f"{command} cannot run in a transaction", hint)
-        for statement, command in migration.outline.outside
-    ]
+    for statement, command in migration.outline.outside:
+        yield outline.Finding(statement.start, f"{command} cannot run in a transaction", hint)
 
 
-def directives(migration: Migration) -> Directives:
-    """Read what a file asks for; one statement that can't run in a transaction asks for none by itself."""
-    return _directives(migration)[0]
+def _unnamed(migration: Migration) -> Iterator[Finding]:
+    from outreach_migrate import pieces  # few files get here, and check needs it for nothing else
 
-
-def _directives(migration: Migration) -> tuple[Directives, list[Problem]]:
-    transaction, lock_timeout, found = not (migration.outline.count == 1 and migration.outline.outside), None, []
-    head, matches = _directive_lines(migration.sql)
-    for match in matches:
-        text = match[1].strip()
-        word, _, value = text.partition(" ")
-        if match.start() > head:
-            found.append(_problem(migration, match.start(1), "a directive must stand before the first statement"))
-        elif text == "no-transaction":
-            transaction = False
-        elif word == "lock-timeout" and (limit := seconds(value)) is not None:
-            lock_timeout = limit
-        else:
-            hint = "There are: no-transaction, lock-timeout DURATION (as 30s, 500ms, 2min)."
-            found.append(_problem(migration, match.start(1), f"unknown directive: {text}", hint))
-    return Directives(transaction, lock_timeout), found
-
-
-def _directive_lines(sql: str) -> tuple[int, list[re.Match[str]]]:
-    """Find where the first statement starts, and the directives that stand outside of statements and /* comments."""
-    if not ("igrate:" in sql or "IGRATE:" in sql) or not (matches := list(_DIRECTIVE.finditer(sql))):
-        return 0, []
-    spans = [(statement.start, statement.end) for statement in statements.split(sql)]
-    outside = [match for match in matches if not any(start < match.start(1) < end for start, end in spans)]
-    bare = [match for match in outside if not _in_comment(sql, match.start())]
-    return spans[0][0] if spans else len(sql), bare
-
-
-def _in_comment(sql: str, offset: int) -> bool:
-    """Tell whether a /* comment is open at an offset between statements: a statement put there would not be one."""
-    last = deque(statements.split(sql[:offset] + ";x"), maxlen=1)[0]
-    return last.start != offset + 1
-
-
-def _outline(sql: str) -> Outline:
-    findings, outside, cuts, count, cut = [], [], [], 0, 0
-    for found in statements.read_through(sql):
-        if isinstance(found, statements.Finding):
-            findings.append(found)
-            continue
-        if command := statements.outside_transaction(sql, found):
-            outside.append((found, command))
-        if found.start - cut >= _CUT:
-            cut = found.start
-            cuts.append((cut, count))
-        count += 1
-    return Outline(tuple(findings), tuple(outside), tuple(cuts), count)
-
-
-def _unnamed(migration: Migration) -> Iterator[Problem]:
     hint = "Name it: an index that a failed build leaves invalid could not be found again."
     for statement, command in migration.outline.outside:
         builds = command.startswith("CREATE") and command.endswith("INDEX CONCURRENTLY")
-        if builds and not BUILD.match(migration.sql, statement.start, statement.end):
-            yield _problem(migration, statement.start, "an index built concurrently must have a name", hint)
-
-
-def pieces(migration: Migration) -> Iterator[Piece]:
-    """Cut a file that runs without a transaction into its statements.
-
-    SET and RESET hold for the statements after them, which are given them anew: a pooler may have moved to another
-    server connection meanwhile.
-    """
-    import hashlib
-
-    digest, settings = hashlib.sha256(), list[str]()
-    for number, statement in enumerate(statements.split(migration.sql)):
-        before = digest.hexdigest()
-        text = migration.sql[statement.start : statement.end]
-        digest.update(text.encode() + b"\0")
-        yield Piece(number, statement.start, text, tuple(settings), before, digest.hexdigest())
-        if statement.words[:1] in (("set",), ("reset",)):
-            settings.append(text)
-
-
-def checksum_before(migration: Migration, number: int) -> str | None:
-    """Give the checksum of the first `number` statements, None when there are fewer."""
-    if number == 0:
-        return _sha256("")
-    last = next(islice(pieces(migration), number - 1, None), None)
-    return last.checksum if last else None
+        if builds and not pieces.BUILD.match(migration.sql, statement.start, statement.end):
+            yield outline.Finding(statement.start, "an index built concurrently must have a name", hint)
 
 
 def is_name(name: str) -> bool:
@@ -276,26 +174,6 @@ def is_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def seconds(duration: str) -> float | None:
-    """Read a duration such as 30s, 500ms, 2min, 1h, or 30 (seconds); None when it is none that PostgreSQL takes."""
-    match = _DURATION.fullmatch(duration.strip())
-    value = float(match[1]) * _UNITS[match[2]] if match else None
-    return value if value is not None and value <= _LONGEST else None
-
-
-def _problem(migration: Migration, offset: int, message: str, hint: str | None = None) -> Problem:
-    return Problem(message, migration.location(offset), hint, excerpt(migration, offset))
-
-
-def excerpt(migration: Migration, offset: int) -> str:
-    """Show the line of an offset and the one before it, numbered, with a caret below the place."""
-    line, column = statements.place(migration.sql, offset)
-    begin = offset - column + 1
-    previous = migration.sql[migration.sql.rfind("\n", 0, max(begin - 1, 0)) + 1 : max(begin - 1, 0)]
-    end = migration.sql.find("\n", offset)
-    text = migration.sql[begin : end if end >= 0 else None]
-    cut = max(0, column - _WIDTH // 2) if len(text) > _WIDTH else 0
-    before = re.sub(r"[^\t]", " ", text[cut : column - 1])  # a tab is as wide above as below
-    width = len(str(line))
-    above = f"{line - 1:>{width}} | {previous[:_WIDTH]}\n" if line > 1 else ""
-    return f"{above}{line} | {text[cut : cut + _WIDTH]}\n{'':>{width}} | {before}^"
+def _problem(migration: Migration, finding: Finding) -> Problem:
+    place, excerpt = migration.location(finding.offset), migration.excerpt(finding.offset)
+    return Problem(finding.message, place, finding.hint, excerpt)

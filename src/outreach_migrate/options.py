@@ -55,9 +55,9 @@ class Duration(click.ParamType[float]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Read a duration."""
-        from outreach_migrate import migrations
+        from outreach_migrate import durations
 
-        seconds = migrations.seconds(str(value))
+        seconds = durations.seconds(str(value))
         if seconds is None:
             self.fail(f"{value!r} is not a duration: 30s, 500ms, 2min, or a number of seconds", param, ctx)
         return seconds

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import pq, sql
 
-from outreach_migrate import database, history, migrations, session, statements
+from outreach_migrate import database, history, outline, pieces, session, statements
 from outreach_migrate.errors import MigrateError, ServerMessage, StatementError
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
 
     from outreach_migrate.history import Place
-    from outreach_migrate.migrations import Migration, Piece
+    from outreach_migrate.migrations import Migration
+    from outreach_migrate.pieces import Piece
     from outreach_migrate.session import Setting
 
 # What a statement that was done before meets, by its first word. An index that is built is looked for instead.
@@ -45,7 +46,7 @@ def begin(work: Work) -> Generator[float, None, None]:
     Raise Overtaken when another run has done so, or does not end: where runs fill a pooler's pool, those that wait
     would keep the one that has inserted the entry from the second connection, by which it is to claim the file.
     """
-    nothing = migrations.checksum_before(work.migration, 0) or ""
+    nothing = pieces.checksum_before(work.migration.sql, 0) or ""
     insert = history.insert(work.place, work.migration)
     progress = history.progress(work.place, work.migration, done=0, begun=0, done_checksum=nothing)
     before = [*work.setting.begin(), "SET LOCAL lock_timeout = '2s'", *work.place.create, insert, progress]
@@ -69,13 +70,13 @@ def proceed(work: Work, *, from_start: bool, still_ours: Callable[[], None]) -> 
         raise session.Overtaken
     held, begun = int(row.get_value(0, 0) or 0), int(row.get_value(0, 1) or 0)
     done = 0 if from_start else held
-    if done and migrations.checksum_before(work.migration, done) != (row.get_value(0, 2) or b"").decode():
+    if done and pieces.checksum_before(work.migration.sql, done) != (row.get_value(0, 2) or b"").decode():
         raise session.Overtaken
     # a statement that has begun and is not done may have been left half done; or done, if it still is the same
     half = begun - 1 if begun > held else None
     same = (row.get_value(0, 3) or b"").decode() == work.migration.checksum
     tags: list[str] = []
-    for piece in migrations.pieces(work.migration):
+    for piece in pieces.cut(work.migration.sql):
         if piece.number < done:
             continue
         still_ours()
@@ -114,7 +115,7 @@ def _run(work: Work, piece: Piece, *, held: int, resumed: bool, same: bool) -> G
     `held` is how many statements are done according to the entry: with --from-start more than come before this one.
     `resumed` says whether an earlier run has begun this one, `same` whether the file is as it was then.
     """
-    if not statements.outside_transaction(piece.text, next(statements.split(piece.text))):
+    if not outline.outside_transaction(piece.text, next(statements.split(piece.text))):
         hold = history.hold(work.place, held)
         before = [*work.setting.begin(), *hold, *work.setting.limits.sql(), *piece.settings]
         after = [*session.ENDING, _progress(work, piece, done=piece.number + 1), "COMMIT", *session.RESET]
@@ -132,7 +133,7 @@ def _run(work: Work, piece: Piece, *, held: int, resumed: bool, same: bool) -> G
 
 def _run_alone(work: Work, piece: Piece, *, resumed: bool, same: bool) -> Generator[str | float, None, str]:
     """Run a statement that can't be in a transaction, after its entry says that it has begun."""
-    build = migrations.BUILD.match(piece.text)
+    build = pieces.BUILD.match(piece.text)
     index, valid = (yield from _index(work, piece, build)) if build else (None, False)
     if resumed and same and valid:
         yield f"the index {index} was built by an earlier run, which was stopped before it could record that"

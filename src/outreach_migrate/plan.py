@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from outreach_migrate import migrations
+from outreach_migrate import pieces
 from outreach_migrate.errors import Location, Problem
 
 if TYPE_CHECKING:
@@ -31,21 +31,16 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One version seen from both sides; at least one of them is there."""
+    """One version seen from both sides; at least one of them is there.
+
+    Version and name are as the file spells them, else as the entry does.
+    """
 
     state: State
+    version: str
+    name: str
     migration: Migration | None
     entry: Entry | None
-
-    @property
-    def version(self) -> str:
-        """The version as the file spells it, else as the entry does."""
-        return (self.migration or self.entry).version  # type: ignore[union-attr]
-
-    @property
-    def name(self) -> str:
-        """The name as the file has it, else as the entry has."""
-        return (self.migration or self.entry).name  # type: ignore[union-attr]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +91,22 @@ def make(migrations: Iterable[Migration], entries: Iterable[Entry]) -> Plan:
 
 def _steps(files: dict[int, Migration], done: dict[int, Entry], newest_file: int, newest_entry: int) -> Iterator[Step]:
     for number in sorted(files.keys() | done.keys()):
-        migration, entry = files.get(number), done.get(number)
-        if migration is None:
-            yield Step(State.AHEAD if number > newest_file else State.MISSING, None, entry)
-        elif entry is None:
-            yield Step(State.OUT_OF_ORDER if number < newest_entry else State.PENDING, migration, None)
-        elif entry.finished_at is None:
-            yield Step(State.UNFINISHED, migration, entry)
+        if number in files:
+            migration, entry = files[number], done.get(number)
+            state = _state(migration, entry, newest_entry)
+            yield Step(state, migration.version, migration.name, migration, entry)
         else:
-            same = entry.checksum == migration.checksum
-            yield Step(State.APPLIED if same else State.EDITED, migration, entry)
+            entry = done[number]
+            state = State.AHEAD if number > newest_file else State.MISSING
+            yield Step(state, entry.version, entry.name, None, entry)
+
+
+def _state(migration: Migration, entry: Entry | None, newest_entry: int) -> State:
+    if entry is None:
+        return State.OUT_OF_ORDER if migration.number < newest_entry else State.PENDING
+    if entry.finished_at is None:
+        return State.UNFINISHED
+    return State.APPLIED if entry.checksum == migration.checksum else State.EDITED
 
 
 def _problem(step: Step, newest: int, from_start: int | None) -> Problem | None:
@@ -137,10 +138,10 @@ def _problem(step: Step, newest: int, from_start: int | None) -> Problem | None:
 def _changed(migration: Migration, entry: Entry, from_start: int | None) -> Problem | None:
     done = entry.statements_done or 0
     again = f"Or run it anew, from its first statement: up --from-start {migration.version}"
-    if migrations.directives(migration).transaction:
+    if migration.directives.transaction:
         message = f"unfinished: it was begun without a transaction, {done} statements are done, and now it asks for one"
         return Problem(message, Location(migration.path), "Begin the file with: -- migrate: no-transaction")
-    if migration.number != from_start and migrations.checksum_before(migration, done) != entry.done_checksum:
+    if migration.number != from_start and pieces.checksum_before(migration.sql, done) != entry.done_checksum:
         message = f"unfinished: its first {done} statements are done, and have been changed since"
         return Problem(message, Location(migration.path), f"Restore them. {again}")
     return None
@@ -150,11 +151,11 @@ def _unfinished(migration: Migration | None, entry: Entry) -> Problem:
     if migration is None:
         message = f"unfinished: {entry.version}_{entry.name}, {entry.statements_done} statements done, has no file here"
         return Problem(message, hint="A newer release has begun it: finish it with that release's files.")
-    pieces = list(migrations.pieces(migration))
+    whole = list(pieces.cut(migration.sql))
     done = entry.statements_done or 0
-    place = migration.location(pieces[done].start) if done < len(pieces) else Location(migration.path)
+    place = migration.location(whole[done].start) if done < len(whole) else Location(migration.path)
     return Problem(
-        f"unfinished: {done} of {len(pieces)} statements done; the next one stands here",
+        f"unfinished: {done} of {len(whole)} statements done; the next one stands here",
         place,
         "Correct what is left of the file if it failed there, then run up: it goes on here. "
         f"To run the file anew: up --from-start {migration.version}",

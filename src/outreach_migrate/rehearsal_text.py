@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from outreach_migrate import report
+from outreach_migrate import durations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +20,7 @@ COLOURS = {"reads and writes": "red", "writes": "yellow", "other schema changes"
 
 def span(seconds: float) -> str:
     """Write a duration; most locks are held for less than some milliseconds."""
-    return f"{seconds * 1000:.1f} ms" if seconds < 0.01 else report.duration(seconds)
+    return f"{seconds * 1000:.1f} ms" if seconds < 0.01 else durations.text(seconds)
 
 
 def shortened(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import pq
 
-from outreach_migrate import apply, database, effects, errors, held, migrations, observe, session, statements, watch
+from outreach_migrate import apply, database, effects, errors, held, observe, outline, session, statements, watch
 from outreach_migrate.effects import Mode
 from outreach_migrate.watch import Link
 
@@ -134,7 +134,7 @@ def run(request: Request) -> Generator[Event, None, None]:
 def _files(stage: _Stage, files: tuple[Migration, ...]) -> Generator[Event, None, None]:
     skipped: list[Migration] = []
     for number, migration in enumerate(files, 1):
-        if not migrations.directives(migration).transaction:
+        if not migration.directives.transaction:
             skipped.append(migration)
             yield Skipped(migration, tuple(_unrehearsed(migration)))
             continue
@@ -153,7 +153,7 @@ def _files(stage: _Stage, files: tuple[Migration, ...]) -> Generator[Event, None
 def _unrehearsed(migration: Migration) -> Generator[Unrehearsed, None, None]:
     for statement in statements.split(migration.sql):
         text = migration.sql[statement.start : statement.end]
-        command = statements.outside_transaction(migration.sql, statement) or ""
+        command = outline.outside_transaction(migration.sql, statement) or ""
         mode = None
         if command == "VACUUM" and re.search(r"(?i)\bfull\b", text):
             mode = Mode.ACCESS_EXCLUSIVE
@@ -174,7 +174,7 @@ def _adds_value(migration: Migration, message: str) -> bool:
 
 def _file(stage: _Stage, migration: Migration) -> Generator[Event, None, None]:
     """Carry out one file, from a session as clean as it can be inside a transaction."""
-    wanted, limits = migrations.directives(migration), stage.request.limits
+    wanted, limits = migration.directives, stage.request.limits
     if wanted.lock_timeout is not None:
         limits = replace(limits, lock_timeout=wanted.lock_timeout)
     link = stage.link

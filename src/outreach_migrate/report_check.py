@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from outreach_migrate import report
+from outreach_migrate import json_values, report, wording
 
 if TYPE_CHECKING:
     from outreach_migrate.check import Finding
@@ -32,15 +32,15 @@ class CheckReport(report.Report):
         errors = sum(finding.is_error for finding in findings)
         if self.form == "text":
             self.result(
-                f"{report.count(errors, 'error', 'errors')}, "
-                f"{report.count(len(findings) - errors, 'warning', 'warnings')}."
+                f"{wording.count(errors, 'error', 'errors')}, "
+                f"{wording.count(len(findings) - errors, 'warning', 'warnings')}."
             )
         if wrong:
             sys.exit(1)
 
 
 def _text(finding: Finding) -> str:
-    text = report.problem_text(finding.problem, "error" if finding.is_error else "warning")
+    text = wording.problem(finding.problem, "error" if finding.is_error else "warning")
     if not finding.rule:
         return text
     first, *rest = text.split("\n")
@@ -49,7 +49,7 @@ def _text(finding: Finding) -> str:
 
 def _value(finding: Finding) -> dict[str, object]:
     severity = "error" if finding.is_error else "warning"
-    return {"severity": severity, "rule": finding.rule, **report.problem_value(finding.problem)}
+    return {"severity": severity, "rule": finding.rule, **json_values.problem(finding.problem)}
 
 
 def _workflow_command(finding: Finding) -> str:

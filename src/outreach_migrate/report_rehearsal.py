@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from outreach_migrate import rehearsal_text, report
+from outreach_migrate import json_values, rehearsal_text, report_run, wording
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from outreach_migrate import rehearse
     from outreach_migrate.effects import Lock, Relation
-    from outreach_migrate.errors import Location, MigrateError
+    from outreach_migrate.errors import MigrateError
     from outreach_migrate.held import Blocked, Held
     from outreach_migrate.migrations import Migration
 
@@ -23,7 +23,7 @@ _WARNING = (
 )
 
 
-class RehearsalReport(report.RunReport):
+class RehearsalReport(report_run.RunReport):
     """What `rehearse` says, in one of its formats."""
 
     def __init__(self, form: str, verbosity: int) -> None:
@@ -50,14 +50,14 @@ class RehearsalReport(report.RunReport):
 
         match event:
             case rehearse.Begun(migration):
-                self.result(_title(migration))
+                self.result(wording.title(migration))
                 self.document["files"].append(_file_value(migration))
             case rehearse.Done():
                 self._done(event)
             case rehearse.Ended(_, seconds, held):
                 self.ends.append(event)
                 values = [_held_value(one) for one in held]
-                self.document["files"][-1] |= {"milliseconds": _milliseconds(seconds), "held": values}
+                self.document["files"][-1] |= {"milliseconds": json_values.milliseconds(seconds), "held": values}
                 for line in rehearsal_text.held_lines(held):
                     self.result(f"  {line}")
             case rehearse.Skipped(migration, statements):
@@ -75,7 +75,7 @@ class RehearsalReport(report.RunReport):
     def _done(self, done: rehearse.Done) -> None:
         self.document["files"][-1]["statements"].append(_done_value(done))
         self.markdown.append(_markdown_row(done))
-        rows = f", {report.count(done.rows, 'row', 'rows')}" if done.rows is not None else ""
+        rows = f", {wording.count(done.rows, 'row', 'rows')}" if done.rows is not None else ""
         place = f"{done.location.path}:{done.location.line}:"
         self.result(f"  {place} {rehearsal_text.shortened(done.text)}  {rehearsal_text.span(done.seconds)}{rows}")
         for line, blocks in rehearsal_text.effect_lines(done.effects, every=self.verbosity > 0):
@@ -89,7 +89,11 @@ class RehearsalReport(report.RunReport):
             place = f"{one.location.path}:{one.location.line}"
             self.result(f"  {place}: {rehearsal_text.shortened(one.text)}{f'  {lock}' if lock else ''}")
             self.markdown.append(_markdown_cells(place, one.text, "not rehearsed", "", lock or ""))
-            value = {**_place(one.location), "text": one.text, "mode": str(one.mode) if one.mode else None}
+            value = {
+                **json_values.location(one.location),
+                "text": one.text,
+                "mode": str(one.mode) if one.mode else None,
+            }
             self.document["files"][-1]["statements"].append(value)
 
     def _stopped(self, migration: Migration, error: MigrateError, left: tuple[Migration, ...]) -> None:
@@ -101,7 +105,7 @@ class RehearsalReport(report.RunReport):
             self._not_rehearsed(one, f"it comes after {migration}, where the rehearsal had to stop")
 
     def _not_rehearsed(self, migration: Migration, reason: str) -> None:
-        self.result(f"{_title(migration)}  {click.style('not rehearsed', fg='yellow')}: {reason}")
+        self.result(f"{wording.title(migration)}  {click.style('not rehearsed', fg='yellow')}: {reason}")
         self.document["files"].append(_file_value(migration) | {"not_rehearsed": reason})
         self.markdown.append(_markdown_cells(migration.path, "", "not rehearsed", "", reason))
 
@@ -127,12 +131,8 @@ class RehearsalReport(report.RunReport):
             self.markdown += ["", f"**Failed:** {f'`{place}` ' if place else ''}{error.message}"]
 
 
-def _title(migration: Migration) -> str:
-    return f"{migration.version}  {migration.name}"
-
-
 def _markdown_head(count: int) -> list[str]:
-    title = f"### Rehearsal of {report.count(count, 'migration', 'migrations')}"
+    title = f"### Rehearsal of {wording.count(count, 'migration', 'migrations')}"
     return [
         title,
         "",
@@ -164,10 +164,10 @@ def _file_value(migration: Migration) -> dict[str, Any]:
 def _done_value(done: rehearse.Done) -> dict[str, Any]:
     did = done.effects
     return {
-        **_place(done.location),
+        **json_values.location(done.location),
         "text": done.text,
         "tag": done.tag,
-        "milliseconds": _milliseconds(done.seconds),
+        "milliseconds": json_values.milliseconds(done.seconds),
         "rows": done.rows,
         "locks": [_lock_value(lock) for lock in did.locks],
         **{
@@ -189,7 +189,11 @@ def _lock_value(lock: Lock) -> dict[str, Any]:
 
 
 def _held_value(held: Held) -> dict[str, Any]:
-    return {**_lock_value(held.lock), "since": _place(held.since), "milliseconds": _milliseconds(held.seconds)}
+    return {
+        **_lock_value(held.lock),
+        "since": json_values.location(held.since),
+        "milliseconds": json_values.milliseconds(held.seconds),
+    }
 
 
 def _relation_value(relation: Relation) -> dict[str, Any]:
@@ -201,12 +205,7 @@ def _relation_value(relation: Relation) -> dict[str, Any]:
 
 def _blocked_value(one: Blocked) -> dict[str, Any]:
     spans = {"reads": one.reads, "writes": one.writes, "schema_changes": one.changes}
-    return {"table": one.name, **{f"{what}_milliseconds": _milliseconds(span) for what, span in spans.items()}}
-
-
-def _place(location: Location) -> dict[str, Any]:
-    return {"path": location.path, "line": location.line, "column": location.column}
-
-
-def _milliseconds(seconds: float) -> float:
-    return round(seconds * 1000, 3)
+    return {
+        "table": one.name,
+        **{f"{what}_milliseconds": json_values.milliseconds(span) for what, span in spans.items()},
+    }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import psycopg
 from psycopg import pq, sql
 
-from outreach_migrate import database, history, migrations, statements
+from outreach_migrate import database, history, statements
 from outreach_migrate.errors import Location, LockTimeout, ServerMessage, StatementError
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def placed(
         report,
         migration=migration,
         location=migration.location(offset),
-        excerpt=migrations.excerpt(migration, offset),
+        excerpt=migration.excerpt(offset),
         statement=statement,
         message=message,
         hint=_hint(report),

@@ -45,35 +45,11 @@ _INSIDE = re.compile(rf"((?:{_GAP}(?:{_TOKEN}|{_WORD}|{_LIST}|;)|(?!))*+){_GAP}"
 _LEADING = re.compile(_GAP)
 _DOLLARS = re.compile(rf"\$(?:{_LETTER}{_IN_TAG}*+)?\$")
 _COMMENT_MARK = re.compile(r"/\*|\*/")
-_PIECE = re.compile(rf"{_SPACES}|{_REMARK}|{_COMMENT}|({_TOKEN}|{_WORD}|.)", re.DOTALL)
+_PIECE = rf"{_SPACES}|{_REMARK}|{_COMMENT}|({_TOKEN}|{_WORD}|.)"  # compiled when it is needed: few files need it
 _BEGIN = re.compile(rf"(?ia:begin(?:{_GAP}\b(?:work|transaction))?|start{_GAP}\btransaction)")
 _COMMIT = re.compile(rf"(?ia:(?:commit|end)(?:{_GAP}\b(?:work|transaction))?)")
 
-# Matched with a statement's words.
-_ROUTINE = re.compile(r"create (?:or replace )?(?:function|procedure)\b")
-_CONTROL = re.compile(
-    r"(?:commit|rollback) prepared\b|start transaction\b|(?:begin|commit|end|abort)\b"
-    r"|rollback\b(?! (?:(?:work|transaction) )?to\b)|prepare transaction\b(?!.* as\b)"  # AS: a statement of that name
-)
-_CLIENT_COPY = re.compile(r"copy\b.*? (from (?:stdin|stdout))\b")  # PostgreSQL takes the two for the same
-_NEVER_INSIDE = re.compile(
-    r"((?:create|drop) (?:database|tablespace)|(?:create|create unique|drop) index concurrently|vacuum|alter system"
-    r"|discard all|(?:commit|rollback) prepared|reindex (?:database|schema|system|\S+ concurrently))\b"
-    r"|(alter database) (?:.* )?(set tablespace)\b|(alter table) .*\b(detach partition)\b.* (concurrently)$"
-)
-# Matched with all its tokens: see _flattened.
-_NOT_INSIDE_WITH = re.compile(
-    r"(reindex) \( (?:[^)]* )?(concurrently) (?!(?:= )?(?:false|off|0) )"
-    r"|(cluster) (?:\( [^)]*\) |verbose )*$"
-    r"|(create subscription) (?!.*[(,] (?:connect|create_slot) = (?:false|off|0) )"
-    r"|(alter subscription) \S+ ((?:refresh|set|add|drop) publication) (?!.*[(,] refresh = (?:false|off|0) )"
-)
-
-_OWN_TRANSACTION = "the file runs in a transaction of its own; SAVEPOINT and ROLLBACK TO can be used"
-_ONLY_SQL = r"psql's commands cannot be used: only SQL is sent (remove \restrict and \unrestrict, which pg_dump writes)"
-_NO_DATA = "only SQL is sent: use INSERT statements, or COPY with a file or program on the server"
-_REFUSED = "{} cannot be used in a migration"
-_OPENERS = {'"': "quoted identifier", "$": "dollar-quoted string", "/": "/* comment"}
+_ROUTINE = re.compile(r"create (?:or replace )?(?:function|procedure)\b")  # matched with a statement's words
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
@@ -90,21 +66,26 @@ class Statement:
     words: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something in a text that a migration may not have, and its offset in characters."""
-
-    offset: int
-    message: str
-    hint: str | None
-
-
 def split(sql: str) -> Iterator[Statement]:
     """Yield the statements of a text, one at a time, as PostgreSQL's parser sees them; empty ones are dropped.
 
     A text that PostgreSQL would refuse is split too: what opens and never closes lasts to the end of the text.
     """
-    return (found for found in _walk(sql) if isinstance(found, Statement))
+    return (found for found in walk(sql) if isinstance(found, Statement))
+
+
+def walk(sql: str) -> Iterator[Statement | range]:
+    """Yield the statements of a text, and the offsets of what is none: psql's commands, and what never closes.
+
+    The statement in which something opens that never closes comes before it.
+    """
+    marks = _marks(sql)
+    for kind, begin, stop in marks:
+        if kind not in (";", "\\"):
+            statement, kind, begin, stop = _statement(sql, begin, chain([(kind, begin, stop)], marks))
+            yield statement
+        if kind in ("\\", "open"):
+            yield range(begin, stop)
 
 
 def place(sql: str, offset: int) -> tuple[int, int]:
@@ -121,44 +102,9 @@ def without_outer_transaction(sql: str) -> str:
     return _blanked(_blanked(sql, last), first) if _COMMIT.fullmatch(sql, last.start, last.end) else sql
 
 
-def findings(sql: str) -> Iterator[Finding]:
-    """Yield what cannot be sent: transaction control, psql's commands, COPY FROM stdin, what is never closed.
-
-    After COPY … FROM stdin nothing is read any more: the lines that follow are data.
-    """
-    return (found for found in read_through(sql) if isinstance(found, Finding))
-
-
-def read_through(sql: str) -> Iterator[Statement | Finding]:
-    """Yield the statements of a text, and after each what there is to find in it."""
-    for found in _walk(sql):
-        yield found
-        if isinstance(found, Finding):
-            continue
-        words = " ".join(found.words)
-        if control := _CONTROL.match(words):
-            yield Finding(found.start, _REFUSED.format(control[0].upper()), _OWN_TRANSACTION)
-        elif copy := _CLIENT_COPY.match(words):
-            yield Finding(found.start, _REFUSED.format(f"COPY … {copy[1].upper()}"), _NO_DATA)
-            return
-
-
-def outside_transaction(sql: str, statement: Statement) -> str | None:
-    """Name the statement's command when PostgreSQL refuses it inside a transaction block.
-
-    These are the callers of its PreventInTransactionBlock() as far as the text alone tells: REINDEX and CLUSTER
-    of a partitioned table and DROP SUBSCRIPTION with a slot look like their harmless kin.
-    """
-    found = _NEVER_INSIDE.match(" ".join(statement.words))
-    if not found and {"reindex", "cluster", "subscription"}.intersection(statement.words[:2]):
-        found = _NOT_INSIDE_WITH.match(_flattened(sql[statement.start : statement.end]))
-    return " … ".join(part.upper() for part in found.groups() if part) if found else None
-
-
-def _flattened(sql: str) -> str:
-    """Return the tokens in lower case, a space after each; quoted ones keep their word characters only."""
-    pieces = (piece[1] for piece in _PIECE.finditer(sql) if piece[1])
-    return "".join((re.sub(r"\W", "", piece) or piece) + " " for piece in pieces).lower()
+def tokens(sql: str) -> Iterator[str]:
+    """Yield the tokens of a text that has no dollar quotes, nor comments in comments."""
+    return (found[1] for found in re.finditer(_PIECE, sql, re.DOTALL) if found[1])
 
 
 def _blanked(sql: str, statement: Statement) -> str:
@@ -166,18 +112,6 @@ def _blanked(sql: str, statement: Statement) -> str:
     semicolon = _after_gap(sql, statement.end)
     rest = re.sub(r"\A;", " ", sql[semicolon:])
     return sql[: statement.start] + blank + sql[statement.end : semicolon] + rest
-
-
-def _walk(sql: str) -> Iterator[Statement | Finding]:
-    marks = _marks(sql)
-    for kind, begin, stop in marks:
-        if kind not in (";", "\\"):
-            statement, kind, begin, stop = _statement(sql, begin, chain([(kind, begin, stop)], marks))
-            yield statement
-        if kind == "\\":
-            yield Finding(begin, _REFUSED.format(sql[begin:stop].split()[0]), _ONLY_SQL)
-        elif kind == "open":
-            yield Finding(begin, f"unterminated {_OPENERS.get(sql[begin], 'quoted string')}", None)
 
 
 def _statement(sql: str, start: int, marks: Iterator[tuple[str, int, int]]) -> tuple[Statement, str, int, int]:

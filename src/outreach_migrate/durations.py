@@ -1,0 +1,25 @@
+"""Durations, as people write and read them."""
+
+from __future__ import annotations
+
+import re
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h|)")
+_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0}
+_LONGEST = 2_147_483  # s: what fits into PostgreSQL's milliseconds
+
+
+def seconds(text: str) -> float | None:
+    """Read a duration such as 30s, 500ms, 2min, 1h, or 30 (seconds); None when it is none that PostgreSQL takes."""
+    match = _DURATION.fullmatch(text.strip())
+    value = float(match[1]) * _UNITS[match[2]] if match else None
+    return value if value is not None and value <= _LONGEST else None
+
+
+def text(seconds: float) -> str:
+    """Write a duration as people say it."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
