@@ -19,8 +19,7 @@ from fix_runs import Ended, Run, until
 from fix_servers import Connect
 from psycopg import sql
 
-import outreach_migrate.database
-from outreach_migrate import locks
+from outreach_migrate import locks, wire
 
 Start = Callable[..., Run]
 Files = Callable[..., None]
@@ -380,7 +379,7 @@ def test_a_blocker_s_query_is_shown_without_its_literals(
         holding.execute(query.encode())
     with connect() as looking:
         busy(waiting, locks.mark("token", "1_a") + "BEGIN; LOCK TABLE users")
-        (blocker,) = until(lambda: outreach_migrate.database.finish(locks.blockers(looking, "token")))
+        (blocker,) = until(lambda: wire.finish(locks.blockers(looking, "token")))
         assert blocker.query == shown
         holding.execute("ROLLBACK")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from outreach_migrate import database, errors, pieces, session
+from outreach_migrate import database, errors, pieces, session, wire
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -28,7 +28,7 @@ class _TooLong(Exception):
 def tidy(link: Link) -> None:
     """Roll back and leave a clean session; a lost connection has done so already."""
     try:
-        database.finish(session.clean(link.connection))
+        wire.finish(session.clean(link.connection))
     except psycopg.Error:
         link.connection.close()
 
@@ -42,7 +42,7 @@ def take_back(link: Link, migration: Migration, applied: Sequence[Migration], er
     entries = None
     try:
         with limit:
-            database.cancel(link.connection)
+            wire.cancel(link.connection)
             tidy(link)
             link.release()
             if link.connection.closed:

@@ -4,50 +4,35 @@ from __future__ import annotations
 
 import random
 import time
-from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import psycopg
 
-from outreach_migrate import aftermath, database, errors, history, locks, migrations, piecemeal, plan, session, watch
+from outreach_migrate import (
+    aftermath,
+    database,
+    errors,
+    locks,
+    piecemeal,
+    record,
+    session,
+    survey,
+    watch,
+    wire,
+)
 from outreach_migrate.watch import Link
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from outreach_migrate.dsn import Target
-    from outreach_migrate.errors import Problem
-    from outreach_migrate.history import Entry, History, Table
+    from outreach_migrate.history import Entry, History
     from outreach_migrate.locks import Blocker
     from outreach_migrate.migrations import Migration
-    from outreach_migrate.plan import Plan, Step
+    from outreach_migrate.plan import Step
+    from outreach_migrate.survey import Request
 
 _RETRIED = {"55P03", "40P01", "40001"}  # a lock timeout, a deadlock, a serialization failure
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a run is asked to do; `wait` and the limits in seconds."""
-
-    target: Target
-    table: Table
-    files: tuple[Migration, ...]
-    file_problems: tuple[Problem, ...] = ()
-    to: int | None = None
-    out_of_order: bool = False
-    wait: float = 0.0
-    limits: session.Limits = field(default_factory=session.Limits)
-    lock_retries: int = 10
-    from_start: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """The plan is made, nothing is wrong with it, and these steps will be run."""
-
-    plan: Plan
-    steps: tuple[Step, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +54,7 @@ class Applied:
     tags: tuple[str, ...]
 
 
-Event = Planned | Retrying | Applied | watch.Event | database.Unreachable
+Event = survey.Planned | Retrying | Applied | watch.Event | database.Unreachable
 
 
 class _Busy(Exception):
@@ -98,8 +83,8 @@ def run(request: Request) -> Generator[Event, None, None]:
     with Link(request.target, request.table) as link, database.translated():
         yield from link.connect(request.wait)
         past = link.history()
-        whole, steps = survey(past, request)
-        yield Planned(whole, steps)
+        whole, steps = survey.plan_of(past, request)
+        yield survey.Planned(whole, steps)
         try:
             while steps:
                 try:
@@ -120,7 +105,7 @@ def run(request: Request) -> Generator[Event, None, None]:
                 # another run has been at work: what it has done is not done anew
                 request = replace(request, from_start=None)
                 past = link.history()
-                whole, steps = survey(past, request)
+                whole, steps = survey.plan_of(past, request)
         except errors.MigrateError as error:  # between two files, or while another run was at work
             error.state = error.state or f"This run has applied and recorded {len(applied)} of what was pending."
             raise
@@ -128,62 +113,17 @@ def run(request: Request) -> Generator[Event, None, None]:
             link.flush()
 
 
-def look(request: Request) -> Planned:
-    """Make the plan, as a run would; raise what it would raise before it runs anything."""
-    connection = database.finish(database.connect(request.target, wait=request.wait))
-    with closing(connection), database.translated():
-        past = history.read(connection, request.table, search_path=request.target.schema)
-        whole, steps = survey(past, request)
-    return Planned(whole, steps)
-
-
-def survey(past: History, request: Request) -> tuple[Plan, tuple[Step, ...]]:
-    """Make the plan; give it with the steps to run.
-
-    Raise errors.Refused with all that is wrong in files and history, before anything runs.
-    """
-    whole = plan.make(request.files, past.entries)
-    steps = whole.to_run(to=request.to, out_of_order=request.out_of_order)
-    wrong = [*request.file_problems]
-    if request.to is not None and request.to not in {int(step.version) for step in whole.steps}:
-        wrong.append(errors.Problem(f"there is no version {request.to} to go to"))
-    unfinished = {int(step.version) for step in steps if step.state is plan.State.UNFINISHED}
-    if request.from_start is not None and request.from_start not in unfinished:
-        wrong.append(errors.Problem(f"version {request.from_start} is not unfinished: it can't be run from its start"))
-    wrong += [problem for step in steps if step.migration for problem in migrations.problems(step.migration)]
-    contradictions = whole.problems(out_of_order=request.out_of_order, from_start=request.from_start)
-    if contradictions:
-        raise errors.HistoryError(wrong + contradictions, whole.steps)
-    if wrong:
-        raise errors.MigrationFileError(wrong)
-    if steps:
-        _must_be_writable(past)
-    return whole, steps
-
-
-def _must_be_writable(past: History) -> None:
-    if past.standby:
-        hint = "Name the primary; with several hosts in the URL it is found by itself."
-        raise errors.MigrateError("the server is a standby: it can only be read", hint=hint)
-    if past.read_only:
-        hint = "Lift it for the role that migrates: ALTER ROLE … SET default_transaction_read_only = off"
-        raise errors.MigrateError("default_transaction_read_only is on: nothing can be written", hint=hint)
-    if past.table.schema is None:
-        hint = "Name one: --table SCHEMA.schema_migrations"
-        raise errors.MigrateError("the search path names no schema to make the history table in", hint=hint)
-
-
 def _apply_all(
     link: Link, request: Request, past: History, steps: tuple[Step, ...], applied: list[Migration]
 ) -> Generator[Event, None, None]:
-    position, create = past.newest + 1, history.create(past)
+    position, create = past.newest + 1, record.create(past)
     for left, step in zip(range(len(steps) - 1, -1, -1), steps, strict=True):
         migration = step.migration
         if migration is None:  # never: what is to run has a file
             continue
         at = step.entry.position if step.entry else position
         previous = at - 1 if at > past.newest + 1 else past.before(at)
-        place = history.Place(past.table, at, previous, create)
+        place = record.Place(past.table, at, previous, create)
         try:
             yield watch.Running(migration, 0.0)
             began = time.monotonic()
@@ -200,7 +140,7 @@ def _apply_all(
 
 
 def _apply_one(
-    link: Link, request: Request, migration: Migration, place: history.Place, entry: Entry | None, *, durable: bool
+    link: Link, request: Request, migration: Migration, place: record.Place, entry: Entry | None, *, durable: bool
 ) -> Generator[Event, None, list[str]]:
     """Apply a file, and try it again where it only gave way to others."""
     wanted = migration.directives
@@ -257,9 +197,9 @@ def _claim(link: Link, work: piecemeal.Work, entry: Entry | None) -> Generator[E
     """
     if entry is None:
         yield from link.watched(work.migration, piecemeal.begin(work))
-    key = str(link.connection.execute(history.claim_key(work.place).encode()).fetchall()[0][0])
+    key = str(link.connection.execute(record.claim_key(work.place).encode()).fetchall()[0][0])
     if not link.claim(key, work.migration):
         raise _Busy(work.migration, locks.claimants(link.connection, key))
     if entry is None:
-        database.finish(database.exchange(link.connection, b"COMMIT"))
+        wire.finish(wire.exchange(link.connection, b"COMMIT"))
         link.unflushed = False

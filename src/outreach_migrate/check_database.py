@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from psycopg import errors as pg
 from psycopg import sql
 
-from outreach_migrate import database, history, plan
+from outreach_migrate import database, history, plan, wire
 from outreach_migrate.check import Finding
 from outreach_migrate.errors import Location, Problem, Refused
 
@@ -37,7 +37,7 @@ def look(
     target: Target, table: Table, found: tuple[Migration, ...], *, wait: float
 ) -> tuple[tuple[Migration, ...], list[Finding]]:
     """Compare files and history, and look around; give the pending files and what was found."""
-    connection = database.finish(database.connect(target, wait=wait))
+    connection = wire.finish(database.connect(target, wait=wait))
     with closing(connection), database.translated():
         try:
             past = history.read(connection, table, search_path=target.schema)

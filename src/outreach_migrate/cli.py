@@ -97,13 +97,13 @@ def up(common: options.Common, /, dry_run: bool, **given: Any) -> None:
     from outreach_migrate import migrations
 
     files, problems = migrations.read(common.folder)  # of a large one the bytes are gone before the driver comes
-    from outreach_migrate import apply, report_run
+    from outreach_migrate import apply, report_run, survey
 
     out = report_run.RunReport("up", as_json=common.as_json, verbosity=common.verbosity)
     with out, options.told(out), options.database(common) as target:
         request = options.request(common, target, files, problems, **given)
         if dry_run:
-            out.would_run(apply.look(request))
+            out.would_run(survey.look(request))
             return
         options.carry_out(apply.run(request), out.event)
         out.ended()
@@ -114,12 +114,12 @@ def up(common: options.Common, /, dry_run: bool, **given: Any) -> None:
 @click.pass_obj
 def status(common: options.Common, /, check: bool) -> None:
     """Show what is applied, what is pending, and what is wrong. Writes nothing."""
-    from outreach_migrate import database, history, migrations, plan, report_status
+    from outreach_migrate import database, history, migrations, plan, report_status, wire
 
     with report_status.StatusReport(as_json=common.as_json, verbosity=common.verbosity) as out, options.told(out):
         files, problems = migrations.read(common.folder)
         with options.database(common) as target, database.translated():
-            connection = database.finish(database.connect(target, wait=common.wait))
+            connection = wire.finish(database.connect(target, wait=common.wait))
             with closing(connection):
                 past = history.read(connection, options.table(common, target), search_path=target.schema)
         whole = plan.make(files, past.entries)

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import os
 import re
-import selectors
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import psycopg
-from psycopg import generators, pq, waiting
 
-from outreach_migrate.errors import ConnectionFailed, MigrateError, ServerMessage
+from outreach_migrate.errors import ConnectionFailed, MigrateError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
-
-    from psycopg.abc import PQGen
-    from psycopg.pq.abc import PGresult
+    from collections.abc import Generator, Iterator
 
     from outreach_migrate.dsn import Target
 
 T = TypeVar("T")
 
-TICK = 0.1  # s: how often a wait lets its caller look around
 # Found by what they say, since libpq gives no SQLSTATE for a connection that failed; a message in another
 # language only means that --wait is waited out.
 _FINAL = re.compile(
@@ -105,156 +99,6 @@ def notice_loss(is_local: Literal["true", "false"]) -> str:
         f"SELECT pg_catalog.set_config({name}, '1s', {is_local})"
         f" WHERE pg_catalog.current_setting({name}, true) = '0' AND pg_catalog.version() LIKE '%linux%'"
     )
-
-
-def exchange(connection: psycopg.Connection, message: bytes) -> Generator[float, None, list[PGresult]]:
-    """Send one message and collect the results up to the first failing one; yield every TICK without news.
-
-    COPY TO STDOUT is read and thrown away, COPY FROM STDIN is refused. Raise psycopg.OperationalError when the
-    connection is lost.
-    """
-    pgconn = connection.pgconn
-    pgconn.send_query(message)
-    results: list[PGresult] = yield from _ticking(pgconn.socket, generators.execute(pgconn))
-    while results and results[-1].status in (pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_IN):
-        if results[-1].status == pq.ExecStatus.COPY_OUT:
-            yield from _ticking(pgconn.socket, _discard(pgconn))
-        else:
-            pgconn.put_copy_end(b"a migration has no standard input")
-        results += yield from _ticking(pgconn.socket, generators.execute(pgconn))
-    return results
-
-
-def exchange_apart(
-    connection: psycopg.Connection, groups: Sequence[Sequence[str]]
-) -> Generator[float, None, list[list[PGresult]]]:
-    """Send groups of statements, each group a transaction of its own, all in one go; give each group's results.
-
-    What can't run in a transaction stands alone in its group. A pooler in transaction mode gives the whole to one
-    server connection, which SET, the statement and RESET in messages of their own would not be sure of.
-    https://www.postgresql.org/docs/current/libpq-pipeline-mode.html
-    """
-    pgconn = connection.pgconn
-    pgconn.enter_pipeline_mode()
-    for group in groups:
-        for statement in group:
-            pgconn.send_query_params(statement.encode(), None)
-        pgconn.pipeline_sync()
-    yield from _ticking(pgconn.socket, generators.send(pgconn))
-    answers: list[list[PGresult]] = [[]]
-    while len(answers) <= len(groups):
-        try:
-            results: list[PGresult] = yield from _ticking(pgconn.socket, generators.fetch_many(pgconn))
-        except psycopg.OperationalError:
-            for failed in (result for result in answers[-1] if result.status == pq.ExecStatus.FATAL_ERROR):
-                raise psycopg.errors.error_from_result(failed) from None  # the reason, told before the end
-            raise
-        if results and results[-1].status == pq.ExecStatus.PIPELINE_SYNC:
-            answers.append([])
-        else:
-            answers[-1] += results
-    pgconn.exit_pipeline_mode()
-    return answers[:-1]
-
-
-def _discard(pgconn: pq.abc.PGconn) -> PQGen[None]:
-    while (size := pgconn.get_copy_data(1)[0]) >= 0:
-        if size == 0:
-            while not (yield waiting.Wait.R):
-                pass
-            pgconn.consume_input()
-
-
-def _ticking(fileno: int, generator: PQGen[T]) -> Generator[float, None, T]:
-    """Run a psycopg generator, as its own wait functions do, but yield whenever a TICK passes without news.
-
-    What is yielded is for how long there has been none, in seconds.
-    """
-    heard = time.monotonic()
-    try:
-        wanted = next(generator)
-        with selectors.DefaultSelector() as selector:
-            selector.register(fileno, wanted)
-            while True:
-                ready = selector.select(TICK)
-                if ready:
-                    heard = time.monotonic()
-                else:
-                    yield time.monotonic() - heard
-                wanted = generator.send(waiting.Ready(ready[0][1]) if ready else waiting.Ready.NONE)
-                selector.modify(fileno, wanted)
-    except StopIteration as end:
-        value: T = end.value
-        return value
-
-
-def server_message(result: PGresult, encoding: str = "utf-8") -> ServerMessage:
-    """Read PostgreSQL's fields of an error; the text may be in whatever encoding the file switched to."""
-
-    def text(code: pq.DiagnosticField) -> str | None:
-        value = result.error_field(code)
-        return value.decode(encoding, "replace") if value is not None else None
-
-    field = pq.DiagnosticField
-    position = text(field.STATEMENT_POSITION)
-    return ServerMessage(
-        severity=text(field.SEVERITY_NONLOCALIZED) or "ERROR",
-        sqlstate=text(field.SQLSTATE) or "",
-        message=text(field.MESSAGE_PRIMARY) or "the server gave no reason",
-        detail=text(field.MESSAGE_DETAIL),
-        hint=text(field.MESSAGE_HINT),
-        context=text(field.CONTEXT),
-        position=int(position) if position else None,
-        constraint=text(field.CONSTRAINT_NAME),
-    )
-
-
-def notice(diagnostic: psycopg.errors.Diagnostic) -> ServerMessage:
-    """Read the fields of a notice."""
-    return ServerMessage(
-        severity=diagnostic.severity_nonlocalized or diagnostic.severity or "NOTICE",
-        sqlstate=diagnostic.sqlstate or "",
-        message=diagnostic.message_primary or "",
-        detail=diagnostic.message_detail,
-        hint=diagnostic.message_hint,
-    )
-
-
-def rows(connection: psycopg.Connection, query: str) -> Generator[float, None, list[tuple[Any, ...]]]:
-    """Ask a query in a message of its own, and give its rows; yield every TICK without news."""
-    result = (yield from exchange(connection, query.encode()))[-1]
-    if result.status == pq.ExecStatus.FATAL_ERROR:
-        raise psycopg.errors.error_from_result(result)
-    loader = psycopg.adapt.Transformer(connection)
-    loader.set_pgresult(result)
-    return loader.load_rows(0, result.ntuples, tuple)
-
-
-def finish(work: Generator[object, None, T]) -> T:
-    """Carry a waiting piece of work to its end, without looking around meanwhile."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            value: T = end.value
-            return value
-
-
-def cancel(connection: psycopg.Connection, *, within: float = 0.7) -> None:
-    """Cancel what the server does for us, and read what it still sends; close the connection if that fails."""
-    pgconn = connection.pgconn
-    if pgconn.transaction_status != pq.TransactionStatus.ACTIVE:
-        return
-    try:
-        connection.cancel_safe(timeout=within)
-        deadline = time.monotonic() + within
-        for _ in _ticking(pgconn.socket, generators.fetch_many(pgconn)):
-            if time.monotonic() > deadline:
-                break
-    except psycopg.Error:
-        pass
-    if pgconn.transaction_status == pq.TransactionStatus.ACTIVE or pgconn.pipeline_status:
-        connection.close()
 
 
 def reason(error: psycopg.Error) -> str:

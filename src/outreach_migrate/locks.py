@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from outreach_migrate import database
+from outreach_migrate import wire
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -107,7 +107,7 @@ def blockers(connection: Connection, token: str) -> Generator[float, None, tuple
           LEFT JOIN pg_catalog.pg_stat_activity b ON b.pid = holder.pid
           LEFT JOIN pg_catalog.pg_locks w ON w.pid = ours.pid AND NOT w.granted
          ORDER BY b.xact_start"""
-    found = (Blocker(*row) for row in (yield from database.rows(connection, query)))
+    found = (Blocker(*row) for row in (yield from wire.rows(connection, query)))
     return tuple(replace(one, query=one.query and _without_literals(one.query)[:120]) for one in found)
 
 
@@ -140,7 +140,7 @@ def progress(connection: Connection, token: str) -> Generator[float, None, Progr
              UNION ALL
             SELECT pid, command, type, bytes_processed, bytes_total FROM pg_catalog.pg_stat_progress_copy)
         SELECT command, phase, (100.0 * done / nullif(total, 0))::float8 FROM seen JOIN ours USING (pid)"""
-    seen = yield from database.rows(connection, query)
+    seen = yield from wire.rows(connection, query)
     return Progress(*seen[0]) if seen else None
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import psycopg
 from psycopg import pq, sql
 
-from outreach_migrate import database, history
+from outreach_migrate import database, history, wire
 from outreach_migrate.effects import Mode, Relation, Seen
 
 if TYPE_CHECKING:
@@ -66,12 +66,12 @@ def earlier_scans(connection: psycopg.Connection) -> Generator[float, None, dict
 def ask(connection: psycopg.Connection, query: str) -> Generator[float, None, list[list[str]]]:
     """Run a query of our own between a file's statements, without their time limit; give its rows as text."""
     unlimited = "SELECT pg_catalog.current_setting('statement_timeout'); SET LOCAL statement_timeout = 0"
-    results = yield from database.exchange(connection, f"{unlimited};{query}".encode())
+    results = yield from wire.exchange(connection, f"{unlimited};{query}".encode())
     if results[-1].status == pq.ExecStatus.FATAL_ERROR:
         raise psycopg.errors.error_from_result(results[-1])
     limit = (results[0].get_value(0, 0) or b"").decode()
     if limit != "0":
-        yield from database.exchange(connection, f"SET LOCAL statement_timeout = '{limit}'".encode())
+        yield from wire.exchange(connection, f"SET LOCAL statement_timeout = '{limit}'".encode())
     found = results[-1]
     return [
         [(found.get_value(row, column) or b"").decode(errors="replace") for column in range(found.nfields)]
@@ -94,7 +94,7 @@ class Before:
         self._named: dict[str, set[int]] = {}
 
     def __enter__(self) -> Self:
-        self._connection = database.finish(database.connect(self._target, read_write=True))
+        self._connection = wire.finish(database.connect(self._target, read_write=True))
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from types import FrameType
 
-    from outreach_migrate.apply import Request
     from outreach_migrate.dsn import Target
     from outreach_migrate.errors import Problem
     from outreach_migrate.history import Table
     from outreach_migrate.migrations import Migration
     from outreach_migrate.report import Report
+    from outreach_migrate.survey import Request
 
 T = TypeVar("T")
 
@@ -179,10 +179,10 @@ def request(
     common: Common, target: Target, files: tuple[Migration, ...], problems: list[Problem], **given: Any
 ) -> Request:
     """Put together what a run is asked to do."""
-    from outreach_migrate import apply, session
+    from outreach_migrate import session, survey
 
     limits = session.Limits(given["lock_timeout"], given["statement_timeout"])
-    return apply.Request(
+    return survey.Request(
         target=target,
         table=table(common, target),
         files=files,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import pq, sql
 
-from outreach_migrate import database, history, outline, pieces, session, statements
+from outreach_migrate import database, outline, pieces, record, session, statements, wire
 from outreach_migrate.errors import MigrateError, ServerMessage, StatementError
 
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from psycopg.pq.abc import PGresult
 
-    from outreach_migrate.history import Place
     from outreach_migrate.migrations import Migration
     from outreach_migrate.pieces import Piece
+    from outreach_migrate.record import Place
     from outreach_migrate.session import Setting
 
 # What a statement that was done before meets, by its first word. An index that is built is looked for instead.
@@ -47,8 +47,8 @@ def begin(work: Work) -> Generator[float, None, None]:
     would keep the one that has inserted the entry from the second connection, by which it is to claim the file.
     """
     nothing = pieces.checksum_before(work.migration.sql, 0) or ""
-    insert = history.insert(work.place, work.migration)
-    progress = history.progress(work.place, work.migration, done=0, begun=0, done_checksum=nothing)
+    insert = record.insert(work.place, work.migration)
+    progress = record.progress(work.place, work.migration, done=0, begun=0, done_checksum=nothing)
     before = [*work.setting.begin(), "SET LOCAL lock_timeout = '2s'", *work.place.create, insert, progress]
     try:
         yield from session.send(work.connection, work.migration, session.Part(before, "", 0, []), work.setting.mark)
@@ -65,7 +65,7 @@ def proceed(work: Work, *, from_start: bool, still_ours: Callable[[], None]) -> 
     with, StatementError, LockTimeout, or psycopg.OperationalError when a connection is lost.
     """
     yield from _orphan_ended(work)
-    row = yield from _ask(work, (), history.unfinished(work.place, work.migration))
+    row = yield from _ask(work, (), record.unfinished(work.place, work.migration))
     if not row.ntuples:
         raise session.Overtaken
     held, begun = int(row.get_value(0, 0) or 0), int(row.get_value(0, 1) or 0)
@@ -86,7 +86,7 @@ def proceed(work: Work, *, from_start: bool, still_ours: Callable[[], None]) -> 
         except StatementError as error:
             error.statement = piece.number + 1
             raise
-    yield from _ask(work, (), history.finish(work.place))
+    yield from _ask(work, (), record.finish(work.place))
     return tags
 
 
@@ -95,7 +95,7 @@ def _orphan_ended(work: Work) -> Generator[str | float, None, None]:
 
     Ask between pauses, and wait in no statement: an index may be building.
     """
-    key, told = history.at_work_key(work.place), False
+    key, told = record.at_work_key(work.place), False
     query = f"""
         SELECT pg_catalog.pg_try_advisory_xact_lock({key}),
                (SELECT pg_catalog.min(pid) FROM pg_catalog.pg_locks
@@ -106,7 +106,7 @@ def _orphan_ended(work: Work) -> Generator[str | float, None, None]:
         pid = (row.get_value(0, 1) or b"").decode()
         yield 0.0 if told else f"waiting for a statement that an earlier run has left at work, pid {pid}"
         told = True
-        time.sleep(database.TICK)
+        time.sleep(wire.TICK)
 
 
 def _run(work: Work, piece: Piece, *, held: int, resumed: bool, same: bool) -> Generator[str | float, None, str]:
@@ -116,7 +116,7 @@ def _run(work: Work, piece: Piece, *, held: int, resumed: bool, same: bool) -> G
     `resumed` says whether an earlier run has begun this one, `same` whether the file is as it was then.
     """
     if not outline.outside_transaction(piece.text, next(statements.split(piece.text))):
-        hold = history.hold(work.place, held)
+        hold = record.hold(work.place, held)
         before = [*work.setting.begin(), *hold, *work.setting.limits.sql(), *piece.settings]
         after = [*session.ENDING, _progress(work, piece, done=piece.number + 1), "COMMIT", *session.RESET]
         part = session.Part(before, piece.text, piece.start, after)
@@ -185,13 +185,13 @@ def _alone(work: Work, piece: Piece, text: str) -> Generator[float, None, str]:
     )
     path = sql.Identifier(setting.search_path).as_string() if setting.search_path else None
     before = [
-        *(*session.RESET, f"SELECT pg_catalog.pg_advisory_lock({history.at_work_key(work.place)})"),
+        *(*session.RESET, f"SELECT pg_catalog.pg_advisory_lock({record.at_work_key(work.place)})"),
         *(database.notice_loss("false"), *([f"SET search_path = {path}"] if path else [])),
         *(*limits.sql("SESSION"), *piece.settings),
     ]
     message = setting.mark + text
     groups = [before, [message], session.RESET]
-    prepared, answer, _ = yield from database.exchange_apart(work.connection, groups)
+    prepared, answer, _ = yield from wire.exchange_apart(work.connection, groups)
     for result in [*prepared, *answer]:
         if result.status == pq.ExecStatus.FATAL_ERROR:
             part = session.Part([], text, piece.start, [], piece.number)
@@ -221,7 +221,7 @@ def _index(work: Work, piece: Piece, build: re.Match[str]) -> Generator[float, N
 def _progress(work: Work, piece: Piece, *, done: int, begun: int | None = None) -> str:
     """Write how far the file is: with this statement, or up to it."""
     checksum = piece.checksum if done > piece.number else piece.checksum_before
-    return history.progress(
+    return record.progress(
         work.place, work.migration, done=done, begun=done if begun is None else begun, done_checksum=checksum
     )
 
@@ -230,7 +230,7 @@ def _ask(work: Work, settings: tuple[str, ...], query: str) -> Generator[float, 
     """Run a statement of our own in a transaction of its own, in one message; give its result."""
     before = [*work.setting.begin(), *settings]
     message = f"{work.setting.mark}{'; '.join([*before, query, 'COMMIT', *session.RESET])}"
-    results = yield from database.exchange(work.connection, message.encode())
+    results = yield from wire.exchange(work.connection, message.encode())
     if results[-1].status == pq.ExecStatus.FATAL_ERROR:
         error = psycopg.errors.error_from_result(results[-1])
         if error.sqlstate == "22012":

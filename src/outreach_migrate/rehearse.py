@@ -12,20 +12,32 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import pq
 
-from outreach_migrate import apply, database, effects, errors, held, observe, outline, session, statements, watch
+from outreach_migrate import (
+    database,
+    effects,
+    errors,
+    held,
+    observe,
+    outline,
+    session,
+    statements,
+    survey,
+    watch,
+    wire,
+)
 from outreach_migrate.effects import Mode
 from outreach_migrate.watch import Link
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from outreach_migrate.apply import Request
     from outreach_migrate.effects import Effects
     from outreach_migrate.errors import Location
     from outreach_migrate.held import Held
     from outreach_migrate.migrations import Migration
     from outreach_migrate.observe import Before
     from outreach_migrate.session import Part, Setting
+    from outreach_migrate.survey import Request
 
 STATE = "Everything that was rehearsed is rolled back."
 _UNSAFE_ENUM = "55P04"  # a value of an enum type is used before the transaction that added it is committed
@@ -92,7 +104,7 @@ class Stopped:
     left: tuple[Migration, ...]
 
 
-Event = apply.Planned | Begun | Done | Ended | Skipped | Stopped | watch.Event | database.Unreachable
+Event = survey.Planned | Begun | Done | Ended | Skipped | Stopped | watch.Event | database.Unreachable
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,23 +124,23 @@ def run(request: Request) -> Generator[Event, None, None]:
     """
     with Link(request.target, request.table) as link, database.translated():
         yield from link.connect(request.wait)
-        whole, steps = apply.survey(link.history(), request)
-        yield apply.Planned(whole, steps)
+        whole, steps = survey.plan_of(link.history(), request)
+        yield survey.Planned(whole, steps)
         files = tuple(step.migration for step in steps if step.migration)
         if not files:
             return
         with observe.Before(request.target) as before:
             try:
-                database.finish(database.exchange(link.connection, b"BEGIN ISOLATION LEVEL READ COMMITTED"))
-                scans = database.finish(observe.earlier_scans(link.connection))
+                wire.finish(wire.exchange(link.connection, b"BEGIN ISOLATION LEVEL READ COMMITTED"))
+                scans = wire.finish(observe.earlier_scans(link.connection))
                 yield from _files(_Stage(link, request, before, scans), files)
             except errors.MigrateError as error:
                 error.state = STATE
                 raise
             finally:
-                database.cancel(link.connection)
+                wire.cancel(link.connection)
                 with suppress(psycopg.Error):
-                    database.finish(session.clean(link.connection))
+                    wire.finish(session.clean(link.connection))
 
 
 def _files(stage: _Stage, files: tuple[Migration, ...]) -> Generator[Event, None, None]:
@@ -242,7 +254,7 @@ def _check(stage: _Stage, migration: Migration, setting: Setting) -> Generator[E
 def _constrain(link: Link, migration: Migration) -> Generator[float, None, float]:
     message = "SET CONSTRAINTS ALL IMMEDIATE"
     began = time.monotonic()
-    results = yield from database.exchange(link.connection, message.encode())
+    results = yield from wire.exchange(link.connection, message.encode())
     if results[-1].status == pq.ExecStatus.FATAL_ERROR:
         part = session.Part([], "", 0, ["COMMIT"])  # for what it stands
         raise session.failure(link.connection, migration, part, results[-1], done=0, head="", message=message)

@@ -46,7 +46,7 @@ class RehearsalReport(report_run.RunReport):
 
     def rehearsed(self, event: rehearse.Event) -> None:
         """Print one thing that has come to pass."""
-        from outreach_migrate import apply, rehearse
+        from outreach_migrate import rehearse, survey
 
         match event:
             case rehearse.Begun(migration):
@@ -64,7 +64,7 @@ class RehearsalReport(report_run.RunReport):
                 self._skipped(migration, statements)
             case rehearse.Stopped(migration, error, left):
                 self._stopped(migration, error, left)
-            case apply.Planned(_, steps):
+            case survey.Planned(_, steps):
                 if steps:
                     self.aside(f"{click.style('note:', fg='yellow')} {_WARNING}")
                 self.markdown = _markdown_head(len(steps)) if steps else ["Nothing is pending."]

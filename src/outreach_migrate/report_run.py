@@ -12,7 +12,7 @@ from outreach_migrate import durations, json_values, report, wording
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from outreach_migrate import apply
+    from outreach_migrate import apply, survey
     from outreach_migrate.errors import ServerMessage
     from outreach_migrate.locks import Progress
     from outreach_migrate.migrations import Migration
@@ -34,10 +34,10 @@ class RunReport(report.Report):
 
     def event(self, event: apply.Event) -> None:
         """Print one thing that has come to pass."""
-        from outreach_migrate import apply, database, watch
+        from outreach_migrate import apply, database, survey, watch
 
         match event:
-            case apply.Planned(plan, steps):
+            case survey.Planned(plan, steps):
                 self._planned(plan, steps)
             case watch.Running(migration, seconds):
                 self.progress = self.progress if seconds else ""
@@ -112,7 +112,7 @@ class RunReport(report.Report):
             for line in lines:
                 self.aside(line)
 
-    def would_run(self, planned: apply.Planned) -> None:
+    def would_run(self, planned: survey.Planned) -> None:
         """Print what a run would do."""
         self.event(planned)
         for step in planned.steps:

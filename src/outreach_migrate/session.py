@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import psycopg
 from psycopg import pq, sql
 
-from outreach_migrate import database, history, statements
+from outreach_migrate import database, history, record, statements, wire
 from outreach_migrate.errors import Location, LockTimeout, ServerMessage, StatementError
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from psycopg.pq.abc import PGresult
 
-    from outreach_migrate.history import Place
     from outreach_migrate.migrations import Migration
+    from outreach_migrate.record import Place
 
 # What DISCARD ALL does, as commands that may stand inside a transaction.
 # https://www.postgresql.org/docs/current/sql-discard.html
@@ -97,10 +97,10 @@ def apply(
     Raise Overtaken, StatementError, LockTimeout, or psycopg.OperationalError when the connection is lost.
     """
     # the claim comes before the limits: it waits for another run as long as that takes
-    claim = [*place.create, history.insert(place, migration)]
+    claim = [*place.create, record.insert(place, migration)]
     before = [*setting.begin(), *claim, *setting.limits.sql()]
     flush = [] if setting.durable else ["SET LOCAL synchronous_commit = off"]
-    after = [*ENDING, history.finish(place), *flush, "COMMIT", *RESET]
+    after = [*ENDING, record.finish(place), *flush, "COMMIT", *RESET]
     tags: list[str] = []
     for part in _parts(migration, before, after):
         tags += yield from send(connection, migration, part, setting.mark)
@@ -114,7 +114,7 @@ def send(
     head = f"{mark}{'; '.join(part.before)};\n" if part.before else mark
     tail = f"\n; {'; '.join(part.after)}" if part.after else ""
     message = head + part.text + tail
-    results = yield from database.exchange(connection, message.encode())
+    results = yield from wire.exchange(connection, message.encode())
     done = [result for result in results if result.command_status]  # one a statement; results of rules have none
     if results and results[-1].status == pq.ExecStatus.FATAL_ERROR:
         raise failure(connection, migration, part, results[-1], done=len(done), head=head, message=message)
@@ -143,7 +143,7 @@ def failure(
     """Say what failed and where: the server's position counts over the message, the results tell the statement."""
     if connection.pgconn.status != pq.ConnStatus.OK:
         return psycopg.OperationalError(failed.get_error_message().strip())
-    report = database.server_message(failed, connection.info.encoding)
+    report = wire.server_message(failed, connection.info.encoding)
     cause = psycopg.errors.error_from_result(failed)
     nth = done - len(part.before)  # of the part's statements, from 0
     at = -1 if report.position is None else _characters(connection, message, report.position - 1) - len(head)
@@ -232,4 +232,4 @@ def _hint(report: ServerMessage) -> str | None:
 def clean(connection: psycopg.Connection) -> Generator[float, None, None]:
     """Roll back what is open and leave a clean session: behind a pooler somebody else has it next."""
     rollback = ["ROLLBACK"] if connection.pgconn.transaction_status != pq.TransactionStatus.IDLE else []
-    yield from database.exchange(connection, "; ".join([*rollback, *RESET]).encode())
+    yield from wire.exchange(connection, "; ".join([*rollback, *RESET]).encode())

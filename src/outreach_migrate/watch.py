@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 import psycopg
 
-from outreach_migrate import database, errors, history, locks
+from outreach_migrate import database, errors, history, locks, record, wire
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -104,7 +104,7 @@ class Link:
 
     def connect_briefly(self) -> None:
         """Open the working connection anew, for a last look: whoever interrupts a run doesn't wait for long."""
-        database.finish(self._open(self._brief, 0))
+        wire.finish(self._open(self._brief, 0))
 
     def _open(self, target: Target, wait: float) -> Generator[Unreachable, None, None]:
         self.__exit__()
@@ -113,7 +113,7 @@ class Link:
         self._sessions.append((self.connection.info.backend_pid, time.monotonic()))
         self.application = self.connection.info.parameter_status("application_name") or ""
         # read at once: the fields are gone when the handler has returned
-        self.connection.add_notice_handler(lambda fields: self._notices.append(database.notice(fields)))
+        self.connection.add_notice_handler(lambda fields: self._notices.append(wire.notice(fields)))
 
     def mark(self, migration: Migration) -> str:
         """Write the comment by which this run's messages are found."""
@@ -122,7 +122,7 @@ class Link:
     def claim(self, key: str, migration: Migration) -> bool:
         """Take a file that runs without a transaction, until release."""
         self.release()
-        self._claiming = database.finish(database.connect(self.target, read_write=True))
+        self._claiming = wire.finish(database.connect(self.target, read_write=True))
         if not locks.claim(self._claiming, key, self.mark(migration)):
             self.release()
         return self.claimed
@@ -161,7 +161,7 @@ class Link:
         if self.unflushed:
             with suppress(psycopg.Error):
                 # what does not end may still hold the entry
-                self.connection.execute(f"SET LOCAL lock_timeout = '2s'; {history.rewrite(self.table)}".encode())
+                self.connection.execute(f"SET LOCAL lock_timeout = '2s'; {record.rewrite(self.table)}".encode())
                 self.unflushed = False
 
     def watched(self, migration: Migration, work: Generator[str | float, None, T]) -> Generator[Event, None, T]:
@@ -206,12 +206,12 @@ class Link:
         while True:
             # a file that is tried again has waited before: its later, shorter waits are looked at as well
             soon = self._looking or self._gave_way
-            while self._silent < (0 if soon else _LOOK_AFTER) or time.monotonic() - looked < 2 * database.TICK:
+            while self._silent < (0 if soon else _LOOK_AFTER) or time.monotonic() - looked < 2 * wire.TICK:
                 yield None
             asked = True
             try:
                 if self._looking is None:
-                    self._looking = database.finish(database.connect(self._brief, read_write=True))
+                    self._looking = wire.finish(database.connect(self._brief, read_write=True))
                 blockers = yield from locks.blockers(self._looking, self.token)
                 progress = None if blockers else (yield from locks.progress(self._looking, self.token))
                 asked = False
