@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -454,6 +455,24 @@ def test_another_run_is_told_who_works_on_the_file(
     assert int(named[1]) in pids
     reader.execute("COMMIT")
     assert [first.end().code, second.end().code] == [0, 0]
+
+
+def test_status_tells_a_file_at_work_from_one_that_was_left(
+    database: str, files: Files, start: Start, run: Callable[..., Ended], rows: Rows, reader: psycopg.Connection
+) -> None:
+    """While a living run works on a file nothing is wrong, only pending; once the run is dead, it says what to do."""
+    files(BUILD)
+    working = start("--database", database, "up", PGAPPNAME="the worker")
+    until(lambda: rows(WAITING_BUILD))
+    status = run("--database", database, "status", "--check")
+    assert status.code == 3
+    assert re.search(r"^A run is at work on 1: pid \d+ \(user \w+, application the worker", status.out, re.MULTILINE)
+    assert "unfinished: " not in status.said
+    document = json.loads(run("--database", database, "--json", "status").out)
+    assert (document["ok"], document["at_work"][0]["version"]) == (True, "1")
+    working.kill()
+    until(lambda: run("--database", database, "status", "--check").code == 1)
+    assert "unfinished: 0 of 1 statements done" in run("--database", database, "status").out
 
 
 def test_a_run_that_has_lost_its_claim_stops_before_the_next_statement(

@@ -197,7 +197,7 @@ def _claim(link: Link, work: piecemeal.Work, entry: Entry | None) -> Generator[E
     """
     if entry is None:
         yield from link.watched(work.migration, piecemeal.begin(work))
-    key = str(link.connection.execute(record.claim_key(work.place).encode()).fetchall()[0][0])
+    key = record.claim_key(link.connection, work.place)
     if not link.claim(key, work.migration):
         raise _Busy(work.migration, locks.claimants(link.connection, key))
     if entry is None:

@@ -122,11 +122,16 @@ def status(common: options.Common, /, check: bool) -> None:
             connection = wire.finish(database.connect(target, wait=common.wait))
             with closing(connection):
                 past = history.read(connection, options.table(common, target), search_path=target.schema)
+                at_work = {}
+                if any(entry.finished_at is None for entry in past.entries):
+                    from outreach_migrate import survey
+
+                    at_work = survey.at_work(connection, past)
         whole = plan.make(files, past.entries)
         to_run = whole.to_run(to=None, out_of_order=True)
         problems += [problem for step in to_run if step.migration for problem in migrations.problems(step.migration)]
-        problems += whole.problems(out_of_order=False) + whole.unfinished()
-        out.plan(whole, problems)
+        problems += whole.problems(out_of_order=False) + whole.unfinished(at_work=at_work)
+        out.plan(whole, problems, at_work)
         if check:
             pending = whole.having(plan.State.PENDING, plan.State.UNFINISHED)
             sys.exit(1 if problems else 3 if pending else 0)

@@ -11,7 +11,7 @@ from outreach_migrate import pieces
 from outreach_migrate.errors import Location, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from outreach_migrate.history import Entry
     from outreach_migrate.migrations import Migration
@@ -72,12 +72,15 @@ class Plan:
             if step.state not in allowed and (problem := _problem(step, newest, from_start)) is not None
         ]
 
-    def unfinished(self) -> list[Problem]:
-        """Tell how far the file is that was begun and not finished, and what to do."""
+    def unfinished(self, *, at_work: Collection[str] = ()) -> list[Problem]:
+        """Tell how far the file is that was begun and not finished, and what to do: nothing while a run is at work."""
         return [
             _unfinished(step.migration, step.entry)
             for step in self.steps
-            if step.state in (State.UNFINISHED, State.AHEAD) and step.entry and not step.entry.finished_at
+            if step.state in (State.UNFINISHED, State.AHEAD)
+            and step.entry
+            and not step.entry.finished_at
+            and step.entry.version not in at_work
         ]
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 if TYPE_CHECKING:
+    from psycopg import Connection
+
     from outreach_migrate.history import History, Table
     from outreach_migrate.migrations import Migration
 
@@ -102,14 +104,18 @@ def _update(place: Place, change: str, condition: str) -> str:
     )
 
 
-def claim_key(place: Place) -> str:
-    """Write the query for the number by which a file of this table is claimed: no hash, so no other file's."""
+def claim_key(connection: Connection, place: Place) -> str:
+    """Read the number by which a file of this table is claimed: no hash, so no other file's."""
+    return str(connection.execute(_claim_key(place).encode()).fetchall()[0][0])
+
+
+def _claim_key(place: Place) -> str:
     return f"SELECT ({sql.quote(place.table.quoted)}::pg_catalog.regclass::oid::bigint << 32) | {place.position}"
 
 
 def at_work_key(place: Place) -> str:
     """Write the expression for the number under which a statement of this file that runs alone is at work."""
-    return f"-1 - (({claim_key(place)}))"
+    return f"-1 - (({_claim_key(place)}))"
 
 
 def unfinished(place: Place, migration: Migration) -> str:

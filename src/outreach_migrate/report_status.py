@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -10,6 +11,7 @@ from outreach_migrate import durations, json_values, report, wording
 
 if TYPE_CHECKING:
     from outreach_migrate.errors import Problem
+    from outreach_migrate.locks import Blocker
     from outreach_migrate.plan import Plan, Step
 
 _HEAD = ("VERSION", "NAME", "STATE", "APPLIED (UTC)", "TOOK", "BY")
@@ -22,19 +24,22 @@ class StatusReport(report.Report):
     def __init__(self, *, as_json: bool, verbosity: int) -> None:
         super().__init__("status", as_json=as_json, verbosity=verbosity)
 
-    def plan(self, plan: Plan, problems: list[Problem]) -> None:
-        """Print every version with its state, a count line, and what is wrong."""
+    def plan(self, plan: Plan, problems: list[Problem], at_work: dict[str, Blocker]) -> None:
+        """Print every version with its state, a count line, which runs are at work, and what is wrong."""
         if self.as_json:
             self.document |= {
                 "ok": not problems,
                 "migrations": [json_values.step(step) for step in plan.steps],
                 "counts": plan.counts(),
+                "at_work": [{"version": version, **asdict(run)} for version, run in at_work.items()],
                 "problems": [json_values.problem(problem) for problem in problems],
             }
             return
         if plan.steps:
             self.result(_table([_row(step) for step in plan.steps]))
         self.result(", ".join(f"{number} {state}" for state, number in plan.counts().items()) or "no migrations")
+        for version, run in at_work.items():
+            self.result(f"A run is at work on {version}: {wording.run(run)}.")
         for problem in problems:
             report.say(wording.problem(problem), err=self.verbosity < 0)
 

@@ -6,12 +6,15 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from outreach_migrate import database, errors, history, migrations, plan, session, wire
+from outreach_migrate import database, errors, history, locks, migrations, plan, record, session, wire
 
 if TYPE_CHECKING:
+    import psycopg
+
     from outreach_migrate.dsn import Target
     from outreach_migrate.errors import Problem
     from outreach_migrate.history import History, Table
+    from outreach_migrate.locks import Blocker
     from outreach_migrate.migrations import Migration
     from outreach_migrate.plan import Plan, Step
 
@@ -83,3 +86,11 @@ def _must_be_writable(past: History) -> None:
     if past.table.schema is None:
         hint = "Name one: --table SCHEMA.schema_migrations"
         raise errors.MigrateError("the search path names no schema to make the history table in", hint=hint)
+
+
+def at_work(connection: psycopg.Connection, past: History) -> dict[str, Blocker]:
+    """Read which living runs work on files that are not finished, by version."""
+    unfinished = [entry for entry in past.entries if entry.finished_at is None]
+    keys = [record.claim_key(connection, record.Place(past.table, entry.position)) for entry in unfinished]
+    found = [locks.claimants(connection, key) for key in keys]
+    return {entry.version: runs[0] for entry, runs in zip(unfinished, found, strict=True) if runs}

@@ -45,28 +45,34 @@ def _severity(word: str) -> str:
     return click.style(f"{word}:", fg="yellow" if word == "warning" else "red", bold=True)
 
 
+def run(blocker: Blocker) -> str:
+    """Write which session a run works in, and since when."""
+    return f"{_who(blocker)}{_since(blocker)}"
+
+
 def blocker(blocker: Blocker, verb: str = "waiting for a lock:") -> str:
     """Write who is in the way, and since when."""
-    who = ", ".join(
-        part
-        for part in (
-            blocker.user and f"user {blocker.user}",
-            blocker.application and f"application {blocker.application}",
-            blocker.client,
-        )
-        if part
-    )
-    who = f"pid {blocker.pid} ({who})" if blocker.pid else "a prepared transaction"
-    age = blocker.transaction_seconds
-    since = f", its transaction open for {durations.text(age)} (since {blocker.since} UTC)" if age is not None else ""
     if blocker.is_run:
-        return f"waiting for another run: {who}{since}"
+        return f"waiting for another run: {run(blocker)}"
     state = f", {blocker.state}" if blocker.state else ""
     does = f"holds {blocker.held} on" if blocker.held else "waits before us for"
     lock = f", {does} {blocker.relation}" if blocker.relation else ""
     wanted = f"; {blocker.wanted} is wanted" if blocker.wanted else ""
     query = f"\n    its query: {blocker.query}" if blocker.query else ""
-    return f"{verb} {who}{state}{since}{lock}{wanted}{query}"
+    return f"{verb} {_who(blocker)}{state}{_since(blocker)}{lock}{wanted}{query}"
+
+
+def _who(blocker: Blocker) -> str:
+    if not blocker.pid:
+        return "a prepared transaction"
+    user = blocker.user and f"user {blocker.user}"
+    application = blocker.application and f"application {blocker.application}"
+    return f"pid {blocker.pid} ({', '.join(filter(None, (user, application, blocker.client)))})"
+
+
+def _since(blocker: Blocker) -> str:
+    age = blocker.transaction_seconds
+    return "" if age is None else f", its transaction open for {durations.text(age)} (since {blocker.since} UTC)"
 
 
 def title(migration: Migration) -> str:
