@@ -21,8 +21,9 @@ psql: .venv/installed ## open psql on that server
 test: .venv/tests ## run the tests on a real PostgreSQL
 	@$(BIN)/python -m pytest -n 4
 
-test-faults: .venv/tests ## kill runs a hundred times over; the largest input
-	@OUTREACH_FAULT_ROUNDS=100 $(BIN)/python -m pytest -n 4 tests/test_faults.py tests/test_loss.py tests/test_input.py
+test-faults: .venv/tests ## kill runs and servers a hundred times over; the largest input
+	@OUTREACH_FAULT_ROUNDS=100 $(BIN)/python -m pytest -n 4 tests/test_faults.py tests/test_loss.py tests/test_input.py \
+		tests/test_durability.py
 
 bench: .venv/tests ## measure it beside other tools (OPTIONS=--help tells how)
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(OPTIONS)
