@@ -373,26 +373,6 @@ def test_a_connection_lost_at_any_message_costs_and_doubles_nothing(
         assert rows(HISTORY) == [(4, 4, True)]
 
 
-def test_an_orphaned_build_is_waited_for_not_doubled(
-    database: str, files: Files, start: Start, rows: Rows, reader: psycopg.Connection
-) -> None:
-    """A killed run's build goes on in the server: the next run waits for its end, and takes the valid index."""
-    files(HEAD + trail(1) + BUILD + trail(2))
-    killed = start("--database", database, "up")
-    oid = until(lambda: rows("SELECT indexrelid::oid FROM pg_index WHERE indexrelid::regclass::text = 'i'"))
-    until(lambda: rows(WAITING_BUILD))
-    killed.kill()
-    other = start("--database", database, "up")
-    other.says("waiting for a statement that an earlier run has left at work")
-    reader.execute("COMMIT")
-    ended = other.end()
-    assert ended.code == 0, ended
-    assert rows("SELECT step FROM trail ORDER BY 1") == [(1,), (2,)]
-    assert rows(INDEXES) == [("i", True)]
-    if "was built by an earlier run" in ended.err:  # else the server has noticed the loss, and ended it
-        assert rows("SELECT 'i'::regclass::oid") == oid
-
-
 def test_a_build_that_was_terminated_is_built_anew(
     database: str, files: Files, start: Start, run: Callable[..., Ended], rows: Rows, reader: psycopg.Connection
 ) -> None:

@@ -243,6 +243,12 @@ class TestTo:
         assert migrate("up", "--to", version).exit_code == 0
         assert recorded() == ["first", "second", "third"]
 
+    def test_what_comes_after_is_told(self, migrate: Migrate) -> None:
+        """Nothing to do up to a version does not mean that nothing is pending."""
+        migrate("up", files=THREE)
+        run = migrate("up", "--to", "2", files={"11_fourth.sql": "select 4"})
+        assert run.stdout == "Nothing is pending up to there, but 1 after it: 3 migrations are applied.\n"
+
     @pytest.mark.parametrize("version", ["3", "0", "11"])
     def test_a_version_that_does_not_exist_is_an_error(self, migrate: Migrate, rows: Rows, version: str) -> None:
         """--to must name a version there is; nothing runs."""

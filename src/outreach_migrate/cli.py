@@ -16,7 +16,8 @@ EPILOG = """\b
 The database is, in this order: --database, OUTREACH_MIGRATE_DATABASE, DATABASE_URL, pyproject.toml, libpq's own
 variables (PGHOST, PGSERVICE, …). Every option can be set as OUTREACH_MIGRATE_<OPTION>, a command's own as
 OUTREACH_MIGRATE_<COMMAND>_<OPTION>, or in [tool.outreach-migrate] of pyproject.toml.
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 `status --check` with something pending."""
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 `status --check` with something pending,
+130 and 143 after SIGINT and SIGTERM."""
 
 
 @click.group(
@@ -38,6 +39,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 `status --check` with something p
     "--dir",
     "folder",
     type=click.Path(),
+    metavar="DIR",
     default="sql",
     show_default=True,
     envvar="OUTREACH_MIGRATE_DIR",

@@ -82,8 +82,8 @@ def _hint(why: str) -> str | None:
         'database ".*" does not exist': "Create the database first, or name another one.",
         "too many c|remaining connection slots": "The server is out of connections: try again with --wait 60.",
         "starting up|recovery|shutting down": "Try again in a moment, or let it try: --wait 60.",
-        "refused|No such file|timed out|timeout expired|resolve|Network": "Is the server running, and is this its"
-        " address? While it starts: --wait 60.",
+        "refused|No such file|timed out|timeout expired|resolve|Network": "Check the address."
+        " While the server starts: --wait 60.",
         "read-only": "None of the hosts accepts writes; is a failover under way?",
     }
     return next((hint for pattern, hint in hints.items() if re.search(pattern, why)), None)

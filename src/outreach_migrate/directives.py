@@ -39,7 +39,7 @@ def read(sql: str, outline: Outline) -> Directives:
         elif word == "lock-timeout" and (limit := durations.seconds(value)) is not None:
             lock_timeout = limit
         else:
-            hint = "There are: no-transaction, lock-timeout DURATION (as 30s, 500ms, 2min)."
+            hint = "There are: no-transaction, lock-timeout DURATION (as 30s, 500ms, 2min, 1h)."
             findings.append(Finding(line.start(1), f"unknown directive: {text}", hint))
     return Directives(transaction, lock_timeout, tuple(findings))
 

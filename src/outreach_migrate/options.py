@@ -49,7 +49,7 @@ class NoDatabase(errors.MigrateError):
 
 
 class Duration(click.ParamType[float]):
-    """A duration: 30s, 500ms, 2min, or seconds; 0 is no limit. Given in seconds."""
+    """A duration: 30s, 500ms, 2min, 1h, or seconds; 0 is no limit. Given in seconds."""
 
     name = "duration"
 
@@ -59,7 +59,7 @@ class Duration(click.ParamType[float]):
 
         seconds = durations.seconds(str(value))
         if seconds is None:
-            self.fail(f"{value!r} is not a duration: 30s, 500ms, 2min, or a number of seconds", param, ctx)
+            self.fail(f"{value!r} is not a duration: 30s, 500ms, 2min, 1h, or a number of seconds", param, ctx)
         return seconds
 
 

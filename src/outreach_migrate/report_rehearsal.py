@@ -67,7 +67,7 @@ class RehearsalReport(report_run.RunReport):
             case survey.Planned(_, steps):
                 if steps:
                     self.aside(f"{click.style('note:', fg='yellow')} {_WARNING}")
-                self.markdown = _markdown_head(len(steps)) if steps else ["Nothing is pending."]
+                self.markdown = _markdown_head(len(steps)) if steps else ["Nothing is to be rehearsed."]
                 self.event(event)
             case _:
                 self.event(event)

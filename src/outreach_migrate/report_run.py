@@ -73,7 +73,9 @@ class RunReport(report.Report):
         self.pending = {step.version: step for step in steps}
         if not steps:
             done = sum(step.state == "applied" for step in plan.steps)
-            self.result(f"Nothing is pending: {wording.count(done, 'migration is', 'migrations are')} applied.")
+            later = sum(step.state in ("pending", "unfinished") for step in plan.steps)  # than --to
+            where = f" up to there, but {later} after it" if later else ""
+            self.result(f"Nothing is pending{where}: {wording.count(done, 'migration is', 'migrations are')} applied.")
 
     def _noticed(self, migration: Migration, notice: ServerMessage) -> None:
         self.aside(f"{migration.path}: {notice.severity}: {notice.message}")
