@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 from fix_private_server import PrivateServer
+from fix_proxy import Proxy
 from fix_runs import Run, until
 
 COUNT = 40
@@ -104,6 +105,25 @@ def test_what_an_interrupted_run_reports_survives_a_crash(
     server.kill()
     server.start()
     assert applied(server) == [1, 2, 3, 4, 5]
+
+
+def test_what_was_committed_when_the_connection_was_lost_survives_a_crash(
+    private_server: Callable[..., PrivateServer], files: Callable[..., None], start: Start
+) -> None:
+    """A file whose COMMIT was sent, and its answer lost, is on the disk before it is told as recorded."""
+    server = private_server(**LAZY)
+    files(FILES[0], "SELECT 1/0;")
+    with Proxy(server.url) as between:
+        assert start("--database", between.url, "up", "--to", "1", "--dry-run").end().code == 0
+        looks = len(between.messages) - 1  # all but the Terminate
+    with Proxy(server.url) as between:
+        between.cut_at(looks + 1, forwarded=True)
+        ended = start("--database", between.url, "up").end()
+    assert "it had been committed" in ended.err
+    assert "1 migration before it was, and is recorded." in ended.err
+    server.kill()
+    server.start()
+    assert applied(server) == [1]
 
 
 def test_a_crash_does_take_back_what_nobody_waited_for(

@@ -9,12 +9,14 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from fix_cli import Rows
-from fix_private_server import PrivateServer
+from fix_private_server import PrivateServer, lives
+from fix_proxy import Proxy
 from fix_runs import Ended, Run, until
 from fix_servers import Connect
 from psycopg import sql
@@ -272,6 +274,48 @@ def stopped(private_server: Callable[..., PrivateServer]) -> Iterator[tuple[str,
     yield server.url, stop
     for one in still:
         os.kill(one, signal.SIGCONT)
+
+
+def test_a_signal_is_not_lost_in_a_flood_of_notices(
+    database: str, first: Callable[..., None], start: Start, gone: Callable[[], None]
+) -> None:
+    """Most of what runs then is psycopg's call for a notice, which lets no exception out."""
+    first("DO $$ BEGIN FOR i IN 1..2000000 LOOP RAISE NOTICE 'notice %', i; END LOOP; END $$;")
+    run = start("--database", database, "--json", "-q", "up")
+    time.sleep(1)
+    ended, error = interrupt(run, signal.SIGINT)
+    assert error["state"].startswith(NOTHING)
+    assert ended.err.count("\n") == 2, ended.err[:500]
+    gone()
+
+
+def test_a_signal_that_comes_while_a_failed_file_is_rolled_back_is_told(
+    database: str, first: Callable[..., None], start: Start
+) -> None:
+    """It decides the exit code, and the state is found out nevertheless."""
+    first("SELECT pg_sleep(0.5); SELECT nix;")
+    with Proxy(database, round_trip=0.3) as between:
+        run = start("--database", between.url, "--json", "up")
+        until(lambda: between.messages.count("Q") >= 3)  # the look, the file, its ROLLBACK
+        assert interrupt(run, signal.SIGTERM)[1]["state"] == NOTHING
+
+
+def test_a_private_server_that_answers_no_more_is_not_waited_for(
+    tmp_path: Path, files: Callable[..., None], start: Start
+) -> None:
+    """It has been asked to end, and does so once it can."""
+    files("SELECT pg_sleep(60);")
+    run = start("--embedded", "--json", "up")
+    note = tmp_path / ".outreach" / "data" / "postmaster.pid"
+    until(lambda: note.exists() and len(note.read_text().splitlines()) == 8)
+    pid = int(note.read_text().split()[0])
+    time.sleep(1)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        interrupt(run, signal.SIGTERM)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    until(lambda: not lives(tmp_path / ".outreach"))
 
 
 @SIGNALS

@@ -572,6 +572,16 @@ def test_a_files_last_settings_do_not_reach_its_entry(
     assert recorded() == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("closed", ["1", "2"])
+def test_a_closed_stream_is_no_trouble(closed: str, migrate: Migrate, recorded: Recorded) -> None:
+    """A run does its work also where nobody could read what it says."""
+    migrate.write({"1_a.sql": "select 1"})
+    command = ["sh", "-c", f'exec "$@" {closed}>&-', "sh", sys.executable, "-m", "outreach_migrate", "up"]
+    env = {**os.environ, "DATABASE_URL": migrate.url}
+    assert subprocess.run(command, cwd=migrate.folder, env=env, timeout=20).returncode == 0
+    assert recorded() == ["a"]
+
+
 def test_copy_to_stdout_is_thrown_away(migrate: Migrate, rows: Rows) -> None:
     """A file may copy to its client, which has no use for the data; what follows is run."""
     text = "copy (select n, 'copied' from generate_series(1, 100000) n) to stdout;\ncreate table t ();"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,10 @@ def tidy(link: Link) -> None:
 
 
 def take_back(link: Link, migration: Migration, applied: Sequence[Migration], error: BaseException) -> None:
-    """Stop what the server still does for us, make durable what stays, and say what that is in the error's `state`."""
+    """Stop what the server still does for us, make durable what stays, and say what that is in the error's `state`.
+
+    Raise Interrupted when a signal comes meanwhile.
+    """
     limit: AbstractContextManager[None] = nullcontext()
     if isinstance(error, errors.Interrupted):
         error.message = f"{error.message} while {migration} ran"
@@ -48,6 +52,9 @@ def take_back(link: Link, migration: Migration, applied: Sequence[Migration], er
             if link.connection.closed:
                 link.connect_briefly()
             entries = _entries(link)
+    except errors.Interrupted as late:  # the only one: a second signal ends the process
+        take_back(link, migration, applied, late)
+        raise late from error
     except (psycopg.Error, errors.MigrateError, _TooLong):
         link.connection.close()
     if isinstance(error, errors.MigrateError):
@@ -64,11 +71,14 @@ def _entries(link: Link) -> tuple[Entry, ...]:
 
 @contextmanager
 def _limit(seconds: float) -> Iterator[None]:
-    """Raise _TooLong when this takes longer, whatever it waits for then."""
+    """Raise _TooLong when this takes longer, whatever it waits for then; only the main thread can be told so."""
 
     def ring(*_: object) -> None:
         raise _TooLong
 
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:

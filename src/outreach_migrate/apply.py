@@ -159,6 +159,7 @@ def _apply_one(
     for left in range(request.lock_retries, -1, -1):
         try:
             if wanted.transaction:
+                link.unflushed = link.unflushed or not durable  # also where the answer is lost
                 tags = yield from link.watched(migration, session.apply(link.connection, migration, place, setting))
                 link.unflushed = not durable
                 return tags

@@ -29,6 +29,7 @@ from outreach_migrate import errors
 
 SOCKET = ".s.PGSQL.5432"
 PATIENCE = 60.0  # seconds to start or to stop: both take a fraction of one, but crash recovery may take long
+_PROMPT = 0.3  # s: the same, for whoever interrupts a command
 
 User = tuple[int, int] | None  # uid and gid; None: who we are
 Find = Callable[[str], Path]
@@ -56,6 +57,7 @@ def server(folder: Path, *, settings: Mapping[str, str] | None = None, find: Fin
             folder.chmod(0o755)  # whatever the umask: the server's user may not be ours
         users = (folder / "lock").open("ab")
     with users:
+        patience = PATIENCE
         try:
             with _failing_in(folder), _turn(folder):
                 fcntl.flock(users, fcntl.LOCK_SH)  # never waits: it is taken for one alone only in a turn
@@ -64,10 +66,13 @@ def server(folder: Path, *, settings: Mapping[str, str] | None = None, find: Fin
                 place = str(_started(folder, settings or {}, find)).replace("\\", "\\\\").replace("'", "\\'")
             # hostaddr and port are there lest PGHOSTADDR and PGPORT lead elsewhere
             yield f"host='{place}' hostaddr='' port=5432 user=postgres dbname=postgres"
+        except errors.Interrupted:
+            patience = _PROMPT  # it has been asked to end, and does so by itself
+            raise
         finally:
             with suppress(FileNotFoundError), _turn(folder):  # the folder may be gone by now
                 if _taken(users):
-                    _halt(folder)
+                    _halt(folder, patience)
 
 
 def stop(folder: Path) -> None:
@@ -163,14 +168,16 @@ def _run(command: list[str], user: User, **streams: Any) -> subprocess.Completed
     return subprocess.run(command, env=env | {"LC_ALL": "C"}, **detached, **streams, **privileges)
 
 
-def _halt(folder: Path) -> None:
-    deadline, asked = time.monotonic() + PATIENCE, None
+def _halt(folder: Path, patience: float = PATIENCE) -> None:
+    deadline, asked = time.monotonic() + patience, None
     with (folder / "lock.server").open("ab") as alive:
         while not _taken(alive):
             if (found := _postmaster(folder / "data")) and asked is None:
                 with suppress(ProcessLookupError):
                     os.kill(found[0], signal.SIGINT)  # a fast shutdown
                 asked = found
+            if time.monotonic() > deadline and patience < PATIENCE:
+                return
             if time.monotonic() > deadline:
                 raise errors.ConnectionFailed(f"PostgreSQL did not stop, see {folder / 'log'}")
             time.sleep(0.005)

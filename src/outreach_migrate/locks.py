@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from psycopg import Connection
 
-_IN_FLIGHT = 0.3  # s: how long what was sent may take to reach the server by way of a pooler
+_IN_FLIGHT = 1.0  # s: how long what was sent may take to reach the server by way of a pooler
 _MARK = "/* outreach-migrate "  # what the first message of every file begins with
 
 # The tokens of a query that may be cut off in the middle. Where it can't be told whether a literal ends (in a plain
@@ -158,7 +158,11 @@ def end(connection: Connection, token: str, *, lost: int, opened: float, within:
     at_work = f"query LIKE {sql.quote(_MARK + token + ' %')} AND (state <> 'idle' OR state IS NULL)"
     row = connection.execute(b"SELECT pg_catalog.pg_backend_pid()").fetchone()
     if row and row[0] == connection.info.backend_pid:  # else pids are a pooler's, and its idle sessions somebody else's
-        at_work += f" OR pid = {lost} AND backend_start <= pg_catalog.clock_timestamp() - interval '{opened:.3f} s'"
+        # after a failover another server's: what is older than ours was, or another's, is not ours
+        at_work += f"""
+            OR pid = {lost} AND backend_start <= pg_catalog.clock_timestamp() - interval '{opened:.3f} s'
+               AND usename = session_user AND datname = pg_catalog.current_database()
+               AND application_name = pg_catalog.current_setting('application_name')"""
     else:
         time.sleep(_IN_FLIGHT)
     orphans = f"""

@@ -217,9 +217,13 @@ def told(out: Report) -> Iterator[None]:
 def signals() -> Iterator[None]:
     """Raise Interrupted at the first SIGINT or SIGTERM; the second one ends the process at once."""
 
-    def interrupt(number: int, _: FrameType | None) -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
         for one in before:
             signal.signal(one, signal.SIG_DFL)
+        if _in_a_notice(frame):  # which is read to its end first: psycopg lets no exception out of there
+            signal.signal(signal.SIGALRM, lambda _, frame: interrupt(number, frame))
+            signal.setitimer(signal.ITIMER_REAL, 0.002)
+            return
         raise errors.Interrupted(number)
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -228,6 +232,12 @@ def signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _in_a_notice(frame: FrameType | None) -> bool:
+    while frame and frame.f_code.co_name != "_notice_handler":
+        frame = frame.f_back
+    return frame is not None
 
 
 def carry_out(events: Generator[T, None, None], show: Callable[[T], None]) -> None:

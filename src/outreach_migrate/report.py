@@ -34,7 +34,7 @@ class Report:
         self.as_json = as_json
         self.verbosity = verbosity
         self.document: dict[str, Any] = {"command": command, "ok": True, "error": None}
-        self.live = sys.stderr.isatty() and verbosity >= 0
+        self.live = bool(sys.stderr and sys.stderr.isatty()) and verbosity >= 0
         self.drawn = False
 
     def __enter__(self) -> Self:

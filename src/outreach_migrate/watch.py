@@ -159,9 +159,10 @@ class Link:
     def flush(self) -> None:
         """Make durable what was committed without waiting for the disk; a connection that is lost leaves it to luck."""
         if self.unflushed:
+            # what does not end may still hold the entry; and who doesn't answer in time, won't
+            message = f"SET LOCAL lock_timeout = '1s'; {record.rewrite(self.table)}"
             with suppress(psycopg.Error):
-                # what does not end may still hold the entry
-                self.connection.execute(f"SET LOCAL lock_timeout = '2s'; {record.rewrite(self.table)}".encode())
+                wire.finish(wire.rows(self.connection, message), within=2.0)
                 self.unflushed = False
 
     def watched(self, migration: Migration, work: Generator[str | float, None, T]) -> Generator[Event, None, T]:

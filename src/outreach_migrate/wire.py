@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import selectors
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -62,7 +63,7 @@ def exchange_apart(
             results: list[PGresult] = yield from _ticking(pgconn.socket, generators.fetch_many(pgconn))
         except psycopg.OperationalError:
             for failed in (result for result in answers[-1] if result.status == pq.ExecStatus.FATAL_ERROR):
-                raise psycopg.errors.error_from_result(failed) from None  # the reason, told before the end
+                raise psycopg.OperationalError(failed.get_error_message().strip()) from None  # told before the end
             raise
         if results and results[-1].status == pq.ExecStatus.PIPELINE_SYNC:
             answers.append([])
@@ -145,11 +146,17 @@ def rows(connection: psycopg.Connection, query: str) -> Generator[float, None, l
     return loader.load_rows(0, result.ntuples, tuple)
 
 
-def finish(work: Generator[object, None, T]) -> T:
-    """Carry a waiting piece of work to its end, without looking around meanwhile."""
+def finish(work: Generator[object, None, T], *, within: float = math.inf) -> T:
+    """Carry a waiting piece of work to its end, without looking around meanwhile.
+
+    Raise psycopg.OperationalError when it takes longer than `within`, in seconds.
+    """
+    deadline = time.monotonic() + within
     while True:
         try:
             next(work)
+            if time.monotonic() > deadline:
+                raise psycopg.OperationalError("no answer in time")
         except StopIteration as end:
             value: T = end.value
             return value
