@@ -294,7 +294,7 @@ def test_a_signal_that_comes_while_a_failed_file_is_rolled_back_is_told(
 ) -> None:
     """It decides the exit code, and the state is found out nevertheless."""
     first("SELECT pg_sleep(0.5); SELECT nix;")
-    with Proxy(database, round_trip=0.3) as between:
+    with Proxy(database, round_trip=0.1) as between:
         run = start("--database", between.url, "--json", "up")
         until(lambda: between.messages.count("Q") >= 3)  # the look, the file, its ROLLBACK
         assert interrupt(run, signal.SIGTERM)[1]["state"] == NOTHING
