@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from typing import Any
 
 import fix_faults
@@ -212,13 +212,20 @@ def test_a_server_that_comes_back(
     error = json.loads(ended.out)["error"]
     assert error["kind"] == "ConnectionFailed"
     assert "lost the connection while" in error["message"]
-    with closing(psycopg.connect(server.url, autocommit=True)) as connection:
-        history = recorded(connection)
+    assert "not known" not in error["state"]
+    (history,) = until(lambda: _looked(server.url))
     kept = sum(finished for _, finished in history)
     assert ("is unfinished: 0 of 1 statements" in error["state"]) is (len(history) > kept)
     assert ("Nothing of this file was applied" in error["state"]) is (len(history) == kept)
     before = re.search(r"(\d+) migrations? before it (?:was|were), and", error["state"])
     assert (int(before[1]) if before else 0) == kept
+
+
+def _looked(url: str) -> tuple[list[tuple[str, bool]], ...]:
+    """Give the history, alone; nothing while the server, or its postmaster who has not noticed yet, is to recover."""
+    with suppress(psycopg.OperationalError), closing(psycopg.connect(url, autocommit=True)) as connection:
+        return (recorded(connection),)
+    return ()
 
 
 def test_a_server_that_is_gone_for_good(

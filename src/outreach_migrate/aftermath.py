@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -96,9 +97,16 @@ def look(
     Raise ConnectionFailed when it was not, or when the server stays away for longer than `wait`, in seconds.
     """
     message = f"lost the connection while {migration} ran: {database.reason(lost)}"
+    deadline, entries = time.monotonic() + max(wait, _RECONNECT), None
     try:
-        yield from link.connect(max(wait, _RECONNECT))
-        entries = _entries(link)
+        while entries is None:
+            yield from link.connect(max(0.0, deadline - time.monotonic()))
+            try:
+                entries = _entries(link)
+            except psycopg.OperationalError:  # a server that crashes lets some in before it notices
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(wire.TICK)
     except errors.Interrupted as error:
         error.state = _state(link, applied, migration, None)
         raise

@@ -144,11 +144,13 @@ class Link:
             self._claiming = None
 
     def ended(self) -> bool:
-        """End what the connection before this one may have left at work; tell whether that has ended."""
-        if len(self._sessions) < 2:
-            return True
-        pid, opened = self._sessions[-2]
-        return locks.end(self.connection, self.token, lost=pid, opened=time.monotonic() - opened)
+        """End what the connections before this one may have left at work; tell whether that has ended."""
+        *lost, ours = self._sessions
+        for pid, opened in lost:
+            if not locks.end(self.connection, self.token, lost=pid, opened=time.monotonic() - opened):
+                return False
+        self._sessions = [ours]
+        return True
 
     def history(self) -> History:
         """Read the history."""
