@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,34 +39,34 @@ class Ground:
     folders: Mapping[str, Path]
     kept: dict[str, str] = field(default_factory=dict)
 
-    def keep(self, case: Case, stack: ExitStack) -> None:
+    def keep(self, case: Case) -> None:
         """Make the database that a case's rounds share, and apply the files to it."""
         if case.first:
-            url = self.kept[case.name] = stack.enter_context(self.server.database())
+            url = self.kept[case.name] = self.server.database()
             self._launch(case, case.first(*self._place(case), url))
 
     def count(self, case: Case) -> int | None:
         """Count the case's round trips, in a run that is not measured."""
         if not self.workload.is_counted:
             return None
-        with self._database(case) as url, measure.counted(url) as (way, count):
+        with measure.counted(self._database(case)) as (way, count):
             self._launch(case, case.start(*self._place(case), way))
         return count[0]
 
     def sample(self, case: Case) -> Sample:
         """Run the case once; raise Failed, also when it left the database without the tables."""
-        with self._database(case) as url, measure.distance(url, self.workload.round_trip) as way:
+        url = self._database(case)
+        with measure.distance(url, self.workload.round_trip) as way:
             sample = self._launch(case, case.start(*self._place(case), way))
             if url and (found := measure.tables(url)) != self.workload.tables:
                 raise Failed(f"made {found} tables, not {self.workload.tables}")
         return sample
 
-    @contextmanager
-    def _database(self, case: Case) -> Iterator[str]:
-        fresh = self.workload.tables and case.name not in self.kept
-        made = self.server.database(self.workload.settings) if fresh else nullcontext(self.kept.get(case.name, ""))
-        with made as url:
-            yield url
+    def _database(self, case: Case) -> str:
+        """Give the URL of the case's database, a new one where none is kept; empty where none is needed."""
+        if self.workload.tables and case.name not in self.kept:
+            return self.server.database(self.workload.settings)
+        return self.kept.get(case.name, "")
 
     def _place(self, case: Case) -> tuple[Path, Path]:
         return self.homes[case.tool.name], self.folders[case.tool.name]
@@ -79,21 +80,25 @@ class Ground:
 def measured(
     workload: Workload, server: Server, homes: Mapping[str, Path], work: Path, rounds: int
 ) -> dict[str, Result]:
-    """Count round trips, which warms up and finds out who can't; then run all in turn, each round in a new order."""
+    """Count round trips, which warms up and finds out who can't; then run all in turn, each round in a new order.
+
+    The order is random, but the same in every run: nobody always comes after the same other.
+    """
+    order = random.Random(0)
     results = {case.name: Result() for case in workload.cases}
     cases = list(workload.cases)
-    with tempfile.TemporaryDirectory(dir=work) as folder, ExitStack() as stack:
+    with tempfile.TemporaryDirectory(dir=work) as folder:
         ground = Ground(workload, server, homes, _written(workload, Path(folder)))
         for case in cases:
             with _leaving_out(case, results[case.name]):
-                ground.keep(case, stack)
+                ground.keep(case)
                 results[case.name].round_trips = ground.count(case)
         for _ in range(max(1, round(rounds * workload.share))):
+            order.shuffle(cases)
             for case in cases:
                 if results[case.name].left_out is None:
                     with _leaving_out(case, results[case.name]):
                         results[case.name].samples.append(ground.sample(case))
-            cases.append(cases.pop(0))
     return results
 
 
