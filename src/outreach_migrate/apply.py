@@ -154,6 +154,7 @@ def _apply_one(
         patience=wanted.lock_timeout or 0.0,
         application=link.application,
         durable=durable,
+        checks_client=link.checks_client,
     )
     work = piecemeal.Work(link.connection, migration, place, setting)
     for left in range(request.lock_retries, -1, -1):

@@ -7,7 +7,7 @@ import re
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
 
@@ -87,18 +87,6 @@ def _hint(why: str) -> str | None:
         "read-only": "None of the hosts accepts writes; is a failover under way?",
     }
     return next((hint for pattern, hint in hints.items() if re.search(pattern, why)), None)
-
-
-def notice_loss(is_local: Literal["true", "false"]) -> str:
-    """Write the statement that lets the server end what it does for a client that is gone, where it can.
-
-    https://www.postgresql.org/docs/current/runtime-config-connection.html#GUC-CLIENT-CONNECTION-CHECK-INTERVAL
-    """
-    name = "'client_connection_check_interval'"  # from PostgreSQL 14; elsewhere than on Linux it may be an error
-    return (
-        f"SELECT pg_catalog.set_config({name}, '1s', {is_local})"
-        f" WHERE pg_catalog.current_setting({name}, true) = '0' AND pg_catalog.version() LIKE '%linux%'"
-    )
 
 
 def reason(error: psycopg.Error) -> str:

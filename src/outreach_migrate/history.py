@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from psycopg import errors as pg
@@ -65,7 +66,12 @@ class Table:
     @property
     def quoted(self) -> str:
         """The name as it stands in SQL."""
-        return sql.Identifier(*(part for part in (self.schema, self.name) if part)).as_string()
+        return _quoted(self.schema, self.name)
+
+
+@cache
+def _quoted(schema: str | None, name: str) -> str:
+    return sql.Identifier(*(part for part in (schema, name) if part)).as_string()
 
 
 def table(name: str, schema: str | None = None) -> Table:
@@ -82,7 +88,8 @@ def table(name: str, schema: str | None = None) -> Table:
 class History:
     """What the table held when it was read; `table` has its schema, None where none is to be had.
 
-    `missing_schemas` are those of the table and of the search path that are not there yet.
+    `missing_schemas` are those of the table and of the search path that are not there yet. `checks_client` says whether
+    the server can be asked to end what it does for a client that is gone, and nobody has set how often it looks.
     """
 
     table: Table
@@ -91,6 +98,7 @@ class History:
     missing_schemas: tuple[str, ...]
     standby: bool
     read_only: bool
+    checks_client: bool
 
     def before(self, position: int) -> int:
         """The position of the entry before a position, 0 without one."""
@@ -150,7 +158,10 @@ def _facts(table: Table, schemas: list[str]) -> str:
             'columns', (SELECT pg_catalog.json_agg(attname) FROM pg_catalog.pg_attribute
                          WHERE attrelid = {found} AND attnum > 0 AND NOT attisdropped),
             'standby', pg_catalog.pg_is_in_recovery(),
-            'read_only', pg_catalog.current_setting('default_transaction_read_only') = 'on')"""
+            'read_only', pg_catalog.current_setting('default_transaction_read_only') = 'on',
+            -- elsewhere than on Linux setting it may be an error
+            'checks_client', pg_catalog.current_setting('client_connection_check_interval', true) = '0'
+                AND pg_catalog.version() LIKE '%linux%')"""
 
 
 def _rows(table: Table) -> str:
@@ -189,6 +200,7 @@ def _history(table: Table, facts: dict[str, Any], entries: tuple[Entry, ...]) ->
         missing_schemas=tuple(facts["missing_schemas"]),
         standby=facts["standby"],
         read_only=facts["read_only"],
+        checks_client=bool(facts["checks_client"]),
     )
 
 

@@ -72,8 +72,7 @@ class Blocker:
 
 def mark(token: str, name: str) -> str:
     """Write the comment that a run's messages begin with; `token` is the run's own."""
-    plain = "".join(character if character.isascii() and character.isalnum() else "_" for character in name)
-    return f"{_MARK}{token} {plain[:80]} */ "
+    return f"{_MARK}{token} {re.sub('[^0-9A-Za-z]', '_', name[:80])} */ "
 
 
 def blockers(connection: Connection, token: str) -> Generator[float, None, tuple[Blocker, ...]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import pq, sql
 
-from outreach_migrate import database, outline, pieces, record, session, statements, wire
+from outreach_migrate import outline, pieces, record, session, statements, wire
 from outreach_migrate.errors import MigrateError, ServerMessage, StatementError
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def _alone(work: Work, piece: Piece, text: str) -> Generator[float, None, str]:
     path = sql.Identifier(setting.search_path).as_string() if setting.search_path else None
     before = [
         *(*session.RESET, f"SELECT pg_catalog.pg_advisory_lock({record.at_work_key(work.place)})"),
-        *(database.notice_loss("false"), *([f"SET search_path = {path}"] if path else [])),
+        *(*setting.client_check("SESSION"), *([f"SET search_path = {path}"] if path else [])),
         *(*limits.sql("SESSION"), *piece.settings),
     ]
     message = setting.mark + text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from psycopg import sql
@@ -50,14 +51,18 @@ def create(past: History) -> tuple[str, ...]:
 
 def insert(place: Place, migration: Migration) -> str:
     """Write the statement that adds an entry, not yet finished."""
-    values = (place.position, migration.version, migration.name, migration.checksum)
-    shown = [sql.quote(value) for value in values]
+    shown = (f"{place.position}", f"'{migration.version}'", sql.quote(migration.name), f"'{migration.checksum}'")
     return (
         f"INSERT INTO {place.table.quoted}"
         " (position, version, name, checksum, started_at, applied_by, origin)"
         f" VALUES ({', '.join(shown)}, pg_catalog.clock_timestamp(),"
-        f" session_user || {sql.quote('@' + socket.gethostname())}, 'run')"
+        f" session_user || {_host()}, 'run')"
     )
+
+
+@cache
+def _host() -> str:
+    return sql.quote("@" + socket.gethostname())
 
 
 def finish(place: Place) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import psycopg
 from psycopg import pq, sql
 
-from outreach_migrate import database, history, record, statements, wire
+from outreach_migrate import history, record, statements, wire
 from outreach_migrate.errors import Location, LockTimeout, ServerMessage, StatementError
 
 if TYPE_CHECKING:
@@ -79,13 +79,21 @@ class Setting:
     patience: float = 0.0  # the lock timeout of what is built concurrently
     application: str = "outreach-migrate"
     durable: bool = True  # whether COMMIT waits for the disk, or leaves that to a later file's
+    checks_client: bool = False  # whether the server is to look every second if we are still there
+
+    def client_check(self, scope: Literal["LOCAL", "SESSION"] = "LOCAL") -> list[str]:
+        """Write the statement that lets the server end what it does for a client that is gone, where it can.
+
+        https://www.postgresql.org/docs/current/runtime-config-connection.html#GUC-CLIENT-CONNECTION-CHECK-INTERVAL
+        """
+        return [f"SET {scope} client_connection_check_interval = '1s'"] if self.checks_client else []
 
     def begin(self) -> list[str]:
         """Write the statements that begin a transaction in a clean session, without limits yet."""
         path = [history.set_search_path(self.search_path).rstrip(";")] if self.search_path else []
         # RESET ALL has taken it away where a pooler's connection was opened with another
         name = f"SET LOCAL application_name = {sql.quote(self.application)}"
-        clean = ["BEGIN ISOLATION LEVEL READ COMMITTED", *RESET, database.notice_loss("true")]
+        clean = ["BEGIN ISOLATION LEVEL READ COMMITTED", *RESET, *self.client_check()]
         return [*clean, name, *path, *Limits(0, 0).sql()]
 
 
@@ -115,11 +123,10 @@ def send(
     tail = f"\n; {'; '.join(part.after)}" if part.after else ""
     message = head + part.text + tail
     results = yield from wire.exchange(connection, message.encode())
-    done = [result for result in results if result.command_status]  # one a statement; results of rules have none
+    tags = [tag for result in results if (tag := result.command_status)]  # one a statement; results of rules have none
     if results and results[-1].status == pq.ExecStatus.FATAL_ERROR:
-        raise failure(connection, migration, part, results[-1], done=len(done), head=head, message=message)
-    stop = len(done) - len(part.after)
-    return [sys.intern((result.command_status or b"").decode()) for result in done[len(part.before) : stop]]
+        raise failure(connection, migration, part, results[-1], done=len(tags), head=head, message=message)
+    return [sys.intern(tag.decode()) for tag in tags[len(part.before) : len(tags) - len(part.after)]]
 
 
 def _parts(migration: Migration, before: list[str], after: list[str]) -> Iterator[Part]:

@@ -95,8 +95,13 @@ def place(sql: str, offset: int) -> tuple[int, int]:
 
 def without_outer_transaction(sql: str) -> str:
     """Blank out BEGIN as the first and COMMIT as the last statement, if both are there; no offset changes."""
-    first = next(split(sql), None)
-    if first is None or not _BEGIN.fullmatch(sql, first.start, first.end):
+    start = _after_gap(sql, 0)
+    while sql.startswith(";", start):
+        start = _after_gap(sql, start + 1)
+    if not _BEGIN.match(sql, start):  # as nearly always: to split takes longer
+        return sql
+    first = next(split(sql))
+    if not _BEGIN.fullmatch(sql, first.start, first.end):
         return sql
     last = deque(split(sql), maxlen=1)[0]
     return _blanked(_blanked(sql, last), first) if _COMMIT.fullmatch(sql, last.start, last.end) else sql

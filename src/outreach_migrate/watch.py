@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -77,9 +77,10 @@ class Link:
         self.target = target
         self.table = table
         self._brief = replace(target, parameters={**target.parameters, "connect_timeout": "2"})
-        self.token = secrets.token_hex(4)
+        self.token = os.urandom(4).hex()
         self.connection: psycopg.Connection
         self.application = ""
+        self.checks_client = False  # as the history says, once it has been read
         self._sessions: list[tuple[int, float]] = []  # the working connections' pids, and when they were opened
         self._looking: psycopg.Connection | None = None
         self._claiming: psycopg.Connection | None = None
@@ -155,7 +156,7 @@ class Link:
     def history(self) -> History:
         """Read the history."""
         past = history.read(self.connection, self.table, search_path=self.target.schema)
-        self.table = past.table
+        self.table, self.checks_client = past.table, past.checks_client
         return past
 
     def flush(self) -> None:

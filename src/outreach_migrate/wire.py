@@ -89,7 +89,7 @@ def _ticking(fileno: int, generator: PQGen[T]) -> Generator[float, None, T]:
     heard = time.monotonic()
     try:
         wanted = next(generator)
-        with selectors.DefaultSelector() as selector:
+        with selectors.PollSelector() as selector:
             selector.register(fileno, wanted)
             while True:
                 ready = selector.select(TICK)
