@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -82,17 +81,17 @@ def read(folder: str) -> tuple[tuple[Migration, ...], list[Problem]]:
     found: list[Migration] = []
     problems: list[Problem] = []
     try:
-        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+        with os.scandir(folder) as listing:
+            files = sorted((one for one in listing if not one.name.startswith(".")), key=lambda one: one.name)
     except OSError as error:
         hint = "Name the folder with --dir."
         return (), [Problem(f"cannot read the folder: {error.strerror}", Location(folder), hint)]
-    for name in names:
-        if name.lower().endswith(".sql") and not os.path.isdir(path := os.path.join(folder, name)):
-            one = _read_file(path, name)
-            if isinstance(one, Problem):
-                problems.append(one)
-            else:
-                found.append(one)
+    for file in files:
+        one = _read_file(file) if file.name.lower().endswith(".sql") else None
+        if isinstance(one, Problem):
+            problems.append(one)
+        elif one:
+            found.append(one)
     if not found and not problems:
         hint = "Make the first with: outreach-migrate new NAME. Or name another folder with --dir."
         problems.append(Problem("there are no migrations in this folder", Location(folder), hint))
@@ -101,16 +100,20 @@ def read(folder: str) -> tuple[tuple[Migration, ...], list[Problem]]:
     return tuple(found), problems
 
 
-def _read_file(path: str, name: str) -> Migration | Problem:
+def _read_file(file: os.DirEntry[str]) -> Migration | Problem | None:
+    """Read a file; none when it is a folder."""
+    path = file.path
     shown = re.sub(r"[\x00-\x1f\x7f\ud800-\udfff]", lambda found: ascii(found[0])[1:-1], path)
-    match = _NAME.fullmatch(name)
-    if not match or shown != path:
-        return Problem("not a migration's name", Location(shown), "It must be VERSION_name.sql, VERSION digits.")
+    match = _NAME.fullmatch(file.name)
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a FIFO would hang
+        if file.is_dir():
+            return None
+        if not match or shown != path:
+            return Problem("not a migration's name", Location(shown), "It must be VERSION_name.sql, VERSION digits.")
+        if not file.is_file() and os.stat(path):  # opening a FIFO would hang; a link to nothing can't be read
             return Problem("not a regular file", Location(shown))
-        with open(path, "rb") as file:
-            data = file.read()
+        with open(path, "rb", buffering=0) as opened:
+            data = opened.read()
     except OSError as error:
         return Problem(f"cannot be read: {error.strerror}", Location(shown))
     try:

@@ -83,8 +83,8 @@ class Server:
     def database(self, settings: Sequence[str] = ()) -> str:
         """Make a new database and give its URL; begin with nothing left to be written to the disk.
 
-        It stays until the server is removed: after a DROP DATABASE some file systems (ext4 without a journal) are slower
-        at making files for minutes, and the next tool would pay for it.
+        It stays until the server is removed: after a DROP DATABASE some file systems (ext4 without a journal) make
+        files more slowly for minutes, and the next tool would pay for it.
         """
         name = sql.Identifier(dbname := f"bench_{secrets.token_hex(4)}")
         with self._connect() as connection:
