@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from outreach_migrate.outline import Finding, Outline
 
 _NAME = re.compile(r"([0-9]+)_(.+)\.sql", re.DOTALL)
+_UNSHOWN = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # a path's control characters, and bytes that are no text
 _AT_ONCE = 1_000_000  # characters that a checksum encodes: a large text is not to be in memory twice
 _WIDTH = 160  # of an excerpt: a line of a dump may have a megabyte
 
@@ -103,7 +104,7 @@ def read(folder: str) -> tuple[tuple[Migration, ...], list[Problem]]:
 def _read_file(file: os.DirEntry[str]) -> Migration | Problem | None:
     """Read a file; none when it is a folder."""
     path = file.path
-    shown = re.sub(r"[\x00-\x1f\x7f\ud800-\udfff]", lambda found: ascii(found[0])[1:-1], path)
+    shown = _UNSHOWN.sub(lambda found: ascii(found[0])[1:-1], path)
     match = _NAME.fullmatch(file.name)
     try:
         if file.is_dir():

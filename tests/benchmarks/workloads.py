@@ -13,6 +13,7 @@ from outreach_migrate import embedded
 
 SLOW_FLUSH = ("commit_delay = 5000", "commit_siblings = 0")  # each flush waits 5 ms more
 EIGHT, ONE, PSQL = "eight runs at once", "one run", "psql"
+IMPORTS = "import click, psycopg"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,12 @@ def everything(sizes: Sizes, peers: Sequence[Tool]) -> list[Workload]:
         *_offline(),
         *_large(sizes, peers),
     ]
-    cases = Case(ONE, tools.US, tools.US.up), Case(EIGHT, tools.US, tools.US.up, times=8)
+    cases = (
+        Case(ONE, tools.US, tools.US.up),
+        Case(EIGHT, tools.US, tools.US.up, times=8),
+        # what of it is the interpreter's and the libraries' start
+        Case("eight imports at once", tools.BARE, tools.python(IMPORTS), first=tools.US.up, times=8),
+    )
     title += ", eight runs at once"
     return [*found, replace(apply, name="eight", title=title, floor=ONE, cases=cases, is_counted=False)]
 
@@ -104,7 +110,7 @@ def _nothing_to_do(sizes: Sizes, peers: Sequence[Tool]) -> Iterator[Workload]:
             yield Workload(
                 f"{name}-{count}",
                 f"{title}, {count:,} applied",
-                'python -c "import click, psycopg", connect, one SELECT',
+                f'python -c "{IMPORTS}", connect, one SELECT',
                 tuple(cases),
                 _tables(count),
                 count,
