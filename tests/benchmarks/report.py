@@ -110,11 +110,11 @@ def targets(document: Document) -> Iterator[dict[str, str]]:
         for name in (f"nothing-{count}", f"status-{count}"):
             yield from _ratio(document, name, 1.2)
             yield from _trips(document, name, 8)
-    for name in ("nothing", "status"):
-        few, many = (values(document, f"{name}-{count}", OURS) for count in (10, 1000))
+    for word in ("up", "status"):
+        few, many = (values(document, "grown", f"{word}, {count} applied") for count in ("10", "1,000"))
         if few and many:
             more = median(many) - median(few)
-            yield _target(f"{name}: at most 30 ms more with 1,000 than with 10", seconds(more), more <= 0.03)
+            yield _target(f"grown: {word}: at most 30 ms more with 1,000 than with 10", seconds(more), more <= 0.03)
     for name in ("version", "help", "check", "new"):
         yield from _ratio(document, f"offline-{name}", 1.5)
     yield from _growth(document)

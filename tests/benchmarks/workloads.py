@@ -13,6 +13,7 @@ from outreach_migrate import embedded
 
 SLOW_FLUSH = ("commit_delay = 5000", "commit_siblings = 0")  # each flush waits 5 ms more
 EIGHT, ONE, PSQL = "eight runs at once", "one run", "psql"
+FEW = replace(tools.US, name="few", write=lambda folder, files: tools.plain(folder, files[:10]))
 IMPORTS = "import click, psycopg"
 
 
@@ -22,12 +23,12 @@ class Sizes:
 
     files: tuple[int, ...] = (1, 100, 1000, 5000)
     many: int = 100  # of the round trips, the slow flush, and the eight runs
-    applied: tuple[int, ...] = (10, 100, 1000)
+    applied: tuple[int, ...] = (100, 1000)
     megabytes: float = 20.0
 
 
 FULL = Sizes()
-QUICK = Sizes((1, 10, 20, 50), 10, (5, 10, 20), 1.0)
+QUICK = Sizes((1, 10, 20, 50), 10, (10, 20), 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ def everything(sizes: Sizes, peers: Sequence[Tool]) -> list[Workload]:
         replace(apply, name="far", title=f"{title}, 5 ms round trips", round_trip=0.005),
         replace(apply, name="slow-flush", title=f"{title}, flush takes 5 ms more", settings=SLOW_FLUSH),
         *_nothing_to_do(sizes, peers),
+        _grown(sizes),
         *_offline(),
         *_large(sizes, peers),
     ]
@@ -116,6 +118,19 @@ def _nothing_to_do(sizes: Sizes, peers: Sequence[Tool]) -> Iterator[Workload]:
                 count,
                 share=2,
             )
+
+
+def _grown(sizes: Sizes) -> Workload:
+    """Make the workload that compares few applied files with many, in turn: no machine is the same for long."""
+    count = sizes.applied[-1]
+    cases = tuple(
+        Case(f"{word}, {many} applied", tool, start, first=tool.up)
+        for word in ("up", "status")
+        for many, tool in (("10", FEW), (f"{count:,}", tools.US))
+        if (start := tool.up if word == "up" else tool.status)
+    )
+    title = f"Nothing to do and status, 10 and {count:,} applied"
+    return Workload("grown", title, "up, 10 applied", cases, _tables(count), count, share=4, is_counted=False)
 
 
 def _offline() -> Iterator[Workload]:
