@@ -176,6 +176,7 @@ def test_what_only_looks_as_if_it_could_not_run_in_a_transaction_runs(migrate: M
     [
         ("select 1;\n\\i other.sql\n", 2, 1, r"\i"),
         ("\\set ON_ERROR_STOP on\nselect 1;", 1, 1, r"\set"),
+        ("\\set ON_ERROR_STOP on\nbegin;\nselect 1;\ncommit;", 1, 1, r"\set"),
         ("\\restrict abc\n\nselect 1;\n", 1, 1, r"\restrict"),
         ("select 'é';\n  \\echo done", 2, 3, r"\echo"),
         ("select 1 \\gexec\n", 1, 10, r"\gexec"),

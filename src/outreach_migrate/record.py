@@ -51,6 +51,7 @@ def create(past: History) -> tuple[str, ...]:
 
 def insert(place: Place, migration: Migration) -> str:
     """Write the statement that adds an entry, not yet finished."""
+    # digits and hex need no more than their quotes
     shown = (f"{place.position}", f"'{migration.version}'", sql.quote(migration.name), f"'{migration.checksum}'")
     return (
         f"INSERT INTO {place.table.quoted}"

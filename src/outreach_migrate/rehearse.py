@@ -190,8 +190,8 @@ def _file(stage: _Stage, migration: Migration) -> Generator[Event, None, None]:
     if wanted.lock_timeout is not None:
         limits = replace(limits, lock_timeout=wanted.lock_timeout)
     link = stage.link
-    path, mark = stage.request.target.schema, link.mark(migration)
-    setting = session.Setting(mark, limits, path, checks_client=link.checks_client)
+    path = stage.request.target.schema
+    setting = session.Setting(link.mark(migration), limits, path, checks_client=link.checks_client)
     start = session.Part([*setting.begin()[1:], *limits.sql()], "", 0, [])  # without its BEGIN
     yield Begun(migration)
     yield from link.watched(migration, session.send(link.connection, migration, start, setting.mark))

@@ -98,10 +98,10 @@ def without_outer_transaction(sql: str) -> str:
     start = _after_gap(sql, 0)
     while sql.startswith(";", start):
         start = _after_gap(sql, start + 1)
-    if not _BEGIN.match(sql, start):  # as nearly always: to split takes longer
+    if not (_BEGIN.match(sql, start) or sql.startswith("\\", start)):  # as nearly always: to split takes longer
         return sql
-    first = next(split(sql))
-    if not _BEGIN.fullmatch(sql, first.start, first.end):
+    first = next(split(sql), None)
+    if first is None or not _BEGIN.fullmatch(sql, first.start, first.end):
         return sql
     last = deque(split(sql), maxlen=1)[0]
     return _blanked(_blanked(sql, last), first) if _COMMIT.fullmatch(sql, last.start, last.end) else sql
