@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from outreach_migrate.plan import Step
     from outreach_migrate.survey import Request
 
+_CHANCE = random.SystemRandom()  # it spreads runs that wait for the same
 _RETRIED = {"55P03", "40P01", "40001"}  # a lock timeout, a deadlock, a serialization failure
 
 
@@ -91,12 +92,12 @@ def run(request: Request) -> Generator[Event, None, None]:
                     yield from _apply_all(link, request, past, steps, applied)
                     break
                 except session.Overtaken as overtaken:
-                    time.sleep(random.uniform(0.1, 0.3))  # noqa: S311 (no secret: it spreads the runs)
+                    time.sleep(_CHANCE.uniform(0.1, 0.3))
                     if overtaken.error and past == link.history():
                         raise overtaken.error from None  # by nobody: it would go on for ever
                 except _Busy as busy:
                     yield watch.Waiting(busy.migration, busy.claimants)
-                    time.sleep(random.uniform(0.2, 0.4))  # noqa: S311
+                    time.sleep(_CHANCE.uniform(0.2, 0.4))
                 except _Lost as lost:
                     told = yield from aftermath.look(link, lost.migration, applied, lost.cause, wait=request.wait)
                     applied.append(lost.migration)
@@ -144,12 +145,9 @@ def _apply_one(
 ) -> Generator[Event, None, list[str]]:
     """Apply a file, and try it again where it only gave way to others."""
     wanted = migration.directives
-    limits = request.limits
-    if wanted.lock_timeout is not None:
-        limits = replace(limits, lock_timeout=wanted.lock_timeout)
     setting = session.Setting(
         mark=link.mark(migration),
-        limits=limits,
+        limits=request.limits.of_file(wanted.lock_timeout),
         search_path=request.target.schema,
         patience=wanted.lock_timeout or 0.0,
         application=link.application,
@@ -178,7 +176,7 @@ def _apply_one(
             if error.sqlstate not in _RETRIED or past_first or not left:
                 raise
             aftermath.tidy(link)
-            pause = min(30.0, 0.5 * 2 ** min(request.lock_retries - left, 10)) * random.uniform(0.75, 1.25)  # noqa: S311
+            pause = min(30.0, 0.5 * 2 ** min(request.lock_retries - left, 10)) * _CHANCE.uniform(0.75, 1.25)
             yield Retrying(migration, error, pause, left)
             time.sleep(pause)
         except (session.Overtaken, _Busy):

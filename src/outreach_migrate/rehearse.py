@@ -186,9 +186,7 @@ def _adds_value(migration: Migration, message: str) -> bool:
 
 def _file(stage: _Stage, migration: Migration) -> Generator[Event, None, None]:
     """Carry out one file, from a session as clean as it can be inside a transaction."""
-    wanted, limits = migration.directives, stage.request.limits
-    if wanted.lock_timeout is not None:
-        limits = replace(limits, lock_timeout=wanted.lock_timeout)
+    limits = stage.request.limits.of_file(migration.directives.lock_timeout)
     link = stage.link
     path = stage.request.target.schema
     setting = session.Setting(link.mark(migration), limits, path, checks_client=link.checks_client)

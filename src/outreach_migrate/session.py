@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Literal
 
@@ -41,6 +41,10 @@ class Limits:
 
     lock_timeout: float | None = 5.0
     statement_timeout: float | None = None
+
+    def of_file(self, lock_timeout: float | None) -> Limits:
+        """Give the limits of a file, which may ask for a lock timeout of its own."""
+        return self if lock_timeout is None else replace(self, lock_timeout=lock_timeout)
 
     def sql(self, scope: Literal["LOCAL", "SESSION"] = "LOCAL") -> list[str]:
         """Write the statements that set them."""
