@@ -15,7 +15,7 @@ import fix_servers
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from outreach_migrate import embedded
+from outreach_migrate.postgres import embedded
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from fix_runs import PATIENCE, until
 
-from outreach_migrate import embedded
+from outreach_migrate.postgres import embedded
 
 
 class PrivateServer:

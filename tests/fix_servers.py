@@ -26,7 +26,7 @@ from docker.errors import DockerException
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from outreach_migrate import embedded
+from outreach_migrate.postgres import embedded
 
 Connect = Callable[..., psycopg.Connection]
 

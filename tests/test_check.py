@@ -20,7 +20,7 @@ from fix_private_server import PrivateServer
 from fix_runs import PATIENCE, until
 from fix_servers import Connect
 
-from outreach_migrate import check_database
+from outreach_migrate.checks import check_database
 
 CONCURRENTLY = "-- migrate: no-transaction\ncreate index concurrently if not exists a_b on a (b);"
 READER = "create role reader login; grant select on schema_migrations to reader;"

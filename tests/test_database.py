@@ -18,7 +18,8 @@ from fix_runs import Ended, Run
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from outreach_migrate import dsn, errors
+from outreach_migrate import errors
+from outreach_migrate.postgres import dsn
 
 NOWHERE = "postgresql://app@127.0.0.1:1/nowhere"  # nobody listens there
 WHO = "CREATE TABLE who AS SELECT current_setting('application_name') AS application, current_schema() AS schema;"

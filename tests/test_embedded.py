@@ -20,13 +20,14 @@ import psycopg
 import pytest
 from fix_private_server import lives
 
-from outreach_migrate import embedded, errors
+from outreach_migrate import errors
+from outreach_migrate.postgres import embedded
 
 QUICK = {"fsync": "off"}
 USE_IT = """
 import sys
 from pathlib import Path
-from outreach_migrate import embedded
+from outreach_migrate.postgres import embedded
 with embedded.server(Path(sys.argv[1])) as conninfo:
     print(conninfo, flush=True)
     sys.stdin.read()
@@ -199,7 +200,7 @@ def test_stop_ends_it_whoever_uses_it(tmp_path: Path) -> None:
     embedded.stop(tmp_path / "none")
     assert not (tmp_path / "none").exists()
     with embedded.server(tmp_path / ".outreach", settings=QUICK):
-        command = [sys.executable, "-m", "outreach_migrate.embedded", "stop"]
+        command = [sys.executable, "-m", "outreach_migrate.postgres.embedded", "stop"]
         for _ in range(2):
             assert subprocess.run(command, cwd=tmp_path, capture_output=True, check=True).stderr == b""
             assert not lives(tmp_path / ".outreach")

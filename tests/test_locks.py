@@ -19,7 +19,7 @@ from fix_runs import Ended, Run, until
 from fix_servers import Connect
 from psycopg import sql
 
-from outreach_migrate import locks, wire
+from outreach_migrate.postgres import locks, wire
 
 Start = Callable[..., Run]
 Files = Callable[..., None]

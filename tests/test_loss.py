@@ -23,7 +23,7 @@ from fix_runs import Run, until
 from fix_servers import Connect
 from psycopg import sql
 
-from outreach_migrate import aftermath
+from outreach_migrate.run import aftermath
 
 Start = Callable[..., Run]
 

@@ -14,7 +14,7 @@ from fix_cli import Files, Migrate, Rows
 from fix_runs import Run, until
 from fix_servers import Connect
 
-from outreach_migrate.effects import Mode
+from outreach_migrate.rehearsal.effects import Mode
 
 SQL = str(Path(__file__).parent.parent / "sql")
 

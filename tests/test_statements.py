@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from outreach_migrate import outline, statements
+from outreach_migrate.files import outline, statements
 
 # The scanner's hard cases, each a text that PostgreSQL accepts.
 ACCEPTED = [

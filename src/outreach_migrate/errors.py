@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from outreach_migrate.locks import Blocker
-    from outreach_migrate.migrations import Migration
-    from outreach_migrate.plan import Step
+    from outreach_migrate.files.migrations import Migration
+    from outreach_migrate.postgres.locks import Blocker
+    from outreach_migrate.run.plan import Step
 
 
 @dataclass(frozen=True, slots=True)

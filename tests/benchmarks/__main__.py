@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks import report, rounds, tools, workloads
 from benchmarks.measure import Server
 from benchmarks.tools import Tool
-from outreach_migrate import embedded
+from outreach_migrate.postgres import embedded
 
 CACHE = Path(".cache/bench")
 # fsync stays on: a commit that waits for the disk is what there is to measure

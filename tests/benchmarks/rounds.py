@@ -15,7 +15,9 @@ from pathlib import Path
 from benchmarks import measure, tools
 from benchmarks.measure import Command, Failed, Sample, Server
 from benchmarks.workloads import Case, Workload
-from outreach_migrate import history, migrations, plan
+from outreach_migrate.files import migrations
+from outreach_migrate.history import history
+from outreach_migrate.run import plan
 
 PATIENCE, OUR_PATIENCE = 60.0, 600.0  # s: a peer that takes longer is left out of the workload
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks import tools
 from benchmarks.measure import Command
 from benchmarks.tools import File, Start, Tool
-from outreach_migrate import embedded
+from outreach_migrate.postgres import embedded
 
 SLOW_FLUSH = ("commit_delay = 5000", "commit_siblings = 0")  # each flush waits 5 ms more
 EIGHT, ONE, PSQL = "eight runs at once", "one run", "psql"

@@ -1,0 +1,1 @@
+"""Trouble looked for without changing anything."""

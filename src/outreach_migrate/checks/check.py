@@ -1,0 +1,164 @@
+"""Looks for trouble without changing anything."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from outreach_migrate.errors import Location, MigrateError, MissingTool, Problem
+from outreach_migrate.files import migrations, statements
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from outreach_migrate.files.migrations import Migration
+
+# Rules of squawk's that are answered: a run sets a lock timeout, and has an option for the other.
+_ANSWERED = ("require-timeout-settings", "require-lock-timeout", "require-statement-timeout")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A problem with its weight: an error, or a warning, with the rule of the linter that has it."""
+
+    problem: Problem
+    is_error: bool = True
+    rule: str | None = None
+
+
+def chosen(
+    found: Iterable[Migration], problems: Iterable[Problem], paths: Iterable[str]
+) -> tuple[list[Migration], list[Problem]]:
+    """Choose the migrations and problems of these paths, all of them for none.
+
+    Raise MigrateError for a .sql file that is not of the folder.
+    """
+    wanted = {os.path.realpath(path): path for path in paths}
+    if not wanted:
+        return list(found), list(problems)
+    by_path = {os.path.realpath(one.path): one for one in found}
+    told = [(os.path.realpath(one.location.path), one) for one in problems if one.location]
+    strange = wanted.keys() - by_path.keys() - {path for path, _ in told}
+    if named := sorted(wanted[path] for path in strange if path.endswith(".sql")):
+        raise MigrateError(f"not a migration of the folder: {', '.join(named)}", hint="Name the folder with --dir.")
+    return [one for path, one in by_path.items() if path in wanted], [one for path, one in told if path in wanted]
+
+
+def files(found: Iterable[Migration], problems: Iterable[Problem]) -> list[Finding]:
+    """Check migrations as `up` would before it runs them; `problems` are those met when they were read."""
+    findings = [Finding(problem) for problem in problems]
+    for migration in found:
+        findings += [Finding(problem) for problem in migrations.problems(migration)]
+        if next(statements.split(migration.sql), None) is None:
+            findings.append(Finding(Problem("no statement in this file", Location(migration.path)), is_error=False))
+    return findings
+
+
+def against(folder: str, found: Iterable[Migration], ref: str) -> list[Finding]:
+    """Compare the files with those of a git revision: new ones must be newer, the others must not have changed.
+
+    What the revision has gained since the branches parted is not missed here, but must be older than what is new.
+    """
+    theirs = {name for name in _git(folder, "ls-tree", "-z", "--name-only", ref, "./").split("\0") if name}
+    parted = _git(folder, "merge-base", ref, "HEAD", otherwise=ref).strip()
+    since, now = _changes(folder, parted), _changes(folder, ref)
+    newest = max((int(name.partition("_")[0]) for name in theirs if migrations.is_name(name)), default=-1)
+    problems = []
+    for migration in found:
+        name = os.path.basename(migration.path)
+        if "M" in (since.get(name), now.get(name)):
+            hint = "Restore it, and put the change into a new migration."
+            message = f"changed: it is in {ref}, and may have been applied"
+            problems.append(Problem(message, Location(migration.path), hint))
+        elif name not in theirs and migration.number <= newest:
+            message = f"out of order: version {newest} is in {ref} already, and newer"
+            problems.append(Problem(message, Location(migration.path), "Give it a later version."))
+    for name in sorted(theirs):
+        if since.get(name) == "D" and migrations.is_name(name) and not os.path.exists(os.path.join(folder, name)):
+            problems.append(
+                Problem(f"renamed or deleted: it is in {ref}", Location(os.path.join(folder, name)), "Restore it.")
+            )
+    return [Finding(problem) for problem in problems]
+
+
+def changed(folder: str, found: Iterable[Migration], ref: str) -> list[Migration]:
+    """Choose the files that are new or changed against a git revision."""
+    theirs = _git(folder, "ls-tree", "-z", "--name-only", ref, "./").split("\0")
+    changes = _changes(folder, ref)
+    names = {migration: os.path.basename(migration.path) for migration in found}
+    return [migration for migration, name in names.items() if name not in theirs or name in changes]
+
+
+def _changes(folder: str, ref: str) -> dict[str, str]:
+    """Read which files of a revision the folder has otherwise (M) or not at all (D)."""
+    fields = _git(
+        folder, "diff", "--relative", "--no-renames", "--diff-filter=MDT", "--name-status", "-z", ref, "--", "."
+    )
+    statuses, names = fields.split("\0")[0:-1:2], fields.split("\0")[1::2]
+    return {name: "D" if status == "D" else "M" for status, name in zip(statuses, names, strict=True)}
+
+
+def _git(folder: str, *arguments: str, otherwise: str | None = None) -> str:
+    import subprocess
+
+    try:
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, encoding="utf-8", check=False)
+    except OSError as error:
+        raise MissingTool(f"cannot run git: {error.strerror}") from error
+    if done.returncode == 0:
+        return done.stdout
+    if otherwise is not None:
+        return otherwise
+    said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    hint = "Is the revision there? CI often fetches one commit only: fetch-depth: 0"
+    raise MigrateError(f"git {arguments[0]}: {said}", hint=hint)
+
+
+def lint(found: Iterable[Migration]) -> list[Finding]:
+    """Run squawk over migrations, each file with the transaction it runs in. https://squawkhq.com"""
+    import shutil
+    import sys
+
+    beside = os.path.join(os.path.dirname(sys.executable), "squawk")
+    program = beside if os.path.exists(beside) else shutil.which("squawk")
+    if program is None:
+        hint = "pip install squawk-cli"
+        return [Finding(Problem("squawk is not installed: nothing was linted", hint=hint))]
+    inside: list[Migration] = []
+    alone: list[Migration] = []
+    for migration in found:
+        (inside if migration.directives.transaction else alone).append(migration)
+    return [
+        *_squawk(program, inside, "--assume-in-transaction"),
+        *_squawk(program, alone, "--no-assume-in-transaction"),
+    ]
+
+
+def _squawk(program: str, found: list[Migration], mode: str) -> Iterator[Finding]:
+    import json
+    import subprocess
+
+    if not found:
+        return
+    command = [program, "--reporter", "json", mode, *(f"--exclude={rule}" for rule in _ANSWERED)]
+    paths = [migration.path for migration in found]
+    done = subprocess.run([*command, "--", *paths], capture_output=True, encoding="utf-8", check=False)
+    try:
+        reports = json.loads(done.stdout)
+    except ValueError:
+        raise MigrateError(f"squawk failed: {done.stderr.strip() or done.stdout.strip()}") from None
+    by_path = {migration.path: migration for migration in found}
+    for report in reports:
+        migration = by_path[report["file"]]
+        offset = _offset(migration.sql, report["line"], report["column"])
+        where, excerpt = migration.location(offset), migration.excerpt(offset)
+        problem = Problem(" ".join(report["message"].split()), where, report.get("help"), excerpt)
+        yield Finding(problem, is_error=False, rule=report["rule_name"])
+
+
+def _offset(sql: str, line: int, column: int) -> int:
+    """Turn squawk's place, a line and a byte in it, both from 0, into characters."""
+    lines = sql.split("\n")
+    before = lines[line].encode()[:column].decode(errors="ignore") if line < len(lines) else ""
+    return sum(len(one) + 1 for one in lines[:line]) + len(before)

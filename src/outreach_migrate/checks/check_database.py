@@ -1,0 +1,173 @@
+"""Looks for the trouble that a run would meet in a database, without changing anything."""
+
+from __future__ import annotations
+
+import re
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from psycopg import errors as pg
+from psycopg import sql
+
+from outreach_migrate.checks.check import Finding
+from outreach_migrate.errors import Location, Problem, Refused
+from outreach_migrate.history import history
+from outreach_migrate.postgres import database, wire
+from outreach_migrate.run import plan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from psycopg import Connection
+
+    from outreach_migrate.files.migrations import Migration
+    from outreach_migrate.history.history import History, Table
+    from outreach_migrate.postgres.dsn import Target
+
+_PART = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
+_ALTERED = re.compile(  # the tables that must be ours
+    rf"\b(?:alter\s+table(?:\s+if\s+exists)?(?:\s+only)?|drop\s+table(?:\s+if\s+exists)?"
+    rf"|index\s+(?:concurrently\s+)?(?:if\s+not\s+exists\s+)?(?:{_PART}\s+)?on(?:\s+only)?)\s+({_PART}(?:\.{_PART})?)",
+    re.IGNORECASE,
+)
+_LONG = 60  # s: a transaction open for longer is in a run's way
+_CATCHING_UP = 1.0  # s: a standby that takes longer to replay what it has received lags
+
+
+def look(
+    target: Target, table: Table, found: tuple[Migration, ...], *, wait: float
+) -> tuple[tuple[Migration, ...], list[Finding]]:
+    """Compare files and history, and look around; give the pending files and what was found."""
+    connection = wire.finish(database.connect(target, wait=wait))
+    with closing(connection), database.translated():
+        try:
+            past = history.read(connection, table, search_path=target.schema)
+        except Refused as error:
+            return (), [Finding(problem) for problem in error.problems]
+        whole = plan.make(found, past.entries)
+        problems = whole.problems(out_of_order=False) + whole.unfinished()
+        steps = whole.having(plan.State.PENDING, plan.State.OUT_OF_ORDER, plan.State.UNFINISHED)
+        pending = tuple(step.migration for step in steps if step.migration)
+        connection.execute(f"BEGIN READ ONLY; {history.set_search_path(target.schema)}".encode())
+        met = [*_invalid_indexes(connection), *_lag(connection)]
+        met += [*_open_transactions(connection, pending), *_privileges(connection, past, pending)]
+        connection.execute("ROLLBACK")
+    return pending, [Finding(problem) for problem in problems] + met
+
+
+def _invalid_indexes(connection: Connection) -> Iterator[Finding]:
+    rows = connection.execute("""
+        SELECT i.indexrelid::regclass::text, i.indrelid::regclass::text FROM pg_catalog.pg_index i
+         WHERE NOT i.indisvalid AND NOT EXISTS (  -- one being built just now is not yet valid
+               SELECT FROM pg_catalog.pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid)
+         ORDER BY 1""").fetchall()
+    for index, table in rows:
+        hint = f"What built it failed: build it anew, after DROP INDEX CONCURRENTLY {index};"
+        yield Finding(Problem(f"the index {index} on {table} is invalid", hint=hint), is_error=False)
+
+
+def _lag(connection: Connection) -> Iterator[Finding]:
+    """Tell of a standby that lags, or of which that can't be known: its history may be an old one."""
+    try:
+        with connection.transaction():
+            row = _replay(connection)
+    except (pg.FeatureNotSupported, pg.InsufficientPrivilege):  # Aurora, say, has no such functions
+        row = (0, None, None)
+    if row is None:
+        return
+    behind, streams, age = row
+    last = "it has replayed no transaction yet" if age is None else f"its last transaction is {age:.0f} s old"
+    if behind:
+        message = f"the standby lags: {behind:,} bytes that it has received are not replayed, {last}"
+    elif streams is None:
+        message = "the standby does not say how far it lags"
+    elif not streams:
+        message = f"the standby has no connection to its primary, {last}"
+    else:
+        return
+    yield Finding(Problem(f"{message}: the history may have more on the primary"), is_error=False)
+
+
+def _replay(connection: Connection) -> tuple[int, bool | None, float | None] | None:
+    """Give what a standby has not replayed in a while, in bytes; whether it streams; and its last transaction's age.
+
+    The age alone says nothing: on an idle primary it grows though nothing lags. And what was received this very moment
+    is replayed in the next.
+    """
+    query = b"""
+        SELECT pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_last_wal_receive_lsn(), '0/0')::int8,
+               pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_last_wal_replay_lsn(), '0/0')::int8,
+               EXISTS (SELECT FROM pg_catalog.pg_stat_wal_receiver),
+               extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp())::float8
+         WHERE pg_catalog.pg_is_in_recovery()"""
+    deadline, received = time.monotonic() + _CATCHING_UP, None
+    while row := connection.execute(query).fetchone():
+        received = row[0] if received is None else received
+        behind = max(0, (received or 0) - row[1])  # not counting what comes in meanwhile
+        if not behind or time.monotonic() > deadline:
+            return behind, row[2], row[3]
+        time.sleep(0.05)
+    return None
+
+
+def _open_transactions(connection: Connection, pending: Iterable[Migration]) -> Iterator[Finding]:
+    rows = connection.execute(
+        """
+        SELECT a.pid, a.usename, a.application_name, a.state, c.relname, c.oid::regclass::text,
+               extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::int
+          FROM pg_catalog.pg_stat_activity a JOIN pg_catalog.pg_locks l USING (pid)
+          JOIN pg_catalog.pg_class c ON c.oid = l.relation
+         WHERE a.xact_start < pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => %s)
+           AND a.datname = pg_catalog.current_database() AND c.relkind IN ('r', 'p', 'm', 'v') AND l.granted
+         GROUP BY a.pid, a.usename, a.application_name, a.state, a.xact_start, c.relname, c.oid
+         ORDER BY a.xact_start""",
+        (_LONG,),
+    ).fetchall()
+    for pid, user, application, state, name, table, age in rows:
+        named = re.compile(rf"(?<![\w$]){re.escape(name)}(?![\w$])", re.IGNORECASE)
+        for migration in pending:
+            if named.search(migration.sql):
+                message = (
+                    f"pid {pid} ({user}, {application}, {state}) has had a transaction open on {table} for {age} s"
+                )
+                hint = f"The file would wait for it: end it, or SELECT pg_terminate_backend({pid});"
+                yield Finding(Problem(message, Location(migration.path), hint), is_error=False)
+
+
+def _privileges(connection: Connection, past: History, pending: tuple[Migration, ...]) -> Iterator[Finding]:
+    """Tell what the role lacks to record a run, and which tables to be altered are not its own."""
+    if not pending:
+        return
+    schema, table = sql.Identifier(past.table.schema or "").as_string(), past.table.quoted
+    if past.table_exists:
+        asked = "pg_catalog.has_table_privilege(%s, 'INSERT') AND pg_catalog.has_table_privilege(%s, 'UPDATE')"
+        row = connection.execute(f"SELECT {asked}, current_user".encode(), (table, table)).fetchone()
+        lacks = f"INSERT and UPDATE on {past.table}"
+    elif past.schema_exists and past.table.schema:
+        asked = "pg_catalog.has_schema_privilege(pg_catalog.to_regnamespace(%s)::oid, 'CREATE')"
+        row = connection.execute(f"SELECT {asked}, current_user".encode(), (schema,)).fetchone()
+        lacks = f"CREATE on the schema {past.table.schema}"
+    else:
+        asked = "pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')"
+        row = connection.execute(f"SELECT {asked}, current_user".encode()).fetchone()
+        lacks = "CREATE on the database"
+    if row and not row[0]:
+        yield Finding(Problem(f"the role {row[1]} lacks {lacks}: a run could not record what it did"))
+    for migration in pending:
+        yield from _strange_tables(connection, migration)
+
+
+def _strange_tables(connection: Connection, migration: Migration) -> Iterator[Finding]:
+    named = {found[1]: found.start(1) for found in _ALTERED.finditer(migration.sql)}
+    rows = connection.execute(
+        """
+        SELECT named, pg_catalog.pg_get_userbyid(c.relowner) FROM pg_catalog.unnest(%s::text[]) AS named
+          JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(named)
+         WHERE NOT pg_catalog.pg_has_role(c.relowner, 'USAGE')""",
+        (list(named),),
+    ).fetchall()
+    for name, owner in rows:
+        hint = "Run migrations as that role, or as a member of it."
+        message = f"the table {name} belongs to {owner}: our role can't alter it"
+        yield Finding(Problem(message, migration.location(named[name]), hint))

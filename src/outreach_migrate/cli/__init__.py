@@ -1,0 +1,245 @@
+"""The commands: parse, call one function, print."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import closing
+from typing import Any
+
+import click
+
+from outreach_migrate import __version__
+from outreach_migrate.cli import options
+
+EPILOG = """\b
+The database is, in this order: --database, OUTREACH_MIGRATE_DATABASE, DATABASE_URL, pyproject.toml, libpq's own
+variables (PGHOST, PGSERVICE, …). Every option can be set as OUTREACH_MIGRATE_<OPTION>, a command's own as
+OUTREACH_MIGRATE_<COMMAND>_<OPTION>, or in [tool.outreach-migrate] of pyproject.toml.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 `status --check` with something pending,
+130 and 143 after SIGINT and SIGTERM."""
+
+
+@click.group(
+    cls=options.Configured,
+    context_settings={
+        "auto_envvar_prefix": "OUTREACH_MIGRATE",
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 110,
+    },
+    epilog=EPILOG,
+)
+@click.option(
+    "--database",
+    metavar="URL",
+    envvar=["OUTREACH_MIGRATE_DATABASE", "DATABASE_URL"],
+    help="A postgresql:// URL or a libpq key=value string.",
+)
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(),
+    metavar="DIR",
+    default="sql",
+    show_default=True,
+    envvar="OUTREACH_MIGRATE_DIR",
+    help="The folder with the migrations.",
+)
+@click.option(
+    "--table", metavar="[SCHEMA.]NAME", default="schema_migrations", show_default=True, help="The history table."
+)
+@click.option("--embedded", is_flag=True, help="Use a private PostgreSQL, kept in ./.outreach.")
+@click.option(
+    "--wait",
+    type=options.DURATION,
+    default="0",
+    show_default=True,
+    metavar="SECONDS",
+    help="Keep trying while the server starts or can't be reached.",
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    envvar="OUTREACH_MIGRATE_JSON",
+    help="Print one JSON document on stdout at the end.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.option("-v", "--verbose", is_flag=True, help="Print what each statement did.")
+@click.version_option(__version__, "-V", "--version")
+@click.pass_context
+def main(ctx: click.Context, /, quiet: bool, verbose: bool, **common: Any) -> None:
+    """Apply plain, versioned .sql files to PostgreSQL, each in one transaction with its row."""
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
+    url, embedded = (options.distance(ctx, name) for name in ("database", "embedded"))
+    if url == embedded == 0:
+        raise click.UsageError("--database and --embedded name two databases: give one of them")
+    if url < embedded:  # as DATABASE_URL and pyproject's embedded = true
+        common["embedded"] = False
+    ctx.obj = options.Common(**common, verbosity=verbose - quiet)
+
+
+@main.command()
+@options.of_a_run
+@click.option("--dry-run", is_flag=True, help="Print what would run, and run nothing.")
+@click.option(
+    "--lock-retries",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="How often a file that gave way is tried again.",
+)
+@click.option(
+    "--from-start", type=int, metavar="VERSION", help="Run an unfinished file anew, from its first statement."
+)
+@click.pass_obj
+def up(common: options.Common, /, dry_run: bool, **given: Any) -> None:
+    """Apply the pending migrations, in order."""
+    from outreach_migrate.files import migrations
+
+    files, problems = migrations.read(common.folder)  # of a large one the bytes are gone before the driver comes
+    from outreach_migrate.report import report_run
+    from outreach_migrate.run import apply, survey
+
+    out = report_run.RunReport("up", as_json=common.as_json, verbosity=common.verbosity)
+    with out, options.told(out), options.database(common) as target:
+        request = options.request(common, target, files, problems, **given)
+        if dry_run:
+            out.would_run(survey.look(request))
+            return
+        options.carry_out(apply.run(request), out.event)
+        out.ended()
+
+
+@main.command()
+@click.option("--check", is_flag=True, help="Exit with 3 when something is pending, with 1 when something is wrong.")
+@click.pass_obj
+def status(common: options.Common, /, check: bool) -> None:
+    """Show what is applied, what is pending, and what is wrong. Writes nothing."""
+    from outreach_migrate.files import migrations
+    from outreach_migrate.history import history
+    from outreach_migrate.postgres import database, wire
+    from outreach_migrate.report import report_status
+    from outreach_migrate.run import plan
+
+    with report_status.StatusReport(as_json=common.as_json, verbosity=common.verbosity) as out, options.told(out):
+        files, problems = migrations.read(common.folder)
+        with options.database(common) as target, database.translated():
+            connection = wire.finish(database.connect(target, wait=common.wait))
+            with closing(connection):
+                past = history.read(connection, options.table(common, target), search_path=target.schema)
+                at_work = {}
+                if any(entry.finished_at is None for entry in past.entries):
+                    from outreach_migrate.run import survey
+
+                    at_work = survey.at_work(connection, past)
+        whole = plan.make(files, past.entries)
+        to_run = whole.to_run(to=None, out_of_order=True)
+        problems += [problem for step in to_run if step.migration for problem in migrations.problems(step.migration)]
+        problems += whole.problems(out_of_order=False) + whole.unfinished(at_work=at_work)
+        out.plan(whole, problems, at_work)
+        if check:
+            pending = whole.having(plan.State.PENDING, plan.State.UNFINISHED)
+            sys.exit(1 if problems else 3 if pending else 0)
+
+
+@main.command()
+@click.argument("name", nargs=-1, required=True)
+@click.option("--no-transaction", is_flag=True, help="For what can't run in a transaction.")
+@click.option("--edit", is_flag=True, help="Open it in $VISUAL or $EDITOR.")
+@click.pass_obj
+def new(common: options.Common, /, name: tuple[str, ...], no_transaction: bool, edit: bool) -> None:
+    """Make the file of a migration, newer than all there are, and print its path."""
+    from outreach_migrate.files import new as files
+
+    try:
+        path = files.make(common.folder, " ".join(name), transaction=not no_transaction)
+    except (ValueError, OSError) as error:
+        raise click.UsageError(str(error)) from None
+    click.echo(path)
+    if edit:
+        click.edit(filename=path)
+
+
+@main.command()
+@options.of_a_run
+@click.option("--format", "form", type=click.Choice(["text", "json", "markdown"]), default="text", show_default=True)
+@click.pass_obj
+def rehearse(common: options.Common, /, form: str, **given: Any) -> None:
+    """Carry the pending migrations out, roll back, and tell what each statement would do to others.
+
+    For each statement: how long it took, which locks it took on what was there before and whom they block, whether
+    a table was rewritten or scanned; in the end, for how long each table was not available. It takes the real locks
+    and does the real work, so it belongs on a copy or on staging. No table and no row stays; what was drawn from a
+    sequence is not given back. Files without a transaction are named, and left out.
+    """
+    from outreach_migrate.files import migrations
+    from outreach_migrate.rehearsal import rehearse as rehearsing
+    from outreach_migrate.report import report_rehearsal
+
+    files, problems = migrations.read(common.folder)
+
+    out = report_rehearsal.RehearsalReport("json" if common.as_json else form, common.verbosity)
+    with out, options.told(out), options.database(common) as target:
+        request = options.request(common, target, files, problems, lock_retries=0, from_start=None, **given)
+        options.carry_out(rehearsing.run(request), out.rehearsed)
+        out.ended()
+
+
+@main.command()
+@click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False))
+@click.option("--lint", is_flag=True, help="Run squawk over the pending files too.")
+@click.option("--base", metavar="REF", help="A git revision whose files must be older, and unchanged.")
+@click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
+@click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text", show_default=True)
+@click.pass_context
+def check(ctx: click.Context, /, files: tuple[str, ...], lint: bool, base: str | None, strict: bool, form: str) -> None:
+    """Look for trouble in the files, or in FILES of them, and change nothing.
+
+    Needs no database. With --database or --embedded on the command line, it also compares with the history, and
+    looks for what a run would meet there. With --lint, these are linted: the pending ones, where a database says
+    which; else FILES; else those that are new or changed against --base; else all.
+    """
+    from outreach_migrate.checks import check as looking
+    from outreach_migrate.files import migrations
+    from outreach_migrate.report import report_check
+
+    common: options.Common = ctx.obj
+    with report_check.CheckReport("json" if common.as_json else form, common.verbosity) as out, options.told(out):
+        found, problems = migrations.read(common.folder)
+        chosen, problems = looking.chosen(found, problems, files)
+        findings = looking.files(chosen, problems)
+        linted = chosen if files or not base else looking.changed(common.folder, chosen, base)
+        if base:
+            findings += looking.against(common.folder, found, base)
+        if common.embedded or options.distance(ctx.find_root(), "database") == 0:
+            from outreach_migrate.checks import check_database
+
+            with options.database(common) as target:
+                pending, met = check_database.look(target, options.table(common, target), found, wait=common.wait)
+            findings += met
+            linted = [migration for migration in chosen if migration in pending]
+        if lint:
+            findings += looking.lint(linted)
+        out.findings(findings, strict=strict)
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.pass_obj
+def psql(common: options.Common, /, arguments: tuple[str, ...]) -> None:
+    """Open psql on the database."""
+    import shutil
+    import subprocess
+
+    from outreach_migrate.postgres import dsn, embedded
+    from outreach_migrate.report import report
+
+    out = report.Report("psql", as_json=False, verbosity=common.verbosity)
+    with out, options.told(out), options.database(common) as target:
+        program = shutil.which("psql") or str(embedded.program("psql"))
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # psql's own
+        named, variables = dsn.for_psql(target)
+        sys.exit(subprocess.call([program, *named, *arguments], env={**os.environ, **variables}))

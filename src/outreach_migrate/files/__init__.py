@@ -1,0 +1,1 @@
+"""The folder of migrations, and the SQL in them."""

@@ -1,0 +1,183 @@
+"""The files on disk."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from outreach_migrate.errors import Location, Problem
+from outreach_migrate.files import directives, outline, statements
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from outreach_migrate.files.directives import Directives
+    from outreach_migrate.files.outline import Finding, Outline
+
+_NAME = re.compile(r"([0-9]+)_(.+)\.sql", re.DOTALL)
+_UNSHOWN = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # a path's control characters, and bytes that are no text
+_AT_ONCE = 1_000_000  # characters that a checksum encodes: a large text is not to be in memory twice
+_WIDTH = 160  # of an excerpt: a line of a dump may have a megabyte
+
+
+@dataclass(frozen=True)
+class Migration:
+    """A file. `sql` is its text without BOM and with LF for CRLF."""
+
+    version: str
+    name: str
+    path: str
+    sql: str
+
+    @cached_property
+    def checksum(self) -> str:
+        """The text's SHA-256, in hex."""
+        return _sha256(self.sql)
+
+    @property
+    def number(self) -> int:
+        """The version as versions are compared: 2 before 10."""
+        return int(self.version)
+
+    def __str__(self) -> str:
+        return f"{self.version}_{self.name}"
+
+    @cached_property
+    def outline(self) -> Outline:
+        """What one pass over the text tells of it."""
+        return outline.make(self.sql)
+
+    @cached_property
+    def directives(self) -> Directives:
+        """What the comments at the file's head ask for."""
+        return directives.read(self.sql, self.outline)
+
+    def location(self, offset: int) -> Location:
+        """Place an offset, in characters of `sql`."""
+        return Location(self.path, *statements.place(self.sql, offset))
+
+    def excerpt(self, offset: int) -> str:
+        """Show the line of an offset and the one before it, numbered, with a caret below the place."""
+        line, column = statements.place(self.sql, offset)
+        begin = offset - column + 1
+        previous = self.sql[self.sql.rfind("\n", 0, max(begin - 1, 0)) + 1 : max(begin - 1, 0)]
+        end = self.sql.find("\n", offset)
+        text = self.sql[begin : end if end >= 0 else None]
+        cut = max(0, column - _WIDTH // 2) if len(text) > _WIDTH else 0
+        before = re.sub(r"[^\t]", " ", text[cut : column - 1])  # a tab is as wide above as below
+        width = len(str(line))
+        above = f"{line - 1:>{width}} | {previous[:_WIDTH]}\n" if line > 1 else ""
+        return f"{above}{line} | {text[cut : cut + _WIDTH]}\n{'':>{width}} | {before}^"
+
+
+def read(folder: str) -> tuple[tuple[Migration, ...], list[Problem]]:
+    """Read a folder's migrations, in order of their versions, and tell all that is wrong with the files.
+
+    Names that start with a dot, subfolders and files of other kinds are ignored.
+    """
+    found: list[Migration] = []
+    problems: list[Problem] = []
+    try:
+        with os.scandir(folder) as listing:
+            files = sorted((one for one in listing if not one.name.startswith(".")), key=lambda one: one.name)
+    except OSError as error:
+        hint = "Name the folder with --dir."
+        return (), [Problem(f"cannot read the folder: {error.strerror}", Location(folder), hint)]
+    for file in files:
+        one = _read_file(file) if file.name.lower().endswith(".sql") else None
+        if isinstance(one, Problem):
+            problems.append(one)
+        elif one:
+            found.append(one)
+    if not found and not problems:
+        hint = "Make the first with: outreach-migrate new NAME. Or name another folder with --dir."
+        problems.append(Problem("there are no migrations in this folder", Location(folder), hint))
+    found.sort(key=lambda migration: (migration.number, migration.path))
+    problems += _same_version_twice(found)
+    return tuple(found), problems
+
+
+def _read_file(file: os.DirEntry[str]) -> Migration | Problem | None:
+    """Read a file; none when it is a folder."""
+    path = file.path
+    shown = _UNSHOWN.sub(lambda found: ascii(found[0])[1:-1], path)
+    match = _NAME.fullmatch(file.name)
+    try:
+        if file.is_dir():
+            return None
+        if not match or shown != path:
+            return Problem("not a migration's name", Location(shown), "It must be VERSION_name.sql, VERSION digits.")
+        if not file.is_file() and os.stat(path):  # opening a FIFO would hang; a link to nothing can't be read
+            return Problem("not a regular file", Location(shown))
+        with open(path, "rb", buffering=0) as opened:
+            data = opened.read()
+    except OSError as error:
+        return Problem(f"cannot be read: {error.strerror}", Location(shown))
+    try:
+        sql = data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        message = f"not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}"
+        return Problem(message, Location(shown, line), "Save the file as UTF-8.")
+    # a checkout on Windows must not fail a deployment
+    return Migration(match[1], match[2], path, sql.removeprefix("\ufeff").replace("\r\n", "\n"))
+
+
+def _sha256(text: str) -> str:
+    import hashlib  # it brings OpenSSL along
+
+    digest = hashlib.sha256()
+    for start in range(0, len(text), _AT_ONCE):
+        digest.update(text[start : start + _AT_ONCE].encode())
+    return digest.hexdigest()
+
+
+def _same_version_twice(found: list[Migration]) -> Iterator[Problem]:
+    for first, second in pairwise(found):
+        if first.number == second.number:
+            message = f"version {second.version} stands twice: {os.path.basename(first.path)} has it too"
+            yield Problem(message, Location(second.path), "Rename the newer one: its version must be its own.")
+
+
+def problems(migration: Migration) -> list[Problem]:
+    """Tell what keeps a migration's text from being run as it is."""
+    if "\0" in migration.sql:
+        nul = outline.Finding(migration.sql.index("\0"), "a NUL byte, which PostgreSQL's text can't hold")
+        return [_problem(migration, nul)]
+    wanted, whole = migration.directives, migration.outline
+    sql = statements.without_outer_transaction(migration.sql) if wanted.transaction else migration.sql
+    findings = whole.findings if sql == migration.sql else outline.findings(sql)
+    wrong = [*wanted.findings, *findings]
+    if not wrong:
+        wrong += _not_inside(migration) if wanted.transaction else _unnamed(migration)
+    return [_problem(migration, finding) for finding in wrong]
+
+
+def _not_inside(migration: Migration) -> Iterator[Finding]:
+    hint = "Put it into a file of its own, or begin this file with: -- migrate: no-transaction"
+    for statement, command in migration.outline.outside:
+        yield outline.Finding(statement.start, f"{command} cannot run in a transaction", hint)
+
+
+def _unnamed(migration: Migration) -> Iterator[Finding]:
+    from outreach_migrate.files import pieces  # few files get here, and check needs it for nothing else
+
+    hint = "Name it: an index that a failed build leaves invalid could not be found again."
+    for statement, command in migration.outline.outside:
+        builds = command.startswith("CREATE") and command.endswith("INDEX CONCURRENTLY")
+        if builds and not pieces.BUILD.match(migration.sql, statement.start, statement.end):
+            yield outline.Finding(statement.start, "an index built concurrently must have a name", hint)
+
+
+def is_name(name: str) -> bool:
+    """Say whether a file of this name is a migration."""
+    return _NAME.fullmatch(name) is not None
+
+
+def _problem(migration: Migration, finding: Finding) -> Problem:
+    place, excerpt = migration.location(finding.offset), migration.excerpt(finding.offset)
+    return Problem(finding.message, place, finding.hint, excerpt)

@@ -1,0 +1,1 @@
+"""The history table: read and written here, and nowhere else."""

@@ -1,0 +1,1 @@
+"""PostgreSQL: where it is, how to reach it, who else is there."""

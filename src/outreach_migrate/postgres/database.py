@@ -1,0 +1,108 @@
+"""Connect, wait."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import psycopg
+
+from outreach_migrate.errors import ConnectionFailed, MigrateError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from outreach_migrate.postgres.dsn import Target
+
+T = TypeVar("T")
+
+# Found by what they say, since libpq gives no SQLSTATE for a connection that failed; a message in another
+# language only means that --wait is waited out.
+_FINAL = re.compile(
+    r"password authentication failed|no password supplied|role \".*\" does not exist|database \".*\" does not exist"
+    r"|pg_hba\.conf|authentication failed|certificate|not permitted to log in|permission denied for database"
+    r"|service file|definition of service|server does not support SSL|invalid |bad value|unsupported"
+    r"|not currently accepting"
+)
+_DEFAULTS = {
+    "fallback_application_name": "outreach-migrate",
+    "connect_timeout": "10",
+    # a link that is dead is noticed after a minute, not after libpq's two hours
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """The server isn't there yet, and is tried again; `seconds` since the first try."""
+
+    reason: str
+    seconds: float
+
+
+def connect(
+    target: Target, *, wait: float = 0, read_write: bool = False
+) -> Generator[Unreachable, None, psycopg.Connection]:
+    """Connect, in autocommit mode and without prepared statements, trying for `wait` seconds.
+
+    Raise ConnectionFailed: at once for what waiting can't mend, as a wrong password.
+    """
+    began = time.monotonic()
+    while True:
+        try:
+            return _connect(target, read_write=read_write)
+        except psycopg.Error as error:
+            why = reason(error)
+            passed = time.monotonic() - began
+            transient = not _FINAL.search(why)
+            if not transient or passed >= wait:
+                raise ConnectionFailed(why, hint=_hint(why), transient=transient) from error
+        yield Unreachable(why, passed)
+        time.sleep(min(0.5, max(0.0, wait - passed)))
+
+
+def _connect(target: Target, *, read_write: bool) -> psycopg.Connection:
+    parameters = {**_DEFAULTS, **target.parameters, "client_encoding": "UTF8"}
+    if read_write and target.is_multi_host:
+        parameters.setdefault("target_session_attrs", "read-write")
+    if "PGCONNECT_TIMEOUT" in os.environ:
+        parameters["connect_timeout"] = target.parameters.get("connect_timeout", os.environ["PGCONNECT_TIMEOUT"])
+    return psycopg.connect(**parameters, autocommit=True, prepare_threshold=None)  # type: ignore[arg-type]
+
+
+def _hint(why: str) -> str | None:
+    hints = {
+        "password": "Check the user and the password; in a URL, percent-encode signs such as @ : / %.",
+        'database ".*" does not exist': "Create the database first, or name another one.",
+        "too many c|remaining connection slots": "The server is out of connections: try again with --wait 60.",
+        "starting up|recovery|shutting down": "Try again in a moment, or let it try: --wait 60.",
+        "refused|No such file|timed out|timeout expired|resolve|Network": "Check the address."
+        " While the server starts: --wait 60.",
+        "read-only": "None of the hosts accepts writes; is a failover under way?",
+    }
+    return next((hint for pattern, hint in hints.items() if re.search(pattern, why)), None)
+
+
+def reason(error: psycopg.Error) -> str:
+    """Say in one line what psycopg's error says in several."""
+    return re.sub(r"^connection (failed|is bad): ", "", " ".join(str(error).split()))
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what psycopg raises into our errors: of a query of our own, one line is all there is to say."""
+    try:
+        yield
+    except psycopg.Error as error:
+        hint = error.diag.message_hint
+        if error.sqlstate == "42501":
+            hint = "The role needs USAGE on the schema, and SELECT, INSERT and UPDATE on the history table."
+        if (error.sqlstate or "57P").startswith(("57P", "08")):  # shut down, terminated; none when it just went away
+            raise ConnectionFailed(f"lost the connection: {reason(error)}", transient=True) from error
+        raise MigrateError(error.diag.message_primary or reason(error), hint=hint) from error

@@ -1,0 +1,205 @@
+"""Who blocks us, and which run goes first."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+
+from outreach_migrate.postgres import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from psycopg import Connection
+
+_IN_FLIGHT = 1.0  # s: how long what was sent may take to reach the server by way of a pooler
+_MARK = "/* outreach-migrate "  # what the first message of every file begins with
+
+# The tokens of a query that may be cut off in the middle. Where it can't be told whether a literal ends (in a plain
+# string \' may or may not be its end, and a comment may hold others), all the rest is taken for one.
+_TOKEN = re.compile(
+    r"""(?P<kept>"(?:[^"]|"")*"|\$\d+|(?![eEbBxXnN]')[^\W\d][\w$]*)
+    |(?P<comment>--[^\n]*|/\*(?:(?!/\*|\*/).)*(?:\*/|$))
+    |/\*.*
+    |[eE]'(?:[^'\\]|''|\\.)*(?:'|$)
+    |[bBxXnN]?'(?:[^'\\]|''|\\(?!'))*(?:'|\\'.*|$)
+    |(\$(?:[^\W\d]\w*)?\$).*?(?:\3|$)
+    |\d[\w.]*""",
+    re.DOTALL | re.VERBOSE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """A session that holds what ours waits for; pid 0 is a prepared transaction.
+
+    `wanted` and `held` are lock modes; nothing is held by a session that only waits before us. `relation` is null when
+    the wait is for a transaction's end: another run's entry, a unique value. What our role may not see of others'
+    sessions is null.
+    """
+
+    pid: int
+    user: str | None
+    application: str | None
+    client: str | None
+    kind: str | None
+    state: str | None
+    transaction_seconds: float | None
+    since: str | None
+    query: str | None
+    relation: str | None
+    wanted: str | None
+    held: str | None
+    is_run: bool
+
+    @property
+    def advice(self) -> str:
+        """What can be done about it."""
+        if self.pid == 0:
+            return "A prepared transaction holds the lock: see pg_prepared_xacts, then COMMIT or ROLLBACK PREPARED it."
+        if self.kind == "autovacuum worker" and "wraparound" in (self.query or ""):
+            return f"Autovacuum (pid {self.pid}) prevents wraparound and won't give way: let it end, then try again."
+        if (self.state or "").startswith("idle in transaction"):
+            return f"Pid {self.pid} sits idle in a transaction: end it, or SELECT pg_terminate_backend({self.pid})."
+        if self.state is None:
+            return f"Pid {self.pid} is another role's: more is told to a role with pg_read_all_stats."
+        return f"Pid {self.pid} is at work: let it end, or SELECT pg_cancel_backend({self.pid})."
+
+
+def mark(token: str, name: str) -> str:
+    """Write the comment that a run's messages begin with; `token` is the run's own."""
+    return f"{_MARK}{token} {re.sub('[^0-9A-Za-z]', '_', name[:80])} */ "
+
+
+def blockers(connection: Connection, token: str) -> Generator[float, None, tuple[Blocker, ...]]:
+    """Read who blocks the run `token`, which is found by its mark: behind a pooler nobody knows its pid.
+
+    Only a wait that goes on can be seen: after a timeout pg_blocking_pids is empty.
+    https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-SESSION
+    """
+    query = f"""
+        WITH ours AS MATERIALIZED (
+            SELECT pid FROM pg_catalog.pg_stat_activity
+             WHERE query LIKE {sql.quote(_MARK + token + " %")} AND state = 'active'
+               AND pid <> pg_catalog.pg_backend_pid() AND wait_event_type = 'Lock')
+        SELECT holder.pid, b.usename::text, b.application_name, pg_catalog.host(b.client_addr), b.backend_type, b.state,
+               extract(epoch FROM pg_catalog.clock_timestamp() - b.xact_start)::float8,
+               pg_catalog.to_char(b.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'),
+               nullif(pg_catalog.left(b.query, 500), '<insufficient privilege>'),
+               w.relation::pg_catalog.regclass::text, w.mode,
+               (SELECT pg_catalog.string_agg(DISTINCT h.mode, ', ') FROM pg_catalog.pg_locks h
+                 WHERE h.pid IS NOT DISTINCT FROM nullif(holder.pid, 0) AND h.granted
+                   AND h.relation = w.relation AND h.database = w.database),
+               -- of another role's session we can't read the query, but see that it writes to a table like ours
+               coalesce(b.query LIKE {sql.quote(_MARK + "%")}, false) OR EXISTS (
+                   SELECT FROM pg_catalog.pg_locks h JOIN pg_catalog.pg_attribute a ON a.attrelid = h.relation
+                    WHERE h.pid = holder.pid AND h.granted AND h.mode = 'RowExclusiveLock'
+                      AND h.database = (SELECT oid FROM pg_catalog.pg_database
+                                         WHERE datname = pg_catalog.current_database())
+                      AND a.attname = 'statements_begun')
+          FROM ours
+         CROSS JOIN LATERAL (SELECT DISTINCT pg_catalog.unnest(pg_catalog.pg_blocking_pids(ours.pid))) AS holder(pid)
+          LEFT JOIN pg_catalog.pg_stat_activity b ON b.pid = holder.pid
+          LEFT JOIN pg_catalog.pg_locks w ON w.pid = ours.pid AND NOT w.granted
+         ORDER BY b.xact_start"""
+    found = (Blocker(*row) for row in (yield from wire.rows(connection, query)))
+    return tuple(replace(one, query=one.query and _without_literals(one.query)[:120]) for one in found)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a long statement is; `percent` of its phase, null where the phase has no measure."""
+
+    command: str
+    phase: str
+    percent: float | None
+
+
+def progress(connection: Connection, token: str) -> Generator[float, None, Progress | None]:
+    """Read how far the run's statement is, of the kinds that PostgreSQL keeps count of.
+
+    https://www.postgresql.org/docs/current/progress-reporting.html
+    """
+    query = f"""
+        WITH ours AS MATERIALIZED (
+            SELECT pid FROM pg_catalog.pg_stat_activity
+             WHERE query LIKE {sql.quote(_MARK + token + " %")} AND pid <> pg_catalog.pg_backend_pid()),
+        seen AS (
+            SELECT pid, command, phase, CASE WHEN blocks_total > 0 THEN blocks_done ELSE tuples_done END AS done,
+                   CASE WHEN blocks_total > 0 THEN blocks_total ELSE tuples_total END AS total
+              FROM pg_catalog.pg_stat_progress_create_index
+             UNION ALL
+            SELECT pid, 'VACUUM', phase, heap_blks_scanned, heap_blks_total FROM pg_catalog.pg_stat_progress_vacuum
+             UNION ALL
+            SELECT pid, command, phase, heap_blks_scanned, heap_blks_total FROM pg_catalog.pg_stat_progress_cluster
+             UNION ALL
+            SELECT pid, command, type, bytes_processed, bytes_total FROM pg_catalog.pg_stat_progress_copy)
+        SELECT command, phase, (100.0 * done / nullif(total, 0))::float8 FROM seen JOIN ours USING (pid)"""
+    seen = yield from wire.rows(connection, query)
+    return Progress(*seen[0]) if seen else None
+
+
+def _without_literals(query: str) -> str:
+    """Put ? for every literal, and leave comments out: other people's data has no place in a log."""
+    return " ".join(_TOKEN.sub(lambda found: found["kept"] or (" " if found["comment"] else "?"), query).split())
+
+
+def end(connection: Connection, token: str, *, lost: int, opened: float, within: float = 5.0) -> bool:
+    """End what a lost connection of the run `token` may have left running, and wait for its end; tell if it came.
+
+    `lost` is the pid of that connection, `opened` how many seconds ago it was. After this nothing of the run can be
+    committed any more: a session that seems idle may not have read yet what it was sent.
+    """
+    at_work = f"query LIKE {sql.quote(_MARK + token + ' %')} AND (state <> 'idle' OR state IS NULL)"
+    row = connection.execute(b"SELECT pg_catalog.pg_backend_pid()").fetchone()
+    if row and row[0] == connection.info.backend_pid:  # else pids are a pooler's, and its idle sessions somebody else's
+        # after a failover another server's: what is older than ours was, or another's, is not ours
+        at_work += f"""
+            OR pid = {lost} AND backend_start <= pg_catalog.clock_timestamp() - interval '{opened:.3f} s'
+               AND usename = session_user AND datname = pg_catalog.current_database()
+               AND application_name = pg_catalog.current_setting('application_name')"""
+    else:
+        time.sleep(_IN_FLIGHT)
+    orphans = f"""
+        SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
+         WHERE pid <> pg_catalog.pg_backend_pid() AND ({at_work})"""
+    deadline = time.monotonic() + within
+    while connection.execute(orphans.encode()).fetchall():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def claim(connection: Connection, key: str, mark: str) -> bool:
+    """Take a file for this run, or find it taken.
+
+    The lock lasts as long as the transaction that stays open here, idle: nobody waits for it, so no index build has
+    to wait for somebody's snapshot, and it ends with this run, however that ends.
+    """
+    connection.execute("BEGIN")
+    unlimited = """
+        SELECT pg_catalog.set_config(name, '0', true) FROM pg_catalog.pg_settings
+         WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout', 'statement_timeout')"""
+    connection.execute(f"{mark}{unlimited}".encode())
+    row = connection.execute(f"{mark}SELECT pg_catalog.pg_try_advisory_xact_lock({key})".encode()).fetchone()
+    return bool(row and row[0])
+
+
+def claimants(connection: Connection, key: str) -> tuple[Blocker, ...]:
+    """Read who has claimed a file."""
+    query = f"""
+        SELECT b.pid, b.usename::text, b.application_name, pg_catalog.host(b.client_addr), b.backend_type, b.state,
+               extract(epoch FROM pg_catalog.clock_timestamp() - b.xact_start)::float8,
+               pg_catalog.to_char(b.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'),
+               null, null, null, null, true
+          FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity b USING (pid)
+         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+           AND (l.classid::bigint << 32) | l.objid::bigint = {key}
+           AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"""
+    rows: list[tuple[Any, ...]] = connection.execute(query.encode()).fetchall()
+    return tuple(Blocker(*row) for row in rows)

@@ -1,0 +1,1 @@
+"""What a command prints: text, JSON, GitHub, Markdown. The only place that words anything."""

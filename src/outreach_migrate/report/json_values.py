@@ -1,0 +1,79 @@
+"""How steps, problems, errors and notices are written as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from outreach_migrate import errors
+
+if TYPE_CHECKING:
+    from outreach_migrate.errors import Location, MigrateError, Problem, ServerMessage
+    from outreach_migrate.run.plan import Step
+
+
+def step(step: Step) -> dict[str, Any]:
+    """Give a step as JSON has it."""
+    entry, migration = step.entry, step.migration
+    return {
+        "version": step.version,
+        "name": step.name,
+        "state": str(step.state),
+        "path": migration.path if migration else None,
+        "checksum": migration.checksum if migration else None,
+        "entry": {
+            **{key: value for key, value in asdict(entry).items() if key not in {"version", "name"}},
+            "started_at": entry.started_at.isoformat(),
+            "finished_at": entry.finished_at.isoformat() if entry.finished_at else None,
+        }
+        if entry
+        else None,
+    }
+
+
+def problem(problem: Problem) -> dict[str, Any]:
+    """Give a problem as JSON has it."""
+    return {"message": problem.message, **location(problem.location), "hint": problem.hint}
+
+
+def error(error: MigrateError) -> dict[str, Any]:
+    """Give an error as JSON has it; `kind` is its class."""
+    value: dict[str, Any] = {
+        "kind": type(error).__name__,
+        "message": error.message,
+        **location(getattr(error, "location", None)),
+        "sqlstate": getattr(error, "sqlstate", None),
+        "hint": error.hint,
+        "state": error.state or ("Nothing was run." if isinstance(error, errors.Refused) else None),
+    }
+    if isinstance(error, errors.StatementError):
+        value |= {
+            "version": error.migration.version,
+            "statement": error.statement,
+            "detail": error.report.detail,
+            "context": error.report.context,
+        }
+    if isinstance(error, errors.Refused):
+        value["problems"] = [problem(one) for one in error.problems]
+    if isinstance(error, errors.LockTimeout):
+        value["blockers"] = [{**asdict(blocker), "advice": blocker.advice} for blocker in error.blockers]
+    return value
+
+
+def notice(notice: ServerMessage) -> dict[str, Any]:
+    """Give a notice as JSON has it: the fields that the server has filled."""
+    return {key: value for key, value in asdict(notice).items() if value is not None}
+
+
+def location(location: Location | None) -> dict[str, Any]:
+    """Give a place as JSON has it."""
+    return {
+        "path": location and location.path,
+        "line": location and location.line,
+        "column": location and location.column,
+    }
+
+
+def milliseconds(seconds: float) -> float:
+    """Give a duration as JSON has it."""
+    return round(seconds * 1000, 3)

@@ -1,0 +1,98 @@
+"""What a rehearsal found, in words."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from outreach_migrate import durations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from outreach_migrate.rehearsal.effects import Effects, Lock, Relation
+    from outreach_migrate.rehearsal.held import Blocked, Held
+
+_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+_WIDTH = 60  # characters of a statement that are shown
+COLOURS = {"reads and writes": "red", "writes": "yellow", "other schema changes": "cyan"}
+
+
+def span(seconds: float) -> str:
+    """Write a duration; most locks are held for less than some milliseconds."""
+    return f"{seconds * 1000:.1f} ms" if seconds < 0.01 else durations.text(seconds)
+
+
+def shortened(text: str) -> str:
+    """Show the first words of a statement in one line."""
+    plain = " ".join(_COMMENT.sub(" ", text).split())
+    return plain if len(plain) <= _WIDTH else f"{plain[: _WIDTH - 1]}…"
+
+
+def effect_lines(did: Effects, *, every: bool) -> list[tuple[str, str]]:
+    """Write what a statement did, a line for each relation, with what its strongest lock blocks."""
+    strongest: dict[int, Lock] = {}
+    for lock in did.locks:
+        oid = lock.relation.oid
+        if every or not lock.covered or oid in strongest:
+            strongest[oid] = max(strongest.get(oid, lock), lock, key=lambda one: one.mode)
+    lines = [(_lock_line(lock, did), lock.mode.blocks) for lock in strongest.values()]
+    for relation in dict.fromkeys((*did.rewritten, *did.scanned, *did.dropped)):
+        if relation.oid not in strongest:
+            of_table = f" of {relation.table}" if relation.table else ""
+            name = f"{relation.kind} {relation.name}{of_table}{_size(relation)}"
+            lines.append((f"{name}: {_changes(relation, did)}", ""))
+    return lines
+
+
+def _lock_line(lock: Lock, did: Effects) -> str:
+    relation = lock.relation
+    kind = "" if relation.kind == "table" else f"{relation.kind} "
+    presumed = " (presumed: an earlier file holds it still)" if lock.presumed else ""
+    changes = _changes(relation, did)
+    if not changes and relation.kind == "table" and not presumed and lock.mode.blocks.endswith("writes"):
+        changes = "neither rewritten nor scanned"
+    words = f"blocks {lock.mode.blocks}{f'; {changes}' if changes else ''}"
+    return f"{lock.mode} on {kind}{relation.name}{_size(relation)}: {words}{presumed}"
+
+
+def _changes(relation: Relation, did: Effects) -> str:
+    words = {"rewritten": did.rewritten, "emptied": did.emptied, "scanned": did.scanned, "dropped": did.dropped}
+    return " and ".join(word for word, relations in words.items() if relation in relations)
+
+
+def held_lines(held: Iterable[Held]) -> list[str]:
+    """Write since when the strongest lock of each table was held, where that keeps anybody from anything."""
+    strongest: dict[str, Held] = {}
+    for one in held:
+        name = one.lock.relation.name
+        if one.lock.mode.blocks in COLOURS and not one.lock.covered:
+            strongest[name] = max(strongest.get(name, one), one, key=lambda held: held.lock.mode)
+    return [
+        f"held to the end of the file: {one.lock.mode} on {name} from line {one.since.line}, {span(one.seconds)}"
+        for name, one in strongest.items()
+    ]
+
+
+def _size(relation: Relation) -> str:
+    if not relation.bytes and not relation.rows:  # a view, or what is empty
+        return ""
+    rows = f"{relation.rows:,} row{'' if relation.rows == 1 else 's'}, " if relation.is_table and relation.rows else ""
+    return f" ({rows}{_bytes(relation.bytes)})"
+
+
+def _bytes(number: float) -> str:
+    """Write a size as pg_size_pretty() does."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if number < 10_240:
+            return f"{number:.0f} {unit}"
+        number /= 1024
+    return f"{number:.0f} TB"
+
+
+def blocked_text(one: Blocked) -> str:
+    """Write for how long a table was not available; what blocks more is not told of again as blocking less."""
+    parts = [f"reads and writes blocked for {span(one.reads)}"] if one.reads else []
+    parts += [f"writes blocked for {span(one.writes)}"] if one.writes > one.reads else []
+    parts += [f"other schema changes blocked for {span(one.changes)}"] if one.changes > one.writes else []
+    return ", ".join(parts)

@@ -1,0 +1,82 @@
+"""What a command prints: lines as it goes, or one JSON document at its end."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Self
+
+import click
+
+from outreach_migrate.report import json_values, wording
+
+if TYPE_CHECKING:
+    from outreach_migrate.errors import MigrateError
+
+
+def say(line: str, *, err: bool = False) -> None:
+    """Print a line. Where nobody reads any more, as after `| head`, what is printed is lost, and the run goes on."""
+    try:
+        click.echo(line, err=err)
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2 if err else 1)
+        os.close(nowhere)
+
+
+class Report:
+    """What one command says: text as it goes, or with `as_json` one document at the end.
+
+    Results go to stdout (with JSON, to stderr), everything else to stderr. `verbosity` is -1, 0 or 1.
+    """
+
+    def __init__(self, command: str, *, as_json: bool, verbosity: int) -> None:
+        self.as_json = as_json
+        self.verbosity = verbosity
+        self.document: dict[str, Any] = {"command": command, "ok": True, "error": None}
+        self.live = bool(sys.stderr and sys.stderr.isatty()) and verbosity >= 0
+        self.drawn = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._clear()
+        if kind not in (None, SystemExit):  # what nobody foresaw: a document that says all is well would be wrong
+            self.document |= {"ok": False, "error": {"kind": kind and kind.__name__}}
+        if self.as_json:
+            import json
+
+            click.echo(json.dumps(self.document, indent=2, default=str, ensure_ascii=False))
+
+    def result(self, line: str) -> None:
+        """Print a line of what the command was asked for."""
+        if self.verbosity >= 0:
+            self._clear()
+            say(line, err=self.as_json)
+
+    def aside(self, line: str) -> None:
+        """Print a line that stands beside the result."""
+        if self.verbosity >= 0:
+            self._clear()
+            say(line, err=True)
+
+    def running(self, line: str) -> None:
+        """Draw, on a terminal, the line that the next one will replace."""
+        if self.live:
+            import shutil
+
+            width = shutil.get_terminal_size().columns - 1  # a line that wraps could not be taken back
+            click.echo(f"\r\x1b[2K{line[:width]}", nl=False, err=True)
+            self.drawn = True
+
+    def _clear(self) -> None:
+        if self.drawn:
+            click.echo("\r\x1b[2K", nl=False, err=True)
+            self.drawn = False
+
+    def failed(self, error: MigrateError) -> None:
+        """Print an error, at any verbosity, and keep it for the document."""
+        self._clear()
+        say(wording.error(error), err=True)
+        self.document |= {"ok": False, "error": json_values.error(error)}

@@ -1,0 +1,75 @@
+"""Prints what `check` found: as text, as JSON, as GitHub's workflow commands."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from outreach_migrate.report import json_values, report, wording
+
+if TYPE_CHECKING:
+    from outreach_migrate.checks.check import Finding
+
+
+class CheckReport(report.Report):
+    """What `check` says, in one of its formats."""
+
+    def __init__(self, form: str, verbosity: int) -> None:
+        super().__init__("check", as_json=form == "json", verbosity=verbosity)
+        self.form = form
+
+    def findings(self, findings: list[Finding], *, strict: bool) -> None:
+        """Print all findings, and end with 1 where there are errors, or warnings and `strict`."""
+        wrong = [finding for finding in findings if finding.is_error or strict]
+        self.document |= {"ok": not wrong, "findings": [_value(finding) for finding in findings]}
+        for finding in findings:
+            if self.form == "github":
+                self.result(_workflow_command(finding))
+            elif self.form == "text" and (finding.is_error or self.verbosity >= 0):
+                click.echo(_text(finding))
+        errors = sum(finding.is_error for finding in findings)
+        if self.form == "text":
+            self.result(
+                f"{wording.count(errors, 'error', 'errors')}, "
+                f"{wording.count(len(findings) - errors, 'warning', 'warnings')}."
+            )
+        if wrong:
+            sys.exit(1)
+
+
+def _text(finding: Finding) -> str:
+    text = wording.problem(finding.problem, "error" if finding.is_error else "warning")
+    if not finding.rule:
+        return text
+    first, *rest = text.split("\n")
+    return "\n".join([f"{first} [{finding.rule}]", *rest])
+
+
+def _value(finding: Finding) -> dict[str, object]:
+    severity = "error" if finding.is_error else "warning"
+    return {"severity": severity, "rule": finding.rule, **json_values.problem(finding.problem)}
+
+
+def _workflow_command(finding: Finding) -> str:
+    """Write a finding so that GitHub shows it in the pull request's lines.
+
+    https://docs.github.com/actions/reference/workflow-commands-for-github-actions#setting-an-error-message
+    """
+    problem, place = finding.problem, finding.problem.location
+    properties = {
+        "file": place and place.path,
+        "line": place and place.line,
+        "col": place and place.column,
+        "title": finding.rule or "outreach-migrate",
+    }
+    shown = ",".join(f"{key}={_escaped(str(value), ':,')}" for key, value in properties.items() if value is not None)
+    text = "\n".join([problem.message, *([problem.hint] if problem.hint else [])])
+    return f"::{'error' if finding.is_error else 'warning'} {shown}::{_escaped(text)}"
+
+
+def _escaped(text: str, more: str = "") -> str:
+    for sign in "%\r\n" + more:
+        text = text.replace(sign, f"%{ord(sign):02X}")
+    return text

@@ -1,0 +1,212 @@
+"""Prints what `rehearse` found: as text, as JSON, as Markdown for a pull request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from outreach_migrate.report import json_values, rehearsal_text, report_run, wording
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from outreach_migrate.errors import MigrateError
+    from outreach_migrate.files.migrations import Migration
+    from outreach_migrate.rehearsal import rehearse
+    from outreach_migrate.rehearsal.effects import Lock, Relation
+    from outreach_migrate.rehearsal.held import Blocked, Held
+
+_WARNING = (
+    "rehearse takes the real locks and does the real work until it rolls back: run it on a copy, or on staging. "
+    "Values drawn from sequences stay drawn."
+)
+
+
+class RehearsalReport(report_run.RunReport):
+    """What `rehearse` says, in one of its formats."""
+
+    def __init__(self, form: str, verbosity: int) -> None:
+        super().__init__("rehearse", as_json=form == "json", verbosity=verbosity)
+        self.form = form
+        self.ends: list[rehearse.Ended] = []
+        self.markdown: list[str] = []
+        del self.document["applied"]
+        self.document |= {"warning": _WARNING, "files": [], "blocked": []}
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        super().__exit__(kind, *rest)
+        if self.form == "markdown":
+            click.echo("\n".join(self.markdown))
+
+    def result(self, line: str) -> None:
+        """Print a line of what the command was asked for; in Markdown it has other lines."""
+        if self.form != "markdown":
+            super().result(line)
+
+    def rehearsed(self, event: rehearse.Event) -> None:
+        """Print one thing that has come to pass."""
+        from outreach_migrate.rehearsal import rehearse
+        from outreach_migrate.run import survey
+
+        match event:
+            case rehearse.Begun(migration):
+                self.result(wording.title(migration))
+                self.document["files"].append(_file_value(migration))
+            case rehearse.Done():
+                self._done(event)
+            case rehearse.Ended(_, seconds, held):
+                self.ends.append(event)
+                values = [_held_value(one) for one in held]
+                self.document["files"][-1] |= {"milliseconds": json_values.milliseconds(seconds), "held": values}
+                for line in rehearsal_text.held_lines(held):
+                    self.result(f"  {line}")
+            case rehearse.Skipped(migration, statements):
+                self._skipped(migration, statements)
+            case rehearse.Stopped(migration, error, left):
+                self._stopped(migration, error, left)
+            case survey.Planned(_, steps):
+                if steps:
+                    self.aside(f"{click.style('note:', fg='yellow')} {_WARNING}")
+                self.markdown = _markdown_head(len(steps)) if steps else ["Nothing is to be rehearsed."]
+                self.event(event)
+            case _:
+                self.event(event)
+
+    def _done(self, done: rehearse.Done) -> None:
+        self.document["files"][-1]["statements"].append(_done_value(done))
+        self.markdown.append(_markdown_row(done))
+        rows = f", {wording.count(done.rows, 'row', 'rows')}" if done.rows is not None else ""
+        place = f"{done.location.path}:{done.location.line}:"
+        self.result(f"  {place} {rehearsal_text.shortened(done.text)}  {rehearsal_text.span(done.seconds)}{rows}")
+        for line, blocks in rehearsal_text.effect_lines(done.effects, every=self.verbosity > 0):
+            self.result(f"    {click.style(line, fg=rehearsal_text.COLOURS.get(blocks))}")
+
+    def _skipped(self, migration: Migration, statements: Iterable[rehearse.Unrehearsed]) -> None:
+        reason = "it runs without a transaction, so it can't be rolled back; files after it that need it may fail"
+        self._not_rehearsed(migration, reason)
+        for one in statements:
+            lock = f"{one.mode}, blocks {one.mode.blocks} (by the manual)" if one.mode else None
+            place = f"{one.location.path}:{one.location.line}"
+            self.result(f"  {place}: {rehearsal_text.shortened(one.text)}{f'  {lock}' if lock else ''}")
+            self.markdown.append(_markdown_cells(place, one.text, "not rehearsed", "", lock or ""))
+            value = {
+                **json_values.location(one.location),
+                "text": one.text,
+                "mode": str(one.mode) if one.mode else None,
+            }
+            self.document["files"][-1]["statements"].append(value)
+
+    def _stopped(self, migration: Migration, error: MigrateError, left: tuple[Migration, ...]) -> None:
+        place = getattr(error, "location", migration.path)
+        begun = self.document["files"].pop()  # its statements up to here
+        self._not_rehearsed(migration, f"{place}: {error.message}: it needs what an earlier file commits")
+        self.document["files"][-1]["statements"] = begun["statements"]
+        for one in left:
+            self._not_rehearsed(one, f"it comes after {migration}, where the rehearsal had to stop")
+
+    def _not_rehearsed(self, migration: Migration, reason: str) -> None:
+        self.result(f"{wording.title(migration)}  {click.style('not rehearsed', fg='yellow')}: {reason}")
+        self.document["files"].append(_file_value(migration) | {"not_rehearsed": reason})
+        self.markdown.append(_markdown_cells(migration.path, "", "not rehearsed", "", reason))
+
+    def ended(self) -> None:
+        """Sum up, table by table."""
+        from outreach_migrate.rehearsal import held
+
+        found = held.blocked(end.held for end in self.ends)
+        self.document["blocked"] = [_blocked_value(one) for one in found]
+        lines = [f"{one.name}: {rehearsal_text.blocked_text(one)}" for one in found]
+        if self.form == "markdown" and self.ends:
+            self.markdown += ["", *(f"- **{line}**" for line in lines or ["Nobody would be blocked."])]
+        for line in lines:
+            self.result(line)
+        if self.ends:
+            self.result("Rolled back: nothing of it stays.")
+
+    def failed(self, error: MigrateError) -> None:
+        """Print an error, in Markdown too."""
+        super().failed(error)
+        if self.markdown:
+            place = getattr(error, "location", None)
+            self.markdown += ["", f"**Failed:** {f'`{place}` ' if place else ''}{error.message}"]
+
+
+def _markdown_head(count: int) -> list[str]:
+    title = f"### Rehearsal of {wording.count(count, 'migration', 'migrations')}"
+    return [
+        title,
+        "",
+        "| Statement | Took | Rows | What it does to what was there before |",
+        "| --- | ---: | ---: | --- |",
+    ]
+
+
+def _markdown_row(done: rehearse.Done) -> str:
+    lines = "<br>".join(line for line, _ in rehearsal_text.effect_lines(done.effects, every=False))
+    rows = "" if done.rows is None else str(done.rows)
+    place = f"{done.location.path}:{done.location.line}"
+    return _markdown_cells(place, done.text, rehearsal_text.span(done.seconds), rows, lines)
+
+
+def _markdown_cells(place: str, text: str, took: str, rows: str, what: str) -> str:
+    code = rehearsal_text.shortened(text).replace("`", "'")  # a code span can't hold its own mark
+    first = f"{place}<br>`{code}`" if code else place
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in (first, took, rows, what)) + " |"
+
+
+def _file_value(migration: Migration) -> dict[str, Any]:
+    return {
+        **{"version": migration.version, "name": migration.name, "path": migration.path},
+        **{"not_rehearsed": None, "milliseconds": None, "statements": [], "held": []},
+    }
+
+
+def _done_value(done: rehearse.Done) -> dict[str, Any]:
+    did = done.effects
+    return {
+        **json_values.location(done.location),
+        "text": done.text,
+        "tag": done.tag,
+        "milliseconds": json_values.milliseconds(done.seconds),
+        "rows": done.rows,
+        "locks": [_lock_value(lock) for lock in did.locks],
+        **{
+            word: [_relation_value(relation) for relation in relations]
+            for word, relations in (
+                *(("rewritten", did.rewritten), ("emptied", did.emptied)),
+                *(("scanned", did.scanned), ("dropped", did.dropped)),
+            )
+        },
+    }
+
+
+def _lock_value(lock: Lock) -> dict[str, Any]:
+    return {
+        "relation": _relation_value(lock.relation),
+        **{"mode": str(lock.mode), "blocks": lock.mode.blocks},
+        **{"presumed": lock.presumed, "covered": lock.covered},
+    }
+
+
+def _held_value(held: Held) -> dict[str, Any]:
+    return {
+        **_lock_value(held.lock),
+        "since": json_values.location(held.since),
+        "milliseconds": json_values.milliseconds(held.seconds),
+    }
+
+
+def _relation_value(relation: Relation) -> dict[str, Any]:
+    return {
+        **{"name": relation.name, "kind": relation.kind, "table": relation.table},
+        **{"rows": relation.rows, "bytes": relation.bytes},
+    }
+
+
+def _blocked_value(one: Blocked) -> dict[str, Any]:
+    spans = {"reads": one.reads, "writes": one.writes, "schema_changes": one.changes}
+    return {
+        "table": one.name,
+        **{f"{what}_milliseconds": json_values.milliseconds(span) for what, span in spans.items()},
+    }

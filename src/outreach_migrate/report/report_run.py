@@ -1,0 +1,138 @@
+"""Prints what `up` does while it goes."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from outreach_migrate import durations
+from outreach_migrate.report import json_values, report, wording
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from outreach_migrate.errors import ServerMessage
+    from outreach_migrate.files.migrations import Migration
+    from outreach_migrate.postgres.locks import Progress
+    from outreach_migrate.run import apply, survey
+    from outreach_migrate.run.plan import Plan, Step
+
+_REPEAT = 10.0  # s after which a wait that goes on is told again
+
+
+class RunReport(report.Report):
+    """What `up` says while it goes, from the engine's events."""
+
+    def __init__(self, command: str, *, as_json: bool, verbosity: int) -> None:
+        super().__init__(command, as_json=as_json, verbosity=verbosity)
+        self.document |= {"applied": [], "pending": [], "ahead": [], "notices": []}
+        self.pending: dict[str, Step] = {}
+        self.began = time.monotonic()
+        self.told: tuple[object, float] = (None, 0.0)
+        self.progress = ""  # of the statement that runs, for the live line
+
+    def event(self, event: apply.Event) -> None:
+        """Print one thing that has come to pass."""
+        from outreach_migrate.postgres import database
+        from outreach_migrate.run import apply, survey, watch
+
+        match event:
+            case survey.Planned(plan, steps):
+                self._planned(plan, steps)
+            case watch.Running(migration, seconds):
+                self.progress = self.progress if seconds else ""
+                self.running(f"{self.progress}{wording.title(migration)}  {durations.text(seconds)} …")
+            case watch.Noticed(migration, notice):
+                self._noticed(migration, notice)
+            case watch.Waiting(_, blockers):
+                self._once(tuple(blocker.pid for blocker in blockers), map(wording.blocker, blockers))
+            case watch.Told(migration, message):
+                self.aside(f"{migration.path}: {message}")
+            case watch.Progressing(migration, progress):
+                self._progressing(migration, progress)
+            case apply.Retrying(migration, error, seconds, left):
+                self.aside(
+                    f"{wording.title(migration)}  gave way ({error.message}), rolled back; "
+                    f"tried again in {durations.text(seconds)}, {wording.count(left, 'try', 'tries')} left"
+                )
+            case apply.Applied(migration, seconds, tags):
+                self._applied(migration, seconds, tags)
+            case database.Unreachable(why, _):
+                self._once(why, [f"waiting for the server: {why}"])
+
+    def _planned(self, plan: Plan, steps: tuple[Step, ...]) -> None:
+        self.began = time.monotonic()  # the server's own start, and ours, are no part of it
+        ahead = [step for step in plan.steps if step.state == "ahead"]
+        for step in ahead:
+            self.aside(
+                f"warning: the database is ahead: {step.version}_{step.name}, which is newer than all files, is "
+                f"{'applied' if step.entry and step.entry.finished_at else 'unfinished'}"
+                " (an older release meets a newer database)"
+            )
+        self.document["ahead"] = [json_values.step(step) for step in ahead]
+        self.pending = {step.version: step for step in steps}
+        if not steps:
+            done = sum(step.state == "applied" for step in plan.steps)
+            later = sum(step.state in ("pending", "unfinished") for step in plan.steps)  # than --to
+            where = f" up to there, but {later} after it" if later else ""
+            self.result(f"Nothing is pending{where}: {wording.count(done, 'migration is', 'migrations are')} applied.")
+
+    def _noticed(self, migration: Migration, notice: ServerMessage) -> None:
+        self.aside(f"{migration.path}: {notice.severity}: {notice.message}")
+        self.document["notices"].append({"version": migration.version, **json_values.notice(notice)})
+
+    def _progressing(self, migration: Migration, progress: Progress) -> None:
+        percent = "" if progress.percent is None else f" {progress.percent:.0f} %"
+        text = f"{wording.title(migration)}  {progress.command.lower()}: {progress.phase}{percent}"
+        if self.live:
+            filled = round((progress.percent or 0) / 10)
+            self.progress = f"[{'#' * filled}{'.' * (10 - filled)}]{percent} {progress.phase}  "
+        else:
+            self._once("progress", [text])
+
+    def _applied(self, migration: Migration, seconds: float, tags: tuple[str, ...]) -> None:
+        self.result(f"{wording.title(migration)}  {click.style('applied', fg='green')} in {durations.text(seconds)}")
+        if self.verbosity > 0:
+            for tag in tags:
+                self.result(f"    {tag}")
+        self.pending.pop(migration.version, None)
+        self.document["applied"].append(
+            {
+                "version": migration.version,
+                "name": migration.name,
+                "path": migration.path,
+                "milliseconds": json_values.milliseconds(seconds),
+                "statements": list(tags),
+            }
+        )
+
+    def _once(self, what: object, lines: Iterable[str]) -> None:
+        """Say what goes on for longer when it begins, and every ten seconds."""
+        now = time.monotonic()
+        if self.told[0] != what or now - self.told[1] >= _REPEAT:
+            self.told = (what, now)
+            for line in lines:
+                self.aside(line)
+
+    def would_run(self, planned: survey.Planned) -> None:
+        """Print what a run would do."""
+        self.event(planned)
+        for step in planned.steps:
+            self.result(f"{step.version}  {step.name}  would be applied")
+        if planned.steps:
+            self.result("Nothing was run (--dry-run).")
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self.document["pending"] = [json_values.step(step) for step in self.pending.values()]
+        super().__exit__(kind, *rest)
+
+    def ended(self) -> None:
+        """Sum up a run that applied what it was to apply."""
+        if applied := len(self.document["applied"]):
+            took = durations.text(time.monotonic() - self.began)
+            self.result(f"{wording.count(applied, 'migration', 'migrations')} applied in {took}.")
+        elif self.pending:  # another run was faster
+            self.pending.clear()
+            self.result("Nothing is left to do: another run has applied what was pending.")

@@ -1,0 +1,65 @@
+"""Prints what `status` found."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from outreach_migrate import durations
+from outreach_migrate.report import json_values, report, wording
+
+if TYPE_CHECKING:
+    from outreach_migrate.errors import Problem
+    from outreach_migrate.postgres.locks import Blocker
+    from outreach_migrate.run.plan import Plan, Step
+
+_HEAD = ("VERSION", "NAME", "STATE", "APPLIED (UTC)", "TOOK", "BY")
+_COLOURS = {"applied": "green", "pending": "cyan", "ahead": "yellow"}  # of states; the others are red
+
+
+class StatusReport(report.Report):
+    """What `status` says."""
+
+    def __init__(self, *, as_json: bool, verbosity: int) -> None:
+        super().__init__("status", as_json=as_json, verbosity=verbosity)
+
+    def plan(self, plan: Plan, problems: list[Problem], at_work: dict[str, Blocker]) -> None:
+        """Print every version with its state, a count line, which runs are at work, and what is wrong."""
+        if self.as_json:
+            self.document |= {
+                "ok": not problems,
+                "migrations": [json_values.step(step) for step in plan.steps],
+                "counts": plan.counts(),
+                "at_work": [{"version": version, **asdict(run)} for version, run in at_work.items()],
+                "problems": [json_values.problem(problem) for problem in problems],
+            }
+            return
+        if plan.steps:
+            self.result(_table([_row(step) for step in plan.steps]))
+        self.result(", ".join(f"{number} {state}" for state, number in plan.counts().items()) or "no migrations")
+        for version, run in at_work.items():
+            self.result(f"A run is at work on {version}: {wording.run(run)}.")
+        for problem in problems:
+            report.say(wording.problem(problem), err=self.verbosity < 0)
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    widths = [max(len(row[column]) for row in [_HEAD, *rows]) for column in range(len(_HEAD))]
+    lines = []
+    for row in [_HEAD, *rows]:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        if row is not _HEAD:
+            cells[2] = click.style(cells[2], fg=_COLOURS.get(row[2], "red"))
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _row(step: Step) -> tuple[str, ...]:
+    entry = step.entry
+    if entry is None:
+        return (step.version, step.name, step.state, "", "", "")
+    took = durations.text((entry.finished_at - entry.started_at).total_seconds()) if entry.finished_at else ""
+    by = entry.applied_by if entry.origin == "run" else f"{entry.applied_by} ({entry.origin})"
+    return (step.version, step.name, step.state, f"{entry.started_at:%Y-%m-%d %H:%M:%S}", took, by)

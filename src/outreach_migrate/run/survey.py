@@ -1,0 +1,100 @@
+"""What a run is asked to do, and what keeps it from starting."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from outreach_migrate import errors
+from outreach_migrate.files import migrations
+from outreach_migrate.history import history, record
+from outreach_migrate.postgres import database, locks, wire
+from outreach_migrate.run import plan, session
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from outreach_migrate.errors import Problem
+    from outreach_migrate.files.migrations import Migration
+    from outreach_migrate.history.history import History, Table
+    from outreach_migrate.postgres.dsn import Target
+    from outreach_migrate.postgres.locks import Blocker
+    from outreach_migrate.run.plan import Plan, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a run is asked to do; `wait` and the limits in seconds."""
+
+    target: Target
+    table: Table
+    files: tuple[Migration, ...]
+    file_problems: tuple[Problem, ...] = ()
+    to: int | None = None
+    out_of_order: bool = False
+    wait: float = 0.0
+    limits: session.Limits = field(default_factory=session.Limits)
+    lock_retries: int = 10
+    from_start: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The plan is made, nothing is wrong with it, and these steps will be run."""
+
+    plan: Plan
+    steps: tuple[Step, ...]
+
+
+def look(request: Request) -> Planned:
+    """Make the plan, as a run would; raise what it would raise before it runs anything."""
+    connection = wire.finish(database.connect(request.target, wait=request.wait))
+    with closing(connection), database.translated():
+        past = history.read(connection, request.table, search_path=request.target.schema)
+        whole, steps = plan_of(past, request)
+    return Planned(whole, steps)
+
+
+def plan_of(past: History, request: Request) -> tuple[Plan, tuple[Step, ...]]:
+    """Make the plan; give it with the steps to run.
+
+    Raise errors.Refused with all that is wrong in files and history, before anything runs.
+    """
+    whole = plan.make(request.files, past.entries)
+    steps = whole.to_run(to=request.to, out_of_order=request.out_of_order)
+    wrong = [*request.file_problems]
+    if request.to is not None and request.to not in {int(step.version) for step in whole.steps}:
+        wrong.append(errors.Problem(f"there is no version {request.to} to go to"))
+    unfinished = {int(step.version) for step in steps if step.state is plan.State.UNFINISHED}
+    if request.from_start is not None and request.from_start not in unfinished:
+        wrong.append(errors.Problem(f"version {request.from_start} is not unfinished: it can't be run from its start"))
+    wrong += [problem for step in steps if step.migration for problem in migrations.problems(step.migration)]
+    contradictions = whole.problems(out_of_order=request.out_of_order, from_start=request.from_start)
+    if contradictions:
+        raise errors.HistoryError(wrong + contradictions, whole.steps)
+    if wrong:
+        raise errors.MigrationFileError(wrong)
+    if steps:
+        _must_be_writable(past)
+    return whole, steps
+
+
+def _must_be_writable(past: History) -> None:
+    if past.standby:
+        hint = "Name the primary; with several hosts in the URL it is found by itself."
+        raise errors.MigrateError("the server is a standby: it can only be read", hint=hint)
+    if past.read_only:
+        hint = "Lift it for the role that migrates: ALTER ROLE … SET default_transaction_read_only = off"
+        raise errors.MigrateError("default_transaction_read_only is on: nothing can be written", hint=hint)
+    if past.table.schema is None:
+        hint = "Name one: --table SCHEMA.schema_migrations"
+        raise errors.MigrateError("the search path names no schema to make the history table in", hint=hint)
+
+
+def at_work(connection: psycopg.Connection, past: History) -> dict[str, Blocker]:
+    """Read which living runs work on files that are not finished, by version."""
+    unfinished = [entry for entry in past.entries if entry.finished_at is None]
+    keys = [record.claim_key(connection, record.Place(past.table, entry.position)) for entry in unfinished]
+    found = [locks.claimants(connection, key) for key in keys]
+    return {entry.version: runs[0] for entry, runs in zip(unfinished, found, strict=True) if runs}
