@@ -16,6 +16,7 @@ import fix_servers
 import psycopg
 import pytest
 from click.testing import CliRunner
+from fix_runs import parted
 from psycopg import sql
 
 from outreach_migrate import cli
@@ -26,11 +27,12 @@ Rows = Callable[..., list[tuple[Any, ...]]]
 
 @dataclass(frozen=True)
 class Result:
-    """What a command left behind."""
+    """What a command left behind; `stderr` without its line that names the `database`."""
 
     exit_code: int
     stdout: str
     stderr: str
+    database: str | None = None
 
     @property
     def json(self) -> dict[str, Any]:
@@ -51,7 +53,7 @@ class Migrate:
         """Run it in this process, after writing `files`."""
         self.write(files or {})
         run = CliRunner().invoke(cli.main, arguments, env={"DATABASE_URL": url or self.url}, catch_exceptions=False)
-        return Result(run.exit_code, run.stdout, run.stderr)
+        return Result(run.exit_code, run.stdout, *parted(run.stderr))
 
     def write(self, files: Files) -> None:
         """Write files below `sql`: text with the line ends it has, as UTF-8."""
@@ -67,7 +69,7 @@ class Migrate:
         run = subprocess.run(
             command, cwd=self.folder, env=env, capture_output=True, encoding="utf-8", timeout=within, check=False
         )
-        return Result(run.returncode, run.stdout, run.stderr)
+        return Result(run.returncode, run.stdout, *parted(run.stderr))
 
 
 @pytest.fixture

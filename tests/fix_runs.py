@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -17,11 +18,20 @@ import pytest
 PATIENCE = 30.0  # s until a test that waits gives up
 
 
+def parted(stderr: str) -> tuple[str, str | None]:
+    """Take the line that names the database out of what a command says: give the rest, and the name."""
+    found = re.search("^database: (.*)\n", stderr, re.MULTILINE)
+    return (stderr[: found.start()] + stderr[found.end() :], found[1]) if found else (stderr, None)
+
+
 @dataclass(frozen=True)
 class Ended:
+    """What a command left behind; `err` without its line that names the `database`."""
+
     code: int
     out: str
     err: str
+    database: str | None = None
 
     @property
     def said(self) -> str:
@@ -56,7 +66,7 @@ class Run:
     def end(self) -> Ended:
         """Wait for the end."""
         code = self.process.wait(PATIENCE)
-        return Ended(code, self.said("out"), self.said("err"))
+        return Ended(code, self.said("out"), *parted(self.said("err")))
 
     def kill(self) -> None:
         self.process.kill()

@@ -23,7 +23,9 @@ from psycopg import sql
 
 Start = Callable[..., Run]
 
-SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+SIGNALS = pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name
+)
 PROMPT = 2.0  # s
 FIRST = "CREATE TABLE t (id int); INSERT INTO t VALUES (1);"
 NOTHING = "Nothing of this file was applied."
@@ -429,14 +431,29 @@ def test_a_killed_run_s_build_is_waited_for(
     assert rows("SELECT indisvalid FROM pg_index WHERE indrelid = 't'::regclass") == [(True,)]
 
 
+def test_a_run_under_nohup_outlives_its_terminal(
+    database: str, files: Callable[..., None], busy: Callable[[str], Any], start: Start
+) -> None:
+    """A SIGHUP that is ignored already stays ignored."""
+    files("SELECT pg_sleep(0.5)")
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        started = start("--database", database, "up")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    busy("PgSleep")
+    started.process.send_signal(signal.SIGHUP)
+    assert started.end().code == 0
+
+
 @pytest.mark.parametrize("after", [0.0, 0.1, 0.3, 0.6])
 def test_a_signal_at_any_instant_is_told(
     after: float, database: str, files: Callable[..., None], start: Start, rows: Rows
 ) -> None:
-    """From the moment on that a run has begun to talk, a signal ends in 130 and a document, or comes too late."""
+    """From the first file on, a signal ends in 130 and a document, or comes too late."""
     files(FIRST, *["INSERT INTO t SELECT 1 FROM pg_sleep(0.02);"] * 30)
     run = start("--database", database, "--json", "up")
-    until(lambda: run.said("err"))
+    until(lambda: "applied" in run.said("err"))
     time.sleep(after)
     run.process.send_signal(signal.SIGINT)
     ended = run.end()

@@ -109,6 +109,7 @@ def test_the_document_of_a_run(migrate: Migrate) -> None:
         "command": "up",
         "ok": True,
         "error": None,
+        "database": run.database,
         "applied": [
             {"version": "1", "name": "first", "path": "sql/1_first.sql", "statements": ["CREATE TABLE"]},
             {"version": "2", "name": "second", "path": "sql/2_second.sql", "statements": ["INSERT 0 3"]},
@@ -253,8 +254,8 @@ class TestTo:
     def test_a_version_that_does_not_exist_is_an_error(self, migrate: Migrate, rows: Rows, version: str) -> None:
         """--to must name a version there is; nothing runs."""
         run = migrate("up", "--to", version, files=THREE)
-        assert (run.exit_code, rows(TABLES)) == (1, [])
-        assert f"there is no version {version}" in run.stderr
+        assert (run.exit_code, rows(TABLES)) == (2, [])
+        assert f"no migration has version {version}\nhint: The newest version is 10." in run.stderr
 
     def test_what_is_no_number_is_wrong_usage(self, migrate: Migrate) -> None:
         """--to takes digits, else the exit code is that of wrong usage."""

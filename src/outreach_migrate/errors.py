@@ -49,6 +49,12 @@ class MigrateError(Exception):
         self.state = state
 
 
+class UsageError(MigrateError):
+    """What was asked for can't be: an option, a variable or a key that makes no sense, or none where one is needed."""
+
+    exit_code = 2
+
+
 class Refused(MigrateError):
     """Something is wrong before anything ran; carries all of it."""
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from outreach_migrate.errors import Location, MigrateError, MissingTool, Problem
+from outreach_migrate.errors import Location, MigrateError, MissingTool, Problem, UsageError
 from outreach_migrate.files import migrations, statements
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def chosen(
 ) -> tuple[list[Migration], list[Problem]]:
     """Choose the migrations and problems of these paths, all of them for none.
 
-    Raise MigrateError for a .sql file that is not of the folder.
+    Raise UsageError for a .sql file that is not of the folder.
     """
     wanted = {os.path.realpath(path): path for path in paths}
     if not wanted:
@@ -41,7 +41,7 @@ def chosen(
     told = [(os.path.realpath(one.location.path), one) for one in problems if one.location]
     strange = wanted.keys() - by_path.keys() - {path for path, _ in told}
     if named := sorted(wanted[path] for path in strange if path.endswith(".sql")):
-        raise MigrateError(f"not a migration of the folder: {', '.join(named)}", hint="Name the folder with --dir.")
+        raise UsageError(f"not a migration of the folder: {', '.join(named)}", hint="Name the folder with --dir.")
     return [one for path, one in by_path.items() if path in wanted], [one for path, one in told if path in wanted]
 
 

@@ -11,22 +11,24 @@ from typing import Any
 import click
 
 from outreach_migrate import __version__
-from outreach_migrate.cli import options
+from outreach_migrate.cli import group, options, project
 
-EPILOG = """\b
-The database is, in this order: --database, OUTREACH_MIGRATE_DATABASE, DATABASE_URL, pyproject.toml, libpq's own
-variables (PGHOST, PGSERVICE, …). Every option can be set as OUTREACH_MIGRATE_<OPTION>, a command's own as
-OUTREACH_MIGRATE_<COMMAND>_<OPTION>, or in [tool.outreach-migrate] of pyproject.toml.
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 `status --check` with something pending,
-130 and 143 after SIGINT and SIGTERM."""
+EPILOG = """\
+The database is, in this order: --database, OUTREACH_MIGRATE_DATABASE, DATABASE_URL, database in pyproject.toml, libpq's
+own variables (PGHOST, PGSERVICE, …).
+
+Every option can be set as OUTREACH_MIGRATE_<OPTION>, a command's own as OUTREACH_MIGRATE_<COMMAND>_<OPTION>, or in
+[tool.outreach-migrate] of pyproject.toml, here or in the nearest folder above that has one.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 `status --check` with something pending, 129, 130 and 143 after SIGHUP,
+SIGINT and SIGTERM."""
 
 
 @click.group(
-    cls=options.Configured,
+    cls=group.Group,
     context_settings={
-        "auto_envvar_prefix": "OUTREACH_MIGRATE",
+        "auto_envvar_prefix": project.PREFIX,
         "help_option_names": ["-h", "--help"],
-        "max_content_width": 110,
     },
     epilog=EPILOG,
 )
@@ -49,7 +51,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 `status --check` with something p
 @click.option(
     "--table", metavar="[SCHEMA.]NAME", default="schema_migrations", show_default=True, help="The history table."
 )
-@click.option("--embedded", is_flag=True, help="Use a private PostgreSQL, kept in ./.outreach.")
+@click.option("--embedded", is_flag=True, help="Use a private PostgreSQL, kept in .outreach.")
 @click.option(
     "--wait",
     type=options.DURATION,
@@ -67,7 +69,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 `status --check` with something p
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("-v", "--verbose", is_flag=True, help="Print what each statement did.")
-@click.version_option(__version__, "-V", "--version")
+@click.version_option(__version__, "-V", "--version", allow_from_autoenv=False)
 @click.pass_context
 def main(ctx: click.Context, /, quiet: bool, verbose: bool, **common: Any) -> None:
     """Apply plain, versioned .sql files to PostgreSQL, each in one transaction with its row."""
@@ -78,7 +80,10 @@ def main(ctx: click.Context, /, quiet: bool, verbose: bool, **common: Any) -> No
         raise click.UsageError("--database and --embedded name two databases: give one of them")
     if url < embedded:  # as DATABASE_URL and pyproject's embedded = true
         common["embedded"] = False
-    ctx.obj = options.Common(**common, verbosity=verbose - quiet)
+    found = ctx.meta[project.__name__]
+    if found.root != "." and not quiet:
+        click.echo(f"Using {found.path('pyproject.toml')}.", err=True)
+    ctx.obj = options.Common(**common, verbosity=verbose - quiet, project=found)
 
 
 @main.command()
@@ -87,6 +92,7 @@ def main(ctx: click.Context, /, quiet: bool, verbose: bool, **common: Any) -> No
 @click.option(
     "--lock-retries",
     type=click.IntRange(min=0),
+    metavar="N",
     default=10,
     show_default=True,
     help="How often a file that gave way is tried again.",
@@ -98,19 +104,20 @@ def main(ctx: click.Context, /, quiet: bool, verbose: bool, **common: Any) -> No
 def up(common: options.Common, /, dry_run: bool, **given: Any) -> None:
     """Apply the pending migrations, in order."""
     from outreach_migrate.files import migrations
-
-    files, problems = migrations.read(common.folder)  # of a large one the bytes are gone before the driver comes
     from outreach_migrate.report import report_run
-    from outreach_migrate.run import apply, survey
 
     out = report_run.RunReport("up", as_json=common.as_json, verbosity=common.verbosity)
-    with out, options.told(out), options.database(common) as target:
-        request = options.request(common, target, files, problems, **given)
-        if dry_run:
-            out.would_run(survey.look(request))
-            return
-        options.carry_out(apply.run(request), out.event)
-        out.ended()
+    with out, options.told(out):
+        files, problems = migrations.read(common.folder)  # of a large one the bytes are gone before the driver comes
+        from outreach_migrate.run import apply, survey
+
+        with options.database(common, out) as target:
+            request = options.request(common, target, files, problems, **given)
+            if dry_run:
+                out.would_run(survey.look(request))
+                return
+            options.carry_out(apply.run(request), out.event)
+            out.ended()
 
 
 @main.command()
@@ -126,7 +133,7 @@ def status(common: options.Common, /, check: bool) -> None:
 
     with report_status.StatusReport(as_json=common.as_json, verbosity=common.verbosity) as out, options.told(out):
         files, problems = migrations.read(common.folder)
-        with options.database(common) as target, database.translated():
+        with options.database(common, out) as target, database.translated():
             connection = wire.finish(database.connect(target, wait=common.wait))
             with closing(connection):
                 past = history.read(connection, options.table(common, target), search_path=target.schema)
@@ -151,7 +158,7 @@ def status(common: options.Common, /, check: bool) -> None:
 @click.option("--edit", is_flag=True, help="Open it in $VISUAL or $EDITOR.")
 @click.pass_obj
 def new(common: options.Common, /, name: tuple[str, ...], no_transaction: bool, edit: bool) -> None:
-    """Make the file of a migration, newer than all there are, and print its path."""
+    """Make a migration's file, the newest, and print its path."""
     from outreach_migrate.files import new as files
 
     try:
@@ -165,10 +172,10 @@ def new(common: options.Common, /, name: tuple[str, ...], no_transaction: bool, 
 
 @main.command()
 @options.of_a_run
-@click.option("--format", "form", type=click.Choice(["text", "json", "markdown"]), default="text", show_default=True)
+@options.format_of("rehearse", "markdown", help="How to print it.")
 @click.pass_obj
 def rehearse(common: options.Common, /, form: str, **given: Any) -> None:
-    """Carry the pending migrations out, roll back, and tell what each statement would do to others.
+    """Carry the pending migrations out, roll back, and show their locks.
 
     For each statement: how long it took, which locks it took on what was there before and whom they block, whether
     a table was rewritten or scanned; in the end, for how long each table was not available. It takes the real locks
@@ -179,28 +186,28 @@ def rehearse(common: options.Common, /, form: str, **given: Any) -> None:
     from outreach_migrate.rehearsal import rehearse as rehearsing
     from outreach_migrate.report import report_rehearsal
 
-    files, problems = migrations.read(common.folder)
-
     out = report_rehearsal.RehearsalReport("json" if common.as_json else form, common.verbosity)
-    with out, options.told(out), options.database(common) as target:
-        request = options.request(common, target, files, problems, lock_retries=0, from_start=None, **given)
-        options.carry_out(rehearsing.run(request), out.rehearsed)
-        out.ended()
+    with out, options.told(out):
+        files, problems = migrations.read(common.folder)
+        with options.database(common, out) as target:
+            request = options.request(common, target, files, problems, lock_retries=0, from_start=None, **given)
+            options.carry_out(rehearsing.run(request), out.rehearsed)
+            out.ended()
 
 
 @main.command()
-@click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False))
+@click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False), metavar="[FILE]...")
 @click.option("--lint", is_flag=True, help="Run squawk over the pending files too.")
 @click.option("--base", metavar="REF", help="A git revision whose files must be older, and unchanged.")
 @click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
-@click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text", show_default=True)
+@options.format_of("check", "github", help="How to print it; github stands for its workflow commands.")
 @click.pass_context
 def check(ctx: click.Context, /, files: tuple[str, ...], lint: bool, base: str | None, strict: bool, form: str) -> None:
-    """Look for trouble in the files, or in FILES of them, and change nothing.
+    """Look for trouble in the files, or in FILE…, and change nothing.
 
     Needs no database. With --database or --embedded on the command line, it also compares with the history, and
     looks for what a run would meet there. With --lint, these are linted: the pending ones, where a database says
-    which; else FILES; else those that are new or changed against --base; else all.
+    which; else FILE…; else those that are new or changed against --base; else all.
     """
     from outreach_migrate.checks import check as looking
     from outreach_migrate.files import migrations
@@ -217,7 +224,7 @@ def check(ctx: click.Context, /, files: tuple[str, ...], lint: bool, base: str |
         if common.embedded or options.distance(ctx.find_root(), "database") == 0:
             from outreach_migrate.checks import check_database
 
-            with options.database(common) as target:
+            with options.database(common, out) as target:
                 pending, met = check_database.look(target, options.table(common, target), found, wait=common.wait)
             findings += met
             linted = [migration for migration in chosen if migration in pending]
@@ -227,7 +234,7 @@ def check(ctx: click.Context, /, files: tuple[str, ...], lint: bool, base: str |
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGUMENT]...")
 @click.pass_obj
 def psql(common: options.Common, /, arguments: tuple[str, ...]) -> None:
     """Open psql on the database."""
@@ -238,7 +245,7 @@ def psql(common: options.Common, /, arguments: tuple[str, ...]) -> None:
     from outreach_migrate.report import report
 
     out = report.Report("psql", as_json=False, verbosity=common.verbosity)
-    with out, options.told(out), options.database(common) as target:
+    with out, options.told(out), options.database(common, out) as target:
         program = shutil.which("psql") or str(embedded.program("psql"))
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # psql's own
         named, variables = dsn.for_psql(target)

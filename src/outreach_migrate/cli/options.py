@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from outreach_migrate import errors
+from outreach_migrate.cli import project, usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from types import FrameType
 
+    from outreach_migrate.cli.project import Project
     from outreach_migrate.errors import Problem
     from outreach_migrate.files.migrations import Migration
     from outreach_migrate.history.history import Table
@@ -27,11 +29,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 EMBEDDED = ".outreach"
+_KEPT = {"PGAPPNAME", "PGOPTIONS"}  # variables of libpq that count for a private server too
 
 
 @dataclass(frozen=True, slots=True)
 class Common:
-    """The options that stand before the command."""
+    """The options that stand before the command, and the project they are for."""
 
     database: str | None
     folder: str
@@ -40,16 +43,11 @@ class Common:
     wait: float
     as_json: bool
     verbosity: int
-
-
-class NoDatabase(errors.MigrateError):
-    """No database is named: wrong usage."""
-
-    exit_code = 2
+    project: Project
 
 
 class Duration(click.ParamType[float]):
-    """A duration: 30s, 500ms, 2min, 1h, or seconds; 0 is no limit. Given in seconds."""
+    """A duration: 30s, 500ms, 5m, 1h, or seconds; 0 is no limit. Given in seconds."""
 
     name = "duration"
 
@@ -59,69 +57,11 @@ class Duration(click.ParamType[float]):
 
         seconds = durations.seconds(str(value))
         if seconds is None:
-            self.fail(f"{value!r} is not a duration: 30s, 500ms, 2min, 1h, or a number of seconds", param, ctx)
+            self.fail(f"{value!r} is not a duration: 30s, 500ms, 5m, 1h, or a number of seconds", param, ctx)
         return seconds
 
 
 DURATION = Duration()
-
-
-class Configured(click.Group):
-    """A group whose options take their defaults from [tool.outreach-migrate] of ./pyproject.toml."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the defaults before the arguments."""
-        if os.path.isfile("pyproject.toml"):
-            ctx.default_map = _defaults(self)
-        return super().parse_args(ctx, args)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; one that a signal ends before it can tell so itself ends here."""
-        with signals():
-            try:
-                return super().invoke(ctx)
-            except errors.Interrupted as error:
-                click.echo(error.message, err=True)
-                sys.exit(error.exit_code)
-
-
-_SPELLED = {"dir": "folder", "json": "as_json"}  # options whose names Python has taken
-
-
-def _defaults(group: click.Group) -> dict[str, Any]:
-    """Read [tool.outreach-migrate], with a table for each command's own options; raise UsageError."""
-    import tomllib
-
-    try:
-        with open("pyproject.toml", "rb") as file:
-            document = tomllib.load(file)
-    except ValueError as error:
-        raise click.UsageError(f"cannot read pyproject.toml: {error}") from None
-    tools = document.get("tool", {})
-    table = tools.get("outreach-migrate", {}) if isinstance(tools, dict) else {}
-    found = _values(table, "", [*group.params, *group.commands.values()])
-    return found | {
-        name: _values(found[name], f".{name}", command.params)
-        for name, command in group.commands.items()
-        if name in found
-    }
-
-
-def _values(table: Any, scope: str, known: list[Any]) -> dict[str, Any]:
-    where = f"pyproject.toml: [tool.outreach-migrate{scope}]"
-    if not isinstance(table, dict):
-        raise click.UsageError(f"{where} must be a table")
-    kinds = {one.name: one for one in known}
-    values = {}
-    for key, value in table.items():
-        name = key.replace("-", "_")
-        name = name if scope else _SPELLED.get(name, name)
-        if name not in kinds:
-            raise click.UsageError(f"{where} has an unknown key: {key}")
-        if isinstance(kinds[name], click.Parameter) and not isinstance(value, str | int | float):
-            raise click.UsageError(f"{where} has a {type(value).__name__} as {key}")
-        values[name] = value if isinstance(value, bool | dict) else str(value)
-    return values
 
 
 def distance(ctx: click.Context, name: str) -> int:
@@ -153,26 +93,58 @@ def of_a_run(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def format_of(command: str, third: str, *, help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # noqa: A002
+    """Make the option of a command that prints in other formats than text."""
+    choice = click.Choice(["text", "json", third])
+    variable = f"{project.PREFIX}_{command}_FORMAT".upper()
+    return click.option("--format", "form", type=choice, default="text", show_default=True, envvar=variable, help=help)
+
+
 @contextmanager
-def database(common: Common) -> Iterator[Target]:
-    """Give the database that the options name."""
+def database(common: Common, out: Report) -> Iterator[Target]:
+    """Give the database that the options name, and name it."""
     from outreach_migrate.postgres import dsn
 
-    if common.embedded:
-        from pathlib import Path
+    with ExitStack() as stack:
+        if common.embedded:
+            from pathlib import Path
 
-        from outreach_migrate.postgres import embedded
+            from outreach_migrate.postgres import embedded
 
-        with embedded.server(Path(EMBEDDED)) as conninfo:
-            yield dsn.read(conninfo)
-        return
+            stack.enter_context(_without_libpqs_variables())
+            folder = Path(common.project.path(EMBEDDED))
+            target = dsn.read(stack.enter_context(embedded.server(folder)))
+        else:
+            _must_be_named(common)
+            target = dsn.read(common.database or "")
+        out.meets(target.name)
+        yield target
+
+
+def _must_be_named(common: Common) -> None:
+    from outreach_migrate.postgres import dsn
+
+    for name in (*dsn.VARIABLES, "PGSERVICEFILE"):
+        if usage.has_login(os.environ.get(name, "")):
+            raise errors.UsageError(f"the variable {name} has a URL: {usage.WAY_OUT}, or in DATABASE_URL")
     if not common.database and not any(os.environ.get(name) for name in dsn.VARIABLES):
-        raise NoDatabase(
+        raise errors.UsageError(
             "no database is named",
             hint="Give --database URL, or set OUTREACH_MIGRATE_DATABASE, DATABASE_URL, or libpq's variables "
             f"({', '.join(dsn.VARIABLES)}), or database in pyproject.toml; or take a private one: --embedded",
         )
-    yield dsn.read(common.database or "")
+
+
+@contextmanager
+def _without_libpqs_variables() -> Iterator[None]:
+    """Hide libpq's variables: they are about another server, and some, as PGSERVICE, no connection string overrides."""
+    hidden = {name: value for name, value in os.environ.items() if name.startswith("PG") and name not in _KEPT}
+    for name in hidden:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def request(
@@ -215,7 +187,10 @@ def told(out: Report) -> Iterator[None]:
 
 @contextmanager
 def signals() -> Iterator[None]:
-    """Raise Interrupted at the first SIGINT or SIGTERM; the second one ends the process at once."""
+    """Raise Interrupted at the first SIGINT, SIGTERM or SIGHUP; the second one ends the process at once.
+
+    SIGHUP stays ignored where it is, as under nohup.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         for one in before:
@@ -226,7 +201,10 @@ def signals() -> Iterator[None]:
             return
         raise errors.Interrupted(number)
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import errors as pg
 from psycopg import sql
 
-from outreach_migrate.errors import HistoryError, MigrateError, Problem
+from outreach_migrate.errors import HistoryError, Problem, UsageError
 
 if TYPE_CHECKING:
     from psycopg import Connection, Cursor
@@ -79,7 +79,7 @@ def table(name: str, schema: str | None = None) -> Table:
     parts = re.findall(r'"((?:[^"]|"")+)"|([^".]+)', name)
     written = ".".join(f'"{quoted}"' if quoted else plain for quoted, plain in parts)
     if written != name or not 1 <= len(parts) <= 2:
-        raise MigrateError(f"not a table's name: {name}", hint='Give NAME or SCHEMA.NAME, as ops."my table".')
+        raise UsageError(f"not a table's name: {name}", hint='Give NAME or SCHEMA.NAME, as ops."my table".')
     *first, last = [quoted.replace('""', '"') or plain for quoted, plain in parts]
     return Table(first[0] if first else schema, last)
 

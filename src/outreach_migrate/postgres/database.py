@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import time
@@ -51,14 +52,16 @@ def connect(
 ) -> Generator[Unreachable, None, psycopg.Connection]:
     """Connect, in autocommit mode and without prepared statements, trying for `wait` seconds.
 
-    Raise ConnectionFailed: at once for what waiting can't mend, as a wrong password.
+    A server that does not answer ends the try when these have passed, if connect_timeout does not end it before. Raise
+    ConnectionFailed: at once for what waiting can't mend, as a wrong password.
     """
     began = time.monotonic()
     while True:
         try:
-            return _connect(target, read_write=read_write)
+            left = wait - (time.monotonic() - began) if wait else math.inf
+            return _connect(target, read_write=read_write, within=left)
         except psycopg.Error as error:
-            why = reason(error)
+            why = _reason(target, error)
             passed = time.monotonic() - began
             transient = not _FINAL.search(why)
             if not transient or passed >= wait:
@@ -67,13 +70,31 @@ def connect(
         time.sleep(min(0.5, max(0.0, wait - passed)))
 
 
-def _connect(target: Target, *, read_write: bool) -> psycopg.Connection:
+def _connect(target: Target, *, read_write: bool, within: float) -> psycopg.Connection:
     parameters = {**_DEFAULTS, **target.parameters, "client_encoding": "UTF8"}
-    if read_write and target.is_multi_host:
+    if read_write and len(target.hosts) > 1:
         parameters.setdefault("target_session_attrs", "read-write")
     if "PGCONNECT_TIMEOUT" in os.environ:
         parameters["connect_timeout"] = target.parameters.get("connect_timeout", os.environ["PGCONNECT_TIMEOUT"])
+    # each of several hosts has this long
+    parameters["connect_timeout"] = _shorter(parameters["connect_timeout"], within / len(target.hosts))
     return psycopg.connect(**parameters, autocommit=True, prepare_threshold=None)  # type: ignore[arg-type]
+
+
+def _shorter(timeout: str, left: float) -> str:
+    """Shorten a timeout to the time that is left; where that would leave too little for another try, it gets all.
+
+    libpq takes whole seconds, no fewer than 2, and 0 as no limit.
+    """
+    is_short = timeout.isdecimal() and 0 < int(timeout) <= left - 2
+    return timeout if is_short or left == math.inf or not timeout.isdecimal() else str(max(2, math.ceil(left)))
+
+
+def _reason(target: Target, error: psycopg.Error) -> str:
+    """Say why there is no connection; psycopg's own timeout names no server, so it is put as libpq puts its."""
+    if isinstance(error, psycopg.errors.ConnectionTimeout) and len(target.hosts) == 1:
+        return f'connection to server at "{target.hosts[0]}" failed: timeout expired'
+    return reason(error)
 
 
 def _hint(why: str) -> str | None:

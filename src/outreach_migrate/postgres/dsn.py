@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 import psycopg
 from psycopg import conninfo, pq, sql
 
-from outreach_migrate.errors import MigrateError
+from outreach_migrate.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,16 +37,37 @@ class Target:
     schema: str | None = None
 
     @property
-    def is_multi_host(self) -> bool:
-        """Whether several servers are named, here or by libpq's variables, of which one will be the primary."""
+    def hosts(self) -> list[str]:
+        """The servers, of which one will be the primary, as they are named here or by libpq's variables.
+
+        Each as its name, else its address, else the folder of its socket.
+        """
+        for name in ("host", "hostaddr"):
+            if given := self._named(name):
+                return given.split(",")
+        # libpq says where its socket is once it has looked for one; nothing listens on this port
+        return [pq.PGconn.connect_start(b"port=1 user=x dbname=x").host.decode()]
+
+    @property
+    def name(self) -> str:
+        """The database's name, after those of its servers: without login, and without the port where it is 5432."""
+        if "service" in self.parameters and not self.parameters.get("host"):
+            return f"service {self.parameters['service']}"
+        hosts, ports = self.hosts, (self._named("port") or "5432").split(",")
+        ports = ports * len(hosts) if len(ports) == 1 else ports
+        shown = [host if port in {"", "5432"} else f"{host}:{port}" for host, port in zip(hosts, ports, strict=False)]
+        return f"{','.join(shown)}/{self._named('dbname') or self._named('user')}"
+
+    def _named(self, name: str) -> str:
+        """Give a parameter, as it is named here or by libpq's variables."""
         defaults = {option.keyword.decode(): (option.val or b"").decode() for option in pq.Conninfo.get_defaults()}
-        return any("," in self.parameters.get(name, defaults[name]) for name in ("host", "hostaddr"))
+        return self.parameters.get(name) or defaults[name]
 
 
 def read(url: str) -> Target:
     """Read a URL or a key=value string; an empty one leaves everything to libpq's own variables.
 
-    Raise MigrateError when it can't be read, without a word of what stands in it: the pieces a parser quotes may
+    Raise UsageError when it can't be read, without a word of what stands in it: the pieces a parser quotes may
     be pieces of the password.
     """
     url, schema, query = url.strip(), None, url  # a secret read from a file ends with a newline
@@ -55,6 +76,7 @@ def read(url: str) -> Target:
             url, query, schema = _without_foreign(url)
         parameters = {key: str(value) for key, value in conninfo.conninfo_to_dict(url).items() if value is not None}
         _check_ports(parameters.get("port", ""))
+        _check_names(parameters)
     except (psycopg.Error, ValueError) as error:
         named = re.search(r'(?:query parameter|connection option):? "(\w+)"', str(error))
         if named and not re.search("@|password", query):  # else it may be the rest of an unquoted password
@@ -63,7 +85,7 @@ def read(url: str) -> Target:
             reason = re.sub(r'".*', "…", str(error).splitlines()[0])
             reason = reason.replace("missing …", "it is neither a postgresql:// URL nor key=value pairs")
         hint = "Signs such as @ : / % ? # in a password are written as %40 %3A %2F %25 %3F %23."
-        raise MigrateError(f"cannot read the database URL: {reason}", hint=hint) from None
+        raise UsageError(f"cannot read the database URL: {reason}", hint=hint) from None
     return Target(parameters, schema)
 
 
@@ -72,6 +94,13 @@ def _check_ports(ports: str) -> None:
     for port in ports.split(","):
         if port and not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
             raise ValueError("its port is not a number from 1 to 65535")
+
+
+def _check_names(parameters: Mapping[str, str]) -> None:
+    """Refuse a URL as the value of a keyword: the server's messages, and ours, would quote it with its login."""
+    for name in ("host", "hostaddr", "dbname", "user", "service"):
+        if re.search(r"://|:\S*@", parameters.get(name, "")):
+            raise ValueError(f"its {name} is a URL")
 
 
 def for_psql(target: Target) -> tuple[list[str], dict[str, str]]:

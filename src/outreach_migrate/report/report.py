@@ -30,10 +30,10 @@ class Report:
     Results go to stdout (with JSON, to stderr), everything else to stderr. `verbosity` is -1, 0 or 1.
     """
 
-    def __init__(self, command: str, *, as_json: bool, verbosity: int) -> None:
+    def __init__(self, command: str | None, *, as_json: bool, verbosity: int) -> None:
         self.as_json = as_json
         self.verbosity = verbosity
-        self.document: dict[str, Any] = {"command": command, "ok": True, "error": None}
+        self.document: dict[str, Any] = {"command": command, "ok": True, "error": None, "database": None}
         self.live = bool(sys.stderr and sys.stderr.isatty()) and verbosity >= 0
         self.drawn = False
 
@@ -48,6 +48,11 @@ class Report:
             import json
 
             click.echo(json.dumps(self.document, indent=2, default=str, ensure_ascii=False))
+
+    def meets(self, database: str) -> None:
+        """Say which database the command is about to connect to."""
+        self.document["database"] = database
+        self.aside(f"database: {database}")
 
     def result(self, line: str) -> None:
         """Print a line of what the command was asked for."""

@@ -59,16 +59,13 @@ def look(request: Request) -> Planned:
 def plan_of(past: History, request: Request) -> tuple[Plan, tuple[Step, ...]]:
     """Make the plan; give it with the steps to run.
 
-    Raise errors.Refused with all that is wrong in files and history, before anything runs.
+    Raise errors.UsageError for a version that was asked for and is not there, else errors.Refused with all that is
+    wrong in files and history, before anything runs.
     """
     whole = plan.make(request.files, past.entries)
     steps = whole.to_run(to=request.to, out_of_order=request.out_of_order)
+    _check_versions(whole, steps, request)
     wrong = [*request.file_problems]
-    if request.to is not None and request.to not in {int(step.version) for step in whole.steps}:
-        wrong.append(errors.Problem(f"there is no version {request.to} to go to"))
-    unfinished = {int(step.version) for step in steps if step.state is plan.State.UNFINISHED}
-    if request.from_start is not None and request.from_start not in unfinished:
-        wrong.append(errors.Problem(f"version {request.from_start} is not unfinished: it can't be run from its start"))
     wrong += [problem for step in steps if step.migration for problem in migrations.problems(step.migration)]
     contradictions = whole.problems(out_of_order=request.out_of_order, from_start=request.from_start)
     if contradictions:
@@ -78,6 +75,17 @@ def plan_of(past: History, request: Request) -> tuple[Plan, tuple[Step, ...]]:
     if steps:
         _must_be_writable(past)
     return whole, steps
+
+
+def _check_versions(whole: Plan, steps: tuple[Step, ...], request: Request) -> None:
+    if request.to is not None and request.to not in {int(step.version) for step in whole.steps}:
+        newest = whole.steps[-1].version if whole.steps else "none"
+        raise errors.UsageError(f"no migration has version {request.to}", hint=f"The newest version is {newest}.")
+    unfinished = {int(step.version) for step in steps if step.state is plan.State.UNFINISHED}
+    if request.from_start is not None and request.from_start not in unfinished:
+        raise errors.UsageError(
+            f"version {request.from_start} is not unfinished", hint="--from-start is for a file that is unfinished."
+        )
 
 
 def _must_be_writable(past: History) -> None:

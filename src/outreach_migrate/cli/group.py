@@ -1,0 +1,52 @@
+"""The group of all commands: where its options come from, and how wrong usage and signals end it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from outreach_migrate import errors
+from outreach_migrate.cli import options, project, usage
+
+_WORDS = f"{__name__}.words"  # the key of the whole command line in click's meta
+_HELP = {"-h", "--help", "-V", "--version"}
+
+
+class Group(click.Group):
+    """A group whose options take their defaults from [tool.outreach-migrate] of the project's pyproject.toml."""
+
+    command_class = usage.Command
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> click.Context:
+        """Read the options before the command."""
+        words = tuple(args)
+        with usage.told(self, words):
+            ctx = super().make_context(info_name, args, *rest, **extra)
+        ctx.meta[_WORDS] = words
+        return ctx
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the defaults before the arguments; what is wrong with them keeps nobody from the help."""
+        found = project.Project()
+        try:
+            project.check_variables(self)
+            found = project.find(self)
+        except click.UsageError:
+            if _HELP.isdisjoint(args):
+                raise
+        ctx.default_map = found.defaults
+        ctx.meta[project.__name__] = found
+        rest = super().parse_args(ctx, args)
+        usage.check(ctx)
+        return rest
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; one that a signal ends before it can tell so itself ends here."""
+        with options.signals(), usage.told(self, ctx.meta[_WORDS], ctx):
+            try:
+                return super().invoke(ctx)
+            except errors.Interrupted as error:
+                click.echo(error.message, err=True)
+                sys.exit(error.exit_code)

@@ -1,0 +1,130 @@
+"""Settings that stand outside of the command line: pyproject.toml and the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from outreach_migrate.cli import usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+PREFIX = "OUTREACH_MIGRATE"
+_KEY = "outreach-migrate"
+_MENTIONED = re.compile(rb"outreach[-_.]?migrate", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """Where relative paths count from, and the defaults for the group's parameters, by their names in Python."""
+
+    root: str = "."
+    defaults: dict[str, Any] = field(default_factory=dict)
+
+    def path(self, name: str) -> str:
+        """Give the path of something in the project, as seen from here."""
+        return name if self.root == "." else os.path.join(self.root, name)
+
+
+def find(group: click.Group) -> Project:
+    """Find the nearest folder, from here upwards, with [tool.outreach-migrate] in its pyproject.toml, and read that.
+
+    Without one the project is the folder we are in. Raise click.UsageError for what can't be read, or is unknown.
+    """
+    for root in _upwards():
+        path = os.path.join(root, "pyproject.toml")
+        if os.path.isfile(path) and (table := _table(os.path.normpath(path))) is not None:
+            project = Project(root)
+            return Project(root, _defaults(project, table, group, os.path.normpath(path)))
+    return Project()
+
+
+def _upwards() -> Iterator[str]:
+    here, root = os.getcwd(), "."
+    while True:
+        yield root
+        above = os.path.dirname(here)
+        if above == here:
+            return
+        here, root = above, os.pardir if root == "." else os.path.join(os.pardir, root)
+
+
+def _table(path: str) -> Any:
+    """Read our table of a pyproject.toml, null where it has none; a file that does not mention it is not parsed."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read()
+        if not _MENTIONED.search(text):
+            return None
+        import tomllib
+
+        tools = tomllib.loads(text.decode()).get("tool", {})
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise click.UsageError(f"cannot read {path}: {reason}") from None
+    if not isinstance(tools, dict):
+        return None
+    for name in tools:
+        if name != _KEY and re.sub("[-_.]", "", name.lower()) == _KEY.replace("-", ""):
+            raise click.UsageError(f"{path}: [tool.{name}] must be written [tool.{_KEY}]")
+    return tools.get(_KEY)
+
+
+def _defaults(project: Project, table: Any, group: click.Group, path: str) -> dict[str, Any]:
+    known: dict[str, click.Option | click.Command] = {**_by_key(group.params), **group.commands}
+    found = _values(project, table, f"{path}: [tool.{_KEY}]", known)
+    for name, command in group.commands.items():
+        if name in found:
+            found[name] = _values(project, found[name], f"{path}: [tool.{_KEY}.{name}]", _by_key(command.params))
+    if "folder" not in found and project.root != ".":
+        default = next(param.default for param in group.params if param.name == "folder")
+        found["folder"] = project.path(str(default))
+    return found
+
+
+def _values(
+    project: Project, table: Any, where: str, known: Mapping[str, click.Option | click.Command]
+) -> dict[str, Any]:
+    if not isinstance(table, dict):
+        raise click.UsageError(f"{where} must be a table")
+    values = {}
+    for key, value in table.items():
+        one = known.get(key.replace("_", "-"))
+        if usage.has_login(key):
+            raise click.UsageError(f'{where} has a URL as a key: {usage.WAY_OUT}, or write database = "…"')
+        if one is None:
+            raise click.UsageError(f"{where} has an unknown key: {key}{usage.meant(key, known)}")
+        if isinstance(one, click.Command):
+            values[str(one.name)] = value
+        elif not isinstance(value, str | int | float):
+            raise click.UsageError(f"{where} has a {type(value).__name__} as {key}")
+        elif isinstance(one.type, click.Path):
+            values[str(one.name)] = project.path(str(value))
+        else:
+            values[str(one.name)] = value if isinstance(value, bool) else str(value)
+    return values
+
+
+def _by_key(params: Iterable[click.Parameter]) -> dict[str, click.Option]:
+    """Give the options that can be set elsewhere, by the names that they have on the command line."""
+    options = (param for param in params if isinstance(param, click.Option) and param.expose_value)
+    return {max(option.opts, key=len).lstrip("-"): option for option in options}
+
+
+def variables(group: click.Group) -> list[str]:
+    """Name the variables that set an option."""
+    scopes = [(PREFIX, group.params), *((f"{PREFIX}_{name}", one.params) for name, one in group.commands.items())]
+    return [f"{scope}_{key}".upper().replace("-", "_") for scope, params in scopes for key in _by_key(params)]
+
+
+def check_variables(group: click.Group) -> None:
+    """Refuse a variable that sets nothing: it may be a misspelt one, and a run would go on without it."""
+    known = variables(group)
+    for name in sorted(os.environ):
+        if name.startswith(f"{PREFIX}_") and name not in known:
+            raise click.UsageError(f"the variable {name} sets no option{usage.meant(name, known)}")

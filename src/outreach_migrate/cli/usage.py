@@ -1,0 +1,124 @@
+"""Wrong usage: how it is told, and that a URL in the wrong place is never quoted."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+WAY_OUT = "give it as --database"
+
+# What a database's URL may look like, also one that is misspelt: in the value of an option, in an argument that goes
+# on to psql (whose -c may have any text in it), and in a message that quotes some of it.
+_VALUE = re.compile(r"://|\S:\S*@|\bpassword\s*=", re.IGNORECASE)
+_WHOLE = re.compile(r"""["']?[\w+:]+:/|\w+:\S+@\S*$|(\w+\s*=\s*\S+\s+)+password\s*=""", re.IGNORECASE)
+_QUOTED = re.compile(r"://|@|passw|pwd", re.IGNORECASE)
+
+
+def has_login(text: str) -> bool:
+    """Tell whether a text may be a database's URL, or key=value pairs with a password."""
+    return _VALUE.search(text) is not None
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """Write which name was meant, where one is close."""
+    import difflib
+
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+class Command(click.Command):
+    """A command that refuses a URL as the value of any option or argument, and whose summary is never cut."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments, and look through what they and the other sources have set."""
+        rest = super().parse_args(ctx, args)
+        check(ctx)
+        return rest
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        """Give the summary whole: it is broken into lines where it is too long."""
+        return super().get_short_help_str(max(limit, 1000))
+
+
+def check(ctx: click.Context) -> None:
+    """Raise click.BadParameter for a value that looks like a URL where none belongs."""
+    for param in ctx.command.params:
+        value = ctx.params.get(param.name or "")
+        pattern = _WHOLE.match if param.type is click.UNPROCESSED else _VALUE.search
+        if param.name != "database" and any(map(pattern, _texts(value))):
+            raise click.BadParameter("", ctx, param)
+
+
+def _texts(value: object) -> list[str]:
+    values = value if isinstance(value, tuple) else (value,)
+    return [one for one in values if isinstance(one, str)]
+
+
+@contextmanager
+def told(group: click.Group, words: Sequence[str], ctx: click.Context | None = None) -> Iterator[None]:
+    """Turn wrong usage into what is printed, with --json as one document, and the exit code.
+
+    `words` are the whole command line; without `ctx` it could not be read.
+    """
+    try:
+        yield
+    except click.ClickException as error:
+        from outreach_migrate import errors
+        from outreach_migrate.report import json_values, report
+
+        safe = _safe(error)
+        as_json = _wants_json(words, ctx or getattr(error, "ctx", None))
+        command = next((word for word in words if word in group.commands), None)
+        with report.Report(command, as_json=as_json, verbosity=0) as out:
+            safe.show()
+            message = safe.message if isinstance(safe, click.UsageError) else safe.format_message()
+            out.document |= {"ok": False, "error": json_values.error(errors.UsageError(message))}
+        sys.exit(safe.exit_code)
+
+
+def _safe(error: click.ClickException) -> click.ClickException:
+    """Give the error as it may be shown: in other words where it quotes a URL or a part of one."""
+    help_error = getattr(click.exceptions, "NoArgsIsHelpError", ())
+    if isinstance(error, help_error) or not isinstance(error, click.UsageError):
+        return error
+    ctx, message = error.ctx, error.format_message()
+    param = error.param if isinstance(error, click.BadParameter) else None
+    if _QUOTED.search(message) or (param and not error.message):
+        where = f"{_place(param, ctx)} has a URL, or a part of one," if param and ctx else "There is a URL"
+        message = f"{where} where none belongs: {WAY_OUT}, before the command."
+    elif isinstance(error, click.NoSuchOption) and ctx and ctx.parent and error.option_name in _options(ctx.parent):
+        message = f"{error.option_name} stands before the command: {ctx.parent.info_name} {error.option_name} …"
+    return click.UsageError(message, ctx)
+
+
+def _options(ctx: click.Context) -> list[str]:
+    return [name for param in ctx.command.params for name in param.opts]
+
+
+def _place(param: click.Parameter, ctx: click.Context) -> str:
+    """Name a parameter as the place has it that set it."""
+    source = ctx.get_parameter_source(param.name or "")
+    if source == click.core.ParameterSource.DEFAULT_MAP:
+        return f"{max(param.opts, key=len).lstrip('-')} in pyproject.toml"
+    if source == click.core.ParameterSource.ENVIRONMENT:
+        return f"The variable for {max(param.opts, key=len)}"
+    return " or ".join(param.opts) if isinstance(param, click.Option) else param.human_readable_name.strip("[].")
+
+
+def _wants_json(words: Sequence[str], ctx: click.Context | None) -> bool:
+    """Tell whether JSON is asked for, also by a command line that can't be read."""
+    while ctx and ctx.parent:
+        ctx = ctx.parent
+    known = {**(ctx.default_map or {}), **ctx.params} if ctx else {}
+    variable = os.environ.get("OUTREACH_MIGRATE_JSON", "").lower() in {"1", "true", "t", "yes", "y", "on"}
+    option = "--json" in words or re.search(r"--format[ =]json\b", " ".join(words))
+    return bool(known.get("as_json") or option or variable)
