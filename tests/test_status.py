@@ -131,14 +131,10 @@ def bad_file(migrate: Migrate) -> None:
     migrate.write({"10_f.sql": "select 1; commit"})
 
 
-def no_folder(migrate: Migrate) -> None:
-    """There is none before the first file."""
-
-
 @pytest.mark.parametrize(
     ("make", "exit_code"),
     [(up_to_date, 0), (ahead, 0), (pending, 3), (empty, 3)]
-    + [(trouble, 1) for trouble in (edited, edited_and_pending, missing, out_of_order, bad_name, bad_file, no_folder)],
+    + [(trouble, 1) for trouble in (edited, edited_and_pending, missing, out_of_order, bad_name, bad_file)],
 )
 def test_check_tells_ci_by_its_exit_code(migrate: Migrate, make: Any, exit_code: int) -> None:
     """--check exits with 0 when all is applied, with 3 when something is pending, with 1 when up would refuse."""
@@ -160,6 +156,16 @@ def test_without_check_it_only_shows(migrate: Migrate, make: Any) -> None:
     """Whatever there is to show, showing it worked."""
     make(migrate)
     assert migrate("status").exit_code == 0
+
+
+def test_a_folder_that_can_not_be_read_is_an_error(migrate: Migrate) -> None:
+    """Nothing is known of its files then, so nothing is shown; an empty folder is only said to be one."""
+    assert migrate("up", files=APPLIED).exit_code == 0
+    run = migrate("--json", "--dir", "nowhere", "status")
+    assert (run.exit_code, run.json["ok"], run.json["error"]["kind"]) == (1, False, "MigrationFileError")
+    assert "nowhere: error: cannot read the folder: No such file or directory\n" in run.stderr
+    (migrate.folder / "empty").mkdir()
+    assert migrate("--dir", "empty", "status").exit_code == 0
 
 
 def test_check_fails_where_no_server_is(migrate: Migrate) -> None:

@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from outreach_migrate.errors import Location, Problem
+from outreach_migrate.errors import Location, MigrationFileError, Problem
 from outreach_migrate.files import directives, outline, statements
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ class Migration:
 def read(folder: str) -> tuple[tuple[Migration, ...], list[Problem]]:
     """Read a folder's migrations, in order of their versions, and tell all that is wrong with the files.
 
-    Names that start with a dot, subfolders and files of other kinds are ignored.
+    Names that start with a dot, subfolders and files of other kinds are ignored. Raise MigrationFileError when the
+    folder can't be read: nothing is known of its files then.
     """
     found: list[Migration] = []
     problems: list[Problem] = []
@@ -86,7 +87,8 @@ def read(folder: str) -> tuple[tuple[Migration, ...], list[Problem]]:
             files = sorted((one for one in listing if not one.name.startswith(".")), key=lambda one: one.name)
     except OSError as error:
         hint = "Name the folder with --dir."
-        return (), [Problem(f"cannot read the folder: {error.strerror}", Location(folder), hint)]
+        problem = Problem(f"cannot read the folder: {error.strerror}", Location(folder), hint)
+        raise MigrationFileError([problem]) from error
     for file in files:
         one = _read_file(file) if file.name.lower().endswith(".sql") else None
         if isinstance(one, Problem):
