@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h|)")
-_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|)")
+_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 _LONGEST = 2_147_483  # s: what fits into PostgreSQL's milliseconds
 
 
 def seconds(text: str) -> float | None:
-    """Read a duration such as 30s, 500ms, 2min, 1h, or 30 (seconds); None when it is none that PostgreSQL takes."""
+    """Read a duration such as 30s, 500ms, 5m, 5min, 1h, or 30 (seconds); None for what PostgreSQL can't hold."""
     match = _DURATION.fullmatch(text.strip())
     value = float(match[1]) * _UNITS[match[2]] if match else None
     return value if value is not None and value <= _LONGEST else None
