@@ -203,13 +203,3 @@ def test_a_role_that_may_only_read_sees_all(
     if make is not empty:
         connection.execute(sql.SQL("GRANT SELECT ON schema_migrations TO {}").format(sql.Identifier(name)))
     assert migrate("--json", "status", url=url).json == migrate("--json", "status").json
-
-
-def test_the_history_is_found_along_the_search_path(migrate: Migrate, rows: Rows, connect: Connect) -> None:
-    """Without a schema in --table it is the first history that the search path leads to."""
-    rows("CREATE SCHEMA app")
-    assert migrate("--table", "app.schema_migrations", "up", files=APPLIED).exit_code == 0
-    assert set(states(migrate("--json", "status").json).values()) == {"pending"}
-    name = sql.Identifier(connect().info.dbname)
-    connect().execute(sql.SQL("ALTER DATABASE {} SET search_path = public, app").format(name))
-    assert migrate("status", "--check").exit_code == 0

@@ -37,15 +37,6 @@ def test_an_unfinished_file_that_is_gone_is_told_of(migrate: Migrate, unfinished
     assert migrate("status", "--check").exit_code == 1
 
 
-def test_what_stands_in_the_tables_place_is_told(migrate: Migrate, rows: Rows) -> None:
-    """A type of the history table's name keeps it from being made: an error, not a run that plans for ever."""
-    rows("create type schema_migrations as enum ()")
-    migrate.write({"1_a.sql": "select 1"})
-    run = migrate.process("up")
-    assert run.exit_code == 1
-    assert 'type "schema_migrations" already exists' in run.stderr
-
-
 def test_a_history_row_deleted_by_hand_bars_no_way(migrate: Migrate, rows: Rows, unfinished: None) -> None:
     """The row before an unfinished file's may be gone: the file is finished all the same."""
     rows("delete from schema_migrations where version = '1'; update a set b = 2 where ctid = (select min(ctid) from a)")

@@ -75,6 +75,14 @@ class HistoryError(Refused):
         self.steps = steps
 
 
+class HistoryLocked(MigrateError):
+    """The history table could not be read in time, because `blockers` lock it."""
+
+    def __init__(self, message: str, blockers: tuple[Blocker, ...]) -> None:
+        super().__init__(message)
+        self.blockers = blockers
+
+
 @dataclass(frozen=True, slots=True)
 class ServerMessage:
     """An error or notice in PostgreSQL's own fields.

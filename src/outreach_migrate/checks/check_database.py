@@ -17,12 +17,13 @@ from outreach_migrate.postgres import database, wire
 from outreach_migrate.run import plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from psycopg import Connection
 
     from outreach_migrate.files.migrations import Migration
-    from outreach_migrate.history.history import History, Table
+    from outreach_migrate.history.history import History
+    from outreach_migrate.history.table import Table
     from outreach_migrate.postgres.dsn import Target
 
 _PART = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
@@ -36,13 +37,13 @@ _CATCHING_UP = 1.0  # s: a standby that takes longer to replay what it has recei
 
 
 def look(
-    target: Target, table: Table, found: tuple[Migration, ...], *, wait: float
+    target: Target, table: Table, found: tuple[Migration, ...], *, wait: float, tell: Callable[[history.Locked], None]
 ) -> tuple[tuple[Migration, ...], list[Finding]]:
     """Compare files and history, and look around; give the pending files and what was found."""
     connection = wire.finish(database.connect(target, wait=wait))
     with closing(connection), database.translated():
         try:
-            past = history.read(connection, table, search_path=target.schema)
+            past = history.read(connection, table, search_path=target.schema, tell=tell)
         except Refused as error:
             return (), [Finding(problem) for problem in error.problems]
         whole = plan.make(found, past.entries)
@@ -139,12 +140,12 @@ def _privileges(connection: Connection, past: History, pending: tuple[Migration,
     """Tell what the role lacks to record a run, and which tables to be altered are not its own."""
     if not pending:
         return
-    schema, table = sql.Identifier(past.table.schema or "").as_string(), past.table.quoted
+    schema, table = sql.Identifier(past.table.schema).as_string(), past.table.quoted
     if past.table_exists:
         asked = "pg_catalog.has_table_privilege(%s, 'INSERT') AND pg_catalog.has_table_privilege(%s, 'UPDATE')"
         row = connection.execute(f"SELECT {asked}, current_user".encode(), (table, table)).fetchone()
         lacks = f"INSERT and UPDATE on {past.table}"
-    elif past.schema_exists and past.table.schema:
+    elif past.schema_exists:
         asked = "pg_catalog.has_schema_privilege(pg_catalog.to_regnamespace(%s)::oid, 'CREATE')"
         row = connection.execute(f"SELECT {asked}, current_user".encode(), (schema,)).fetchone()
         lacks = f"CREATE on the schema {past.table.schema}"

@@ -48,9 +48,7 @@ SIGINT and SIGTERM."""
     envvar="OUTREACH_MIGRATE_DIR",
     help="The folder with the migrations.",
 )
-@click.option(
-    "--table", metavar="[SCHEMA.]NAME", default="schema_migrations", show_default=True, help="The history table."
-)
+@click.option("--table", metavar="[SCHEMA.]NAME", help="The history table.  [default: public.schema_migrations]")
 @click.option("--embedded", is_flag=True, help="Use a private PostgreSQL, kept in .outreach.")
 @click.option(
     "--wait",
@@ -112,7 +110,7 @@ def up(common: options.Common, /, dry_run: bool, **given: Any) -> None:
         from outreach_migrate.run import apply, survey
 
         with options.database(common, out) as target:
-            request = options.request(common, target, files, problems, **given)
+            request = options.request(common, target, files, problems, tell=out.locked, **given)
             if dry_run:
                 out.would_run(survey.look(request))
                 return
@@ -136,7 +134,9 @@ def status(common: options.Common, /, check: bool) -> None:
         with options.database(common, out) as target, database.translated():
             connection = wire.finish(database.connect(target, wait=common.wait))
             with closing(connection):
-                past = history.read(connection, options.table(common, target), search_path=target.schema)
+                past = history.read(
+                    connection, options.table(common, target), search_path=target.schema, tell=out.locked
+                )
                 at_work = {}
                 if any(entry.finished_at is None for entry in past.entries):
                     from outreach_migrate.run import survey
@@ -190,7 +190,8 @@ def rehearse(common: options.Common, /, form: str, **given: Any) -> None:
     with out, options.told(out):
         files, problems = migrations.read(common.folder)
         with options.database(common, out) as target:
-            request = options.request(common, target, files, problems, lock_retries=0, from_start=None, **given)
+            fixed = {"tell": out.locked, "lock_retries": 0, "from_start": None}
+            request = options.request(common, target, files, problems, **fixed, **given)
             options.carry_out(rehearsing.run(request), out.rehearsed)
             out.ended()
 
@@ -225,7 +226,8 @@ def check(ctx: click.Context, /, files: tuple[str, ...], lint: bool, base: str |
             from outreach_migrate.checks import check_database
 
             with options.database(common, out) as target:
-                pending, met = check_database.look(target, options.table(common, target), found, wait=common.wait)
+                table = options.table(common, target)
+                pending, met = check_database.look(target, table, found, wait=common.wait, tell=out.locked)
             findings += met
             linted = [migration for migration in chosen if migration in pending]
         if lint:

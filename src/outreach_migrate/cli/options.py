@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from outreach_migrate.cli.project import Project
     from outreach_migrate.errors import Problem
     from outreach_migrate.files.migrations import Migration
-    from outreach_migrate.history.history import Table
+    from outreach_migrate.history.table import Table
     from outreach_migrate.postgres.dsn import Target
     from outreach_migrate.report.report import Report
     from outreach_migrate.run.survey import Request
@@ -38,7 +38,7 @@ class Common:
 
     database: str | None
     folder: str
-    table: str
+    table: str | None
     embedded: bool
     wait: float
     as_json: bool
@@ -165,14 +165,15 @@ def request(
         limits=limits,
         lock_retries=given["lock_retries"],
         from_start=given["from_start"],
+        tell=given["tell"],
     )
 
 
 def table(common: Common, target: Target) -> Table:
-    """Read [SCHEMA.]NAME as PostgreSQL would, but without folding case: quotes are for dots and quotes only."""
-    from outreach_migrate.history import history
+    """Give the history table that the options or the URL name, else the default."""
+    from outreach_migrate.history import table
 
-    return history.table(common.table, target.schema)
+    return table.read(common.table, target.schema)
 
 
 @contextmanager

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 from psycopg import errors as pg
 from psycopg import sql
 
-from outreach_migrate.errors import HistoryError, Problem, UsageError
+from outreach_migrate.errors import HistoryError, HistoryLocked, Problem
+from outreach_migrate.history import catalog
+from outreach_migrate.postgres import locks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from psycopg import Connection, Cursor
 
+    from outreach_migrate.history.table import Table
+    from outreach_migrate.postgres.locks import Blocker
 
-_PATIENCE = "30s"  # to read the table: somebody who locks it for longer is to be told of
 
-# Who made a table of our name, told by the columns it has.
-_STRANGERS = {
-    frozenset({"version"}): "Rails' or dbmate's",
-    frozenset({"version", "inserted_at"}): "Ecto's",
-    frozenset({"version", "dirty"}): "golang-migrate's",
-}
+_SOON = 1  # s: the table is read at once, unless somebody locks it; then the caller is told
+_PATIENCE = 30  # s: what locks it for longer is an error
+_NEEDED = ("position", "version", "name", "checksum", "started_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,41 +55,10 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """The table's name; without a schema it is looked up, and made, along the search path."""
-
-    schema: str | None
-    name: str
-
-    def __str__(self) -> str:
-        return ".".join(part for part in (self.schema, self.name) if part)
-
-    @property
-    def quoted(self) -> str:
-        """The name as it stands in SQL."""
-        return _quoted(self.schema, self.name)
-
-
-@cache
-def _quoted(schema: str | None, name: str) -> str:
-    return sql.Identifier(*(part for part in (schema, name) if part)).as_string()
-
-
-def table(name: str, schema: str | None = None) -> Table:
-    """Read [SCHEMA.]NAME, each part as it is or in double quotes; case is kept. `schema` stands in for none."""
-    parts = re.findall(r'"((?:[^"]|"")+)"|([^".]+)', name)
-    written = ".".join(f'"{quoted}"' if quoted else plain for quoted, plain in parts)
-    if written != name or not 1 <= len(parts) <= 2:
-        raise UsageError(f"not a table's name: {name}", hint='Give NAME or SCHEMA.NAME, as ops."my table".')
-    *first, last = [quoted.replace('""', '"') or plain for quoted, plain in parts]
-    return Table(first[0] if first else schema, last)
-
-
-@dataclass(frozen=True, slots=True)
 class History:
-    """What the table held when it was read; `table` has its schema, None where none is to be had.
+    """What the table held when it was read.
 
-    `missing_schemas` are those of the table and of the search path that are not there yet. `checks_client` says whether
+    `missing_schemas` are those of the table and of the URL that are not there yet. `checks_client` says whether
     the server can be asked to end what it does for a client that is gone, and nobody has set how often it looks.
     """
 
@@ -115,53 +85,105 @@ class History:
         return self.table.schema not in self.missing_schemas
 
 
-def read(connection: Connection, table: Table, *, search_path: str | None = None) -> History:
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """Reading the table waits, because these lock it; none where our role can't see who."""
+
+    table: Table
+    blockers: tuple[Blocker, ...]
+
+
+def read(
+    connection: Connection,
+    table: Table,
+    *,
+    search_path: str | None = None,
+    tell: Callable[[Locked], None] = lambda _: None,
+) -> History:
     """Read the table in one message; an absent one is an empty history.
 
-    Raise HistoryError when it is a stranger's. Behind a pooler the session may be in any state, so it is put right
-    in the same message, where SET LOCAL lasts to the end (a message is one implicit transaction). The encoding is set
-    for longer: RESET ALL takes it to the database's own there, and the next message would be read as that.
+    Raise HistoryError when it is none, or not to be read, and HistoryLocked when it stays locked; `tell` is called
+    when that takes a while.
+    """
+    try:
+        return _read(connection, table, search_path, patience=_SOON)
+    except pg.LockNotAvailable:
+        tell(Locked(table, _blockers(connection, table)))
+    try:
+        return _read(connection, table, search_path, patience=_PATIENCE - _SOON)
+    except pg.LockNotAvailable:
+        blockers = _blockers(connection, table)
+        message = f"the history table {table} has been locked for {_PATIENCE} s, and can't be read"
+        raise HistoryLocked(message, blockers) from None
+
+
+def _blockers(connection: Connection, table: Table) -> tuple[Blocker, ...]:
+    try:
+        return locks.holders(connection, table.schema, table.name)
+    except pg.LockNotAvailable:  # somebody locks the catalog itself
+        return ()
+
+
+def _read(connection: Connection, table: Table, search_path: str | None, *, patience: int) -> History:
+    """Read the table, and on failure the catalog again, for the reason.
+
+    Behind a pooler the session may be in any state, so it is put right in the same message, where SET LOCAL lasts to
+    the end (a message is one implicit transaction). The encoding is set for longer: RESET ALL takes it to the
+    database's own there, and the next message would be read as that.
     """
     start = "RESET ALL; SET client_encoding = 'UTF8'; RESET ROLE; SET standard_conforming_strings = on;"
-    start += f"SET LOCAL lock_timeout = '{_PATIENCE}';"
-    start += "SET LOCAL statement_timeout = 0;" + set_search_path(search_path)
-    facts_query = _facts(table, sorted(filter(None, {table.schema, search_path})))
+    start += f"SET LOCAL lock_timeout = '{patience}s'; SET LOCAL statement_timeout = 0;"
+    start += catalog.query(table, {table.schema, search_path or table.schema})
     try:
-        cursor = connection.execute(f"{start}{facts_query};{_rows(table)}".encode())
-    except (pg.UndefinedTable, pg.UndefinedColumn) as error:
-        facts, _ = _last_two(connection.execute(f"{start}{facts_query};SELECT".encode()))
-        if not facts[0]["columns"]:
-            return _history(table, facts[0], ())
-        if isinstance(error, pg.UndefinedTable):  # another run has made it since
-            return read(connection, table, search_path=search_path)
-        raise HistoryError([_stranger(table, facts[0])]) from None
-    facts, rows = _last_two(cursor)
+        facts, rows = _last_two(connection.execute(f"{start};{_rows(table)}".encode()))
+    except psycopg.Error as error:
+        if connection.closed or isinstance(error, pg.LockNotAvailable):
+            raise
+        return _after(error, connection, table, start, search_path=search_path)
+    if facts[0]["relation"] is None:  # another run has made it between the two queries
+        return _read(connection, table, search_path, patience=patience)
+    if problems := catalog.unfit(table, facts[0]):
+        raise HistoryError(problems)
     return _history(table, facts[0], tuple(_entry(row) for row in rows))
+
+
+def _after(
+    error: psycopg.Error, connection: Connection, table: Table, start: str, *, search_path: str | None
+) -> History:
+    """Find out why the table could not be read; that it is absent is no error."""
+    also = "SELECT" if table.chosen else catalog.alike(table)
+    (facts,), others = _last_two(connection.execute(f"{start};{also}".encode()))
+    if facts["relation"] is None:
+        problems = catalog.absent(table, facts, others, search_path=search_path)
+    else:
+        problems = catalog.unfit(table, facts) or catalog.hidden(table, facts, others)
+    if not problems and facts["relation"] and error.sqlstate is None:  # psycopg could not make a time of a value
+        problems = list(_no_times(connection, table, facts))
+    if problems:
+        raise HistoryError(problems) from None
+    if facts["relation"] is None:
+        return _history(table, facts, ())
+    if isinstance(error, pg.UndefinedTable):  # another run has made it since
+        return _read(connection, table, search_path, patience=_PATIENCE)
+    raise error
+
+
+def _no_times(connection: Connection, table: Table, facts: dict[str, Any]) -> Iterator[Problem]:
+    """Tell of the first entry with a time that a date can't be made of; of the others, once it is put right."""
+    for column, right in (("started_at", "finished_at"), ("finished_at", "started_at")):
+        no_time = (
+            f"NOT coalesce({column} AT TIME ZONE 'UTC' BETWEEN '0001-01-01' AND '9999-12-31 23:59:59.999999', true)"
+        )
+        query = f"SELECT position, version, {column}::text FROM {table.quoted} WHERE {no_time} ORDER BY 1 LIMIT 1"
+        for position, version, value in connection.execute(query.encode()).fetchall():
+            message = f"the entry at position {position} (version {version}) has {column} {value}, which is no date"
+            hint = f"Put it right: UPDATE {facts['sql']} SET {column} = {right} WHERE position = {position};"
+            yield Problem(message, hint=hint)
 
 
 def set_search_path(schema: str | None) -> str:
     """Write the SQL that puts a schema first for the rest of the transaction; nothing without one."""
     return f"SET LOCAL search_path = {sql.Identifier(schema).as_string()};" if schema else ""
-
-
-def _facts(table: Table, schemas: list[str]) -> str:
-    wanted = ", ".join(map(sql.quote, schemas))
-    found = f"pg_catalog.to_regclass({sql.quote(table.quoted)})"
-    return f"""
-        SELECT pg_catalog.json_build_object(
-            'schema', coalesce({sql.quote(table.schema)},
-                (SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-                  WHERE c.oid = {found}), pg_catalog.current_schema()),
-            'missing_schemas', (SELECT coalesce(pg_catalog.json_agg(name), '[]')
-                                  FROM pg_catalog.unnest(ARRAY[{wanted}]::text[]) AS name
-                                 WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = name)),
-            'columns', (SELECT pg_catalog.json_agg(attname) FROM pg_catalog.pg_attribute
-                         WHERE attrelid = {found} AND attnum > 0 AND NOT attisdropped),
-            'standby', pg_catalog.pg_is_in_recovery(),
-            'read_only', pg_catalog.current_setting('default_transaction_read_only') = 'on',
-            -- elsewhere than on Linux setting it may be an error
-            'checks_client', pg_catalog.current_setting('client_connection_check_interval', true) = '0'
-                AND pg_catalog.version() LIKE '%linux%')"""
 
 
 def _rows(table: Table) -> str:
@@ -184,6 +206,9 @@ def _last_two(cursor: Cursor[tuple[Any, ...]]) -> tuple[Any, list[tuple[Any, ...
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
+    if None in row[: len(_NEEDED)]:
+        message = f"the entry at position {row[0]} has no {_NEEDED[row.index(None)]}"
+        raise HistoryError([Problem(message, hint="Put the row right by hand.")])
     position, version, name, checksum, started_at, finished_at, *rest = row
     if not version.isascii() or not version.isdigit():
         message = f"the entry at position {position} has version {version!r}, which no file can have"
@@ -194,21 +219,11 @@ def _entry(row: tuple[Any, ...]) -> Entry:
 
 def _history(table: Table, facts: dict[str, Any], entries: tuple[Entry, ...]) -> History:
     return History(
-        table=Table(facts["schema"], table.name),
+        table=table,
         entries=entries,
-        table_exists=facts["columns"] is not None,
+        table_exists=facts["relation"] is not None,
         missing_schemas=tuple(facts["missing_schemas"]),
         standby=facts["standby"],
         read_only=facts["read_only"],
         checks_client=bool(facts["checks_client"]),
-    )
-
-
-def _stranger(table: Table, facts: dict[str, Any]) -> Problem:
-    columns = facts["columns"]
-    whose = _STRANGERS.get(frozenset(columns), "another tool's")
-    named = Table(facts["schema"], table.name)
-    return Problem(
-        f"the table {named} is not ours: it has the columns {', '.join(columns)}, and looks like {whose}",
-        hint=f"Keep our history in a table of another name: --table {facts['schema']}.outreach_migrations",
     )

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from outreach_migrate.files.migrations import Migration
-    from outreach_migrate.history.history import History, Table
+    from outreach_migrate.history.history import History
+    from outreach_migrate.history.table import Table
 
 _COLUMNS = """
     position        integer     PRIMARY KEY,

@@ -12,7 +12,7 @@ from psycopg import sql
 from outreach_migrate.postgres import wire
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
 
     from psycopg import Connection
 
@@ -107,6 +107,38 @@ def blockers(connection: Connection, token: str) -> Generator[float, None, tuple
           LEFT JOIN pg_catalog.pg_locks w ON w.pid = ours.pid AND NOT w.granted
          ORDER BY b.xact_start"""
     found = (Blocker(*row) for row in (yield from wire.rows(connection, query)))
+    return _shown(found)
+
+
+def holders(connection: Connection, schema: str, name: str) -> tuple[Blocker, ...]:
+    """Read who keeps others from reading a table: the sessions that hold or await its ACCESS EXCLUSIVE lock.
+
+    REINDEX locks but an index of it, for which a reader waits as well.
+    """
+    query = f"""
+        SET LOCAL lock_timeout = '1s';
+        WITH wanted AS MATERIALIZED (
+            SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             WHERE n.nspname = {sql.quote(schema)} AND c.relname = {sql.quote(name)})
+        SELECT coalesce(l.pid, 0), b.usename::text, b.application_name, pg_catalog.host(b.client_addr), b.backend_type,
+               b.state, extract(epoch FROM pg_catalog.clock_timestamp() - b.xact_start)::float8,
+               pg_catalog.to_char(b.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'),
+               nullif(pg_catalog.left(b.query, 500), '<insufficient privilege>'),
+               l.relation::pg_catalog.regclass::text, null, CASE WHEN l.granted THEN l.mode END,
+               coalesce(b.query LIKE {sql.quote(_MARK + "%")}, false)
+          FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity b USING (pid)
+         WHERE l.mode = 'AccessExclusiveLock'
+           AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+           AND (l.relation IN (SELECT oid FROM wanted)
+                OR l.relation IN (SELECT indexrelid FROM pg_catalog.pg_index JOIN wanted ON oid = indrelid))
+         ORDER BY l.granted DESC, b.xact_start"""
+    cursor = connection.execute(query.encode())
+    cursor.nextset()
+    return _shown(Blocker(*row) for row in cursor.fetchall())
+
+
+def _shown(found: Iterable[Blocker]) -> tuple[Blocker, ...]:
+    """Leave the literals of others' queries out."""
     return tuple(replace(one, query=one.query and _without_literals(one.query)[:120]) for one in found)
 
 

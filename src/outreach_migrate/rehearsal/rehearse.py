@@ -114,7 +114,7 @@ def run(request: Request) -> Generator[Event, None, None]:
 
     Raise errors.MigrateError, as a run would.
     """
-    with Link(request.target, request.table) as link, database.translated():
+    with Link(request.target, request.table, request.tell) as link, database.translated():
         yield from link.connect(request.wait)
         whole, steps = survey.plan_of(link.history(), request)
         yield survey.Planned(whole, steps)

@@ -55,7 +55,7 @@ def error(error: MigrateError) -> dict[str, Any]:
         }
     if isinstance(error, errors.Refused):
         value["problems"] = [problem(one) for one in error.problems]
-    if isinstance(error, errors.LockTimeout):
+    if isinstance(error, errors.LockTimeout | errors.HistoryLocked):
         value["blockers"] = [{**asdict(blocker), "advice": blocker.advice} for blocker in error.blockers]
     return value
 

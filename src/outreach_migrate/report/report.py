@@ -12,6 +12,7 @@ from outreach_migrate.report import json_values, wording
 
 if TYPE_CHECKING:
     from outreach_migrate.errors import MigrateError
+    from outreach_migrate.history import history
 
 
 def say(line: str, *, err: bool = False) -> None:
@@ -79,6 +80,12 @@ class Report:
         if self.drawn:
             click.echo("\r\x1b[2K", nl=False, err=True)
             self.drawn = False
+
+    def locked(self, locked: history.Locked) -> None:
+        """Say who keeps us from reading the history."""
+        start = f"waiting for the history table {locked.table}:"
+        for line in [wording.blocker(one, start) for one in locked.blockers] or [f"{start} it is locked"]:
+            self.aside(line)
 
     def failed(self, error: MigrateError) -> None:
         """Print an error, at any verbosity, and keep it for the document."""

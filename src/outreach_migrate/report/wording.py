@@ -25,7 +25,7 @@ def error(error: MigrateError) -> str:
         lines += [error.excerpt] if error.excerpt else []
         lines += [f"detail: {error.report.detail}"] if error.report.detail else []
         lines += [f"context: {error.report.context}"] if error.report.context else []
-    if isinstance(error, errors.LockTimeout):
+    if isinstance(error, errors.LockTimeout | errors.HistoryLocked):
         lines += [blocker(one, "in the way:") for one in error.blockers]
         lines += [one.advice for one in error.blockers]
     lines += [f"hint: {error.hint}"] if error.hint else []

@@ -73,7 +73,7 @@ def run(request: Request) -> Generator[Event, None, None]:
     Raise errors.MigrateError; its `state` says what became of the file that was running.
     """
     applied: list[Migration] = []
-    with Link(request.target, request.table) as link, database.translated():
+    with Link(request.target, request.table, request.tell) as link, database.translated():
         yield from link.connect(request.wait)
         past = link.history()
         whole, steps = survey.plan_of(past, request)

@@ -209,7 +209,10 @@ def _unplaced(migration: Migration, report: ServerMessage, command: str, cause: 
     if command == "BEGIN":
         message = f"cannot begin the file: {report.message}"
         if report.sqlstate == "42501":
-            hint = "The role needs INSERT and UPDATE on the history table, or CREATE on its schema to make it."
+            hint = (
+                "The role needs INSERT and UPDATE on the history table, or CREATE on its schema to make it; "
+                "--table SCHEMA.NAME names another place."
+            )
     elif command == "COMMIT":
         message = f"at COMMIT, a deferred {'constraint' if report.constraint else 'trigger'} failed: {report.message}"
     elif report.sqlstate == "22012":

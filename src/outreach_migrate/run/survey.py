@@ -13,11 +13,14 @@ from outreach_migrate.postgres import database, locks, wire
 from outreach_migrate.run import plan, session
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import psycopg
 
     from outreach_migrate.errors import Problem
     from outreach_migrate.files.migrations import Migration
-    from outreach_migrate.history.history import History, Table
+    from outreach_migrate.history.history import History
+    from outreach_migrate.history.table import Table
     from outreach_migrate.postgres.dsn import Target
     from outreach_migrate.postgres.locks import Blocker
     from outreach_migrate.run.plan import Plan, Step
@@ -37,6 +40,7 @@ class Request:
     limits: session.Limits = field(default_factory=session.Limits)
     lock_retries: int = 10
     from_start: int | None = None
+    tell: Callable[[history.Locked], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ def look(request: Request) -> Planned:
     """Make the plan, as a run would; raise what it would raise before it runs anything."""
     connection = wire.finish(database.connect(request.target, wait=request.wait))
     with closing(connection), database.translated():
-        past = history.read(connection, request.table, search_path=request.target.schema)
+        past = history.read(connection, request.table, search_path=request.target.schema, tell=request.tell)
         whole, steps = plan_of(past, request)
     return Planned(whole, steps)
 
@@ -95,9 +99,6 @@ def _must_be_writable(past: History) -> None:
     if past.read_only:
         hint = "Lift it for the role that migrates: ALTER ROLE … SET default_transaction_read_only = off"
         raise errors.MigrateError("default_transaction_read_only is on: nothing can be written", hint=hint)
-    if past.table.schema is None:
-        hint = "Name one: --table SCHEMA.schema_migrations"
-        raise errors.MigrateError("the search path names no schema to make the history table in", hint=hint)
 
 
 def at_work(connection: psycopg.Connection, past: History) -> dict[str, Blocker]:

@@ -15,11 +15,12 @@ from outreach_migrate.history import history, record
 from outreach_migrate.postgres import database, locks, wire
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from outreach_migrate.errors import ServerMessage
     from outreach_migrate.files.migrations import Migration
-    from outreach_migrate.history.history import History, Table
+    from outreach_migrate.history.history import History
+    from outreach_migrate.history.table import Table
     from outreach_migrate.postgres.database import Unreachable
     from outreach_migrate.postgres.dsn import Target
     from outreach_migrate.postgres.locks import Blocker, Progress
@@ -75,9 +76,10 @@ Event = Running | Noticed | Told | Waiting | Progressing
 class Link:
     """A run's connections: the one that works, one that looks at it, one that claims; each opened when needed."""
 
-    def __init__(self, target: Target, table: Table) -> None:
+    def __init__(self, target: Target, table: Table, tell: Callable[[history.Locked], None]) -> None:
         self.target = target
         self.table = table
+        self._tell = tell
         self._brief = replace(target, parameters={**target.parameters, "connect_timeout": "2"})
         self.token = os.urandom(4).hex()
         self.connection: psycopg.Connection
@@ -157,8 +159,8 @@ class Link:
 
     def history(self) -> History:
         """Read the history."""
-        past = history.read(self.connection, self.table, search_path=self.target.schema)
-        self.table, self.checks_client = past.table, past.checks_client
+        past = history.read(self.connection, self.table, search_path=self.target.schema, tell=self._tell)
+        self.checks_client = past.checks_client
         return past
 
     def flush(self) -> None:

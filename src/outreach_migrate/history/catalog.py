@@ -1,0 +1,205 @@
+"""The catalog's facts about the history table: whether it is there, and what keeps it from being one."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+
+from outreach_migrate.errors import Problem
+from outreach_migrate.history.table import NAME, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_COLUMNS = (
+    *("position", "version", "name", "checksum", "started_at", "finished_at"),
+    *("statements_done", "done_checksum", "statements_begun", "applied_by", "origin"),
+)
+_OURS = f"ARRAY[{', '.join(map(sql.quote, _COLUMNS))}]::pg_catalog.name[]"
+
+# Who made a table of our name, told by the columns it has.
+_STRANGERS = {
+    frozenset({"version"}): "Rails' or dbmate's",
+    frozenset({"version", "inserted_at"}): "Ecto's",
+    frozenset({"version", "dirty"}): "golang-migrate's",
+}
+# By pg_class.relkind or pg_type.typtype: what it is, and what SQL calls it.
+_NO_TABLES = {"i": ("an index", "INDEX"), "I": ("an index", "INDEX"), "S": ("a sequence", "SEQUENCE")}
+_TYPES = {"c": ("a composite type", "TYPE"), "e": ("an enum", "TYPE"), "d": ("a domain", "DOMAIN")}
+_NO_PLAIN_TABLES = {
+    "v": ("a view", "VIEW"),
+    "m": ("a materialized view", "MATERIALIZED VIEW"),
+    "p": ("a partitioned table", "TABLE"),
+    "f": ("a foreign table", "FOREIGN TABLE"),
+}
+_SHOWN = 3  # of the tables that may be meant
+
+
+def query(table: Table, schemas: set[str]) -> str:
+    """Write the query for the facts, one JSON object; `schemas` are those that must be there.
+
+    The catalog hides nothing from a role that has no right to a schema or a table.
+    https://www.postgresql.org/docs/current/catalog-pg-class.html
+    """
+    schema, name, wanted = sql.quote(table.schema), sql.quote(table.name), ", ".join(map(sql.quote, sorted(schemas)))
+    return f"""
+        SELECT pg_catalog.json_build_object(
+            'role', pg_catalog.quote_ident(current_user),
+            'sql', pg_catalog.format('%I.%I', {schema}, {name}),
+            'kept', pg_catalog.quote_ident({name} || '_old'),
+            'relation', (SELECT {_relation()}
+                           FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                          WHERE n.nspname = {schema} AND c.relname = {name}),
+            'type', (SELECT t.typtype FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+                      WHERE n.nspname = {schema} AND t.typname = {name} AND t.typcategory <> 'A'),
+            'missing_schemas', (SELECT coalesce(pg_catalog.json_agg(name), '[]')
+                                  FROM pg_catalog.unnest(ARRAY[{wanted}]::pg_catalog.name[]) AS name
+                                 WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = name)),
+            'standby', pg_catalog.pg_is_in_recovery(),
+            'read_only', pg_catalog.current_setting('default_transaction_read_only') = 'on',
+            -- elsewhere than on Linux setting it may be an error
+            'checks_client', pg_catalog.current_setting('client_connection_check_interval', true) = '0'
+                AND pg_catalog.version() LIKE '%linux%')"""
+
+
+def _relation() -> str:
+    """Write the facts of a relation `c` in its schema `n`. A key that is checked at COMMIT lets two runs go on."""
+    key = """EXISTS (
+        SELECT FROM pg_catalog.pg_index i
+          JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
+         WHERE i.indrelid = c.oid AND i.indisunique AND i.indisprimary = {primary} AND a.attname = '{column}'
+           AND i.indnkeyatts = 1 AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL)"""
+    return f"""pg_catalog.json_build_object(
+        'kind', c.relkind,
+        'columns', (SELECT coalesce(pg_catalog.json_agg(attname), '[]') FROM pg_catalog.pg_attribute
+                     WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped),
+        'unlogged', c.relpersistence = 'u',
+        'filtered', pg_catalog.row_security_active(c.oid),
+        'usage', pg_catalog.has_schema_privilege(n.oid, 'USAGE'),
+        'schema', pg_catalog.quote_ident(n.nspname),
+        'select', pg_catalog.has_table_privilege(c.oid, 'SELECT'),
+        'position', {key.format(primary="true", column="position")},
+        'version', {key.format(primary="false", column="version")},
+        'other', (SELECT pg_catalog.quote_ident(conname) FROM pg_catalog.pg_constraint
+                   WHERE conrelid = c.oid AND contype = 'p'))"""
+
+
+def alike(table: Table) -> str:
+    """Write the query for the other tables that have a history's columns: schema and name, the likeliest first."""
+    return f"""
+        SELECT n.nspname::text, c.relname::text
+          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't' AND c.oid IN (
+                   SELECT attrelid FROM pg_catalog.pg_attribute WHERE attname = ANY ({_OURS}) AND NOT attisdropped
+                    GROUP BY attrelid HAVING pg_catalog.count(*) = {len(_COLUMNS)})
+           AND (n.nspname, c.relname) <> ({sql.quote(table.schema)}, {sql.quote(table.name)})
+         ORDER BY c.relname <> {sql.quote(table.name)}, 1, 2"""
+
+
+def absent(
+    table: Table, facts: dict[str, Any], others: list[tuple[Any, ...]], *, search_path: str | None
+) -> list[Problem]:
+    """Tell what keeps the table from being made where it is not there; `others` are those of `alike`."""
+    if facts["type"]:
+        return [_in_the_way(table, facts, *_TYPES.get(facts["type"], ("a type", "TYPE")))]
+    if others and not table.chosen:
+        return [_others(table, others, f"{table} is not there, and ")]
+    if table.schema == "public" and "public" in facts["missing_schemas"] and search_path != "public":
+        message = "the database has no schema public, where the history table would be"
+        return [Problem(message, hint=f"Name another place: --table SCHEMA.{NAME}; or make it: CREATE SCHEMA public;")]
+    return []
+
+
+def hidden(table: Table, facts: dict[str, Any], others: list[tuple[Any, ...]]) -> list[Problem]:
+    """Tell which rights the role lacks to read the table."""
+    relation, role = facts["relation"], facts["role"]
+    lacks = [
+        *([] if relation["usage"] else [f"GRANT USAGE ON SCHEMA {relation['schema']} TO {role};"]),
+        *([] if relation["select"] else [f"GRANT SELECT ON {facts['sql']} TO {role};"]),
+    ]
+    if not lacks:
+        return []
+    hint = f"{' '.join(lacks)} up needs INSERT and UPDATE as well."
+    found = [Problem(f"the role {role} may not read the history table {table}", hint=hint)]
+    return found + ([_others(table, others)] if others and not table.chosen else [])
+
+
+def _others(table: Table, others: list[tuple[Any, ...]], start: str = "") -> Problem:
+    tables = [Table(*other) for other in others]
+    shown = ", ".join(map(str, tables[:_SHOWN])) + (", …" if len(tables) > _SHOWN else "")
+    count = "1 other table" if len(tables) == 1 else f"{len(tables)} other tables"
+    schema = tables[0].schema if tables[0].name == NAME else "SCHEMA"
+    return Problem(
+        f"{start}{count} may be the history: {shown}",
+        hint=f"Choose one: --table {shlex.quote(str(tables[0]))}, or ?schema={schema} in the URL. "
+        f"To begin a new history: --table {table}",
+    )
+
+
+def unfit(table: Table, facts: dict[str, Any]) -> list[Problem]:
+    """Tell what keeps a relation of the table's name from being a history."""
+    relation, kind = facts["relation"], facts["relation"]["kind"]
+    if kind in _NO_TABLES or kind == "c":
+        return [_in_the_way(table, facts, *(_NO_TABLES | _TYPES)[kind])]
+    if not set(_COLUMNS) <= set(relation["columns"]):
+        return [_stranger(table, relation["columns"])]
+    if kind in _NO_PLAIN_TABLES:
+        return [_no_plain_table(table, facts, *_NO_PLAIN_TABLES[kind])]
+    return [*_filtered(table, facts), *_keyless(table, facts)]
+
+
+def _in_the_way(table: Table, facts: dict[str, Any], what: str, word: str) -> Problem:
+    hint = f"Rename it: ALTER {word} {facts['sql']} RENAME TO {facts['kept']}; or give the history another name:"
+    return Problem(f"{table} is {what}: no table can have this name", hint=f"{hint} {_another(table)}")
+
+
+def _another(table: Table) -> str:
+    return f"--table {shlex.quote(str(Table(table.schema, 'outreach_migrations')))}"
+
+
+def _stranger(table: Table, columns: list[str]) -> Problem:
+    whose = _STRANGERS.get(frozenset(columns), "another tool's")
+    return Problem(
+        f"the table {table} is not ours: it has the columns {', '.join(columns)}, and looks like {whose}",
+        hint=f"Keep our history in a table of another name: {_another(table)}",
+    )
+
+
+def _no_plain_table(table: Table, facts: dict[str, Any], what: str, word: str) -> Problem:
+    old = f"{facts['relation']['schema']}.{facts['kept']}"
+    return Problem(
+        f"the history {table} is {what}: two runs at once could apply a file twice",
+        hint=f"Make a table of it: BEGIN; ALTER {word} {facts['sql']} RENAME TO {facts['kept']}; "
+        f"CREATE TABLE {facts['sql']} AS TABLE {old}; "
+        f"ALTER TABLE {facts['sql']} ADD PRIMARY KEY (position), ADD UNIQUE (version); COMMIT; "
+        "or name another table: --table SCHEMA.NAME",
+    )
+
+
+def _filtered(table: Table, facts: dict[str, Any]) -> Iterator[Problem]:
+    if facts["relation"]["filtered"]:
+        yield Problem(
+            f"row security on the history table {table} applies to the role {facts['role']}: it may hide entries",
+            hint=f"ALTER TABLE {facts['sql']} DISABLE ROW LEVEL SECURITY; or exempt the role, as a superuser: "
+            f"ALTER ROLE {facts['role']} BYPASSRLS;",
+        )
+
+
+def _keyless(table: Table, facts: dict[str, Any]) -> Iterator[Problem]:
+    relation = facts["relation"]
+    lacks, adds = [], []
+    if not relation["position"]:
+        lacks.append("no primary key on position")
+        adds += [f"DROP CONSTRAINT {relation['other']}"] if relation["other"] else []
+        adds.append("ADD PRIMARY KEY (position)")
+    if not relation["version"]:
+        lacks.append("no unique key on version")
+        adds.append("ADD UNIQUE (version)")
+    if lacks:
+        message = f"the history table {table} has {' and '.join(lacks)}: two runs at once could apply a file twice"
+        yield Problem(message, hint=f"Add what is missing: ALTER TABLE {facts['sql']} {', '.join(adds)};")
+    if relation["unlogged"]:
+        message = f"the history table {table} is unlogged: a crash of the server would empty it"
+        yield Problem(message, hint=f"ALTER TABLE {facts['sql']} SET LOGGED;")
