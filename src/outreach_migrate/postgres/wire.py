@@ -44,32 +44,40 @@ def exchange(connection: psycopg.Connection, message: bytes) -> Generator[float,
 def exchange_apart(
     connection: psycopg.Connection, groups: Sequence[Sequence[str]]
 ) -> Generator[float, None, list[list[PGresult]]]:
-    """Send groups of statements, each group a transaction of its own, all in one go; give each group's results.
+    """Send groups of commands in one round trip; give each group's results, up to the first failing one.
 
-    What can't run in a transaction stands alone in its group. A pooler in transaction mode gives the whole to one
-    server connection, which SET, the statement and RESET in messages of their own would not be sure of.
+    One result a command. A group is a transaction of its own, unless it begins one; a failure ends the group, not
+    those after it. What can't run in a transaction stands alone in its group: a pooler in transaction mode gives the
+    whole to one server connection, which SET, the statement and RESET in messages of their own would not be sure of.
     https://www.postgresql.org/docs/current/libpq-pipeline-mode.html
     """
     pgconn = connection.pgconn
     pgconn.enter_pipeline_mode()
     for group in groups:
-        for statement in group:
-            pgconn.send_query_params(statement.encode(), None)
+        for command in group:
+            pgconn.send_query_params(command.encode(), None)
         pgconn.pipeline_sync()
-    yield from _ticking(pgconn.socket, generators.send(pgconn))
+    answers = yield from _ticking(pgconn.socket, _answers(pgconn, len(groups)))
+    pgconn.exit_pipeline_mode()
+    return answers
+
+
+def _answers(pgconn: pq.abc.PGconn, groups: int) -> PQGen[list[list[PGresult]]]:
+    yield from generators.send(pgconn)
     answers: list[list[PGresult]] = [[]]
-    while len(answers) <= len(groups):
+    while len(answers) <= groups:
         try:
-            results: list[PGresult] = yield from _ticking(pgconn.socket, generators.fetch_many(pgconn))
+            *_, result = yield from generators.fetch_many(pgconn)
         except psycopg.OperationalError:
             for failed in (result for result in answers[-1] if result.status == pq.ExecStatus.FATAL_ERROR):
                 raise psycopg.OperationalError(failed.get_error_message().strip()) from None  # told before the end
             raise
-        if results and results[-1].status == pq.ExecStatus.PIPELINE_SYNC:
+        if result.status == pq.ExecStatus.PIPELINE_SYNC:
             answers.append([])
-        else:
-            answers[-1] += results
-    pgconn.exit_pipeline_mode()
+        elif result.status == pq.ExecStatus.COPY_OUT:  # the command's own result comes after its data
+            yield from _discard(pgconn)
+        elif result.status != pq.ExecStatus.PIPELINE_ABORTED:
+            answers[-1].append(result)
     return answers[:-1]
 
 
