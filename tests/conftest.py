@@ -5,6 +5,7 @@ pytest_plugins = [
     "fix_runs",
     "fix_private_server",
     "fix_pgbouncer",
+    "fix_citus",
     "fix_cli",
     "fix_proxy",
     "fix_faults",

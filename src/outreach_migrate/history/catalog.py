@@ -61,7 +61,8 @@ def query(table: Table, schemas: set[str]) -> str:
             'read_only', pg_catalog.current_setting('default_transaction_read_only') = 'on',
             -- elsewhere than on Linux setting it may be an error
             'checks_client', pg_catalog.current_setting('client_connection_check_interval', true) = '0'
-                AND pg_catalog.version() LIKE '%linux%')"""
+                AND pg_catalog.version() LIKE '%linux%',
+            'citus', EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus'))"""
 
 
 def _relation() -> str:

@@ -59,7 +59,8 @@ class History:
     """What the table held when it was read.
 
     `missing_schemas` are those of the table and of the URL that are not there yet. `checks_client` says whether
-    the server can be asked to end what it does for a client that is gone, and nobody has set how often it looks.
+    the server can be asked to end what it does for a client that is gone, and nobody has set how often it looks;
+    `citus` whether the database has the extension of that name.
     """
 
     table: Table
@@ -69,6 +70,7 @@ class History:
     standby: bool
     read_only: bool
     checks_client: bool
+    citus: bool
 
     def before(self, position: int) -> int:
         """The position of the entry before a position, 0 without one."""
@@ -226,4 +228,5 @@ def _history(table: Table, facts: dict[str, Any], entries: tuple[Entry, ...]) ->
         standby=facts["standby"],
         read_only=facts["read_only"],
         checks_client=bool(facts["checks_client"]),
+        citus=facts["citus"],
     )

@@ -68,10 +68,13 @@ def _host() -> str:
 
 
 def finish(place: Place) -> str:
-    """Write the statement that finishes an entry; it divides by zero when the entry, or the one before, is gone."""
+    """Write the statement that finishes an entry; it divides by zero when the entry, or the one before, is gone.
+
+    On Citus the table may be a distributed one, and SET refuses volatile functions there: FROM doesn't.
+    """
     table = place.table.quoted
     before = f"EXISTS (SELECT FROM {table} WHERE position = {place.previous})" if place.previous else "true"
-    return _update(place, "finished_at = pg_catalog.clock_timestamp()", before)
+    return _update(place, "finished_at = ended.at FROM pg_catalog.clock_timestamp() AS ended(at)", before)
 
 
 def progress(place: Place, migration: Migration, *, done: int, begun: int, done_checksum: str) -> str:
