@@ -341,3 +341,43 @@ class TestLocked:
         [one] = run.json["error"]["blockers"]
         assert one["pid"] == blocker.info.backend_pid
         assert f"pg_terminate_backend({one['pid']})" in run.stderr
+
+
+class TestDryRun:
+    def test_it_prints_what_would_run(self, migrate: Migrate) -> None:
+        """On stdout stands each pending file's text under its path, as SQL, and nothing else."""
+        migrate("up", files=ONE)
+        run = migrate("up", "--dry-run", files={"2_b.sql": "create table b ();\n-- é\n", "3_c.sql": "select\n  3"})
+        assert run.stdout == "-- sql/2_b.sql\ncreate table b ();\n-- é\n\n-- sql/3_c.sql\nselect\n  3\n"
+        assert run.stderr == "Nothing was run (--dry-run): 2 migrations are pending.\n"
+
+    def test_quiet_prints_the_names(self, migrate: Migrate) -> None:
+        """-q leaves the paths, for other programs."""
+        run = migrate("-q", "up", "--dry-run", files={**ONE, "2_b.sql": "select 1"})
+        assert (run.stdout, run.stderr) == ("sql/1_a.sql\nsql/2_b.sql\n", "")
+
+    def test_the_document_has_the_sql(self, migrate: Migrate) -> None:
+        """With --json each pending step brings its SQL along."""
+        run = migrate("--json", "up", "--dry-run", files=ONE)
+        assert [(one["path"], one["sql"]) for one in run.json["pending"]] == [("sql/1_a.sql", ONE["1_a.sql"])]
+
+    def test_of_an_unfinished_file_the_rest_is_printed(self, migrate: Migrate) -> None:
+        """What is done is not run again, so it is not printed; what was SET before it is, as it holds for the rest."""
+        text = "-- migrate: no-transaction\nset lock_timeout = '7s';\ncreate table a ();\n{};\nselect 1;\n"
+        assert migrate("up", files={"1_a.sql": text.format("vacuum nothing")}).exit_code == 1
+        migrate.write({"1_a.sql": text.format("vacuum a")})
+        rest = "vacuum a;\nselect 1;\n"
+        assert migrate("up", "--dry-run").stdout == f"-- sql/1_a.sql, from line 4 on\nset lock_timeout = '7s';\n{rest}"
+        assert migrate("up", "--dry-run", "--from-start", "1").stdout.endswith(text.format("vacuum a"))
+
+    def test_a_role_that_may_only_read_is_enough(
+        self, migrate: Migrate, rows: Rows, connect: Connect, role: tuple[str, str]
+    ) -> None:
+        """To look at what would run takes no more than SELECT, and before the first run not even that."""
+        name = sql.Identifier(role[0])
+        connect().execute(sql.SQL("ALTER ROLE {} SET default_transaction_read_only = on").format(name))
+        assert migrate("up", "--dry-run", files=ONE, url=role[1]).stdout == f"-- sql/1_a.sql\n{ONE['1_a.sql']}\n"
+        migrate("up")
+        rows("GRANT SELECT ON schema_migrations TO PUBLIC")
+        run = migrate("up", "--dry-run", files={"2_b.sql": "select 2"}, url=role[1])
+        assert (run.exit_code, run.stdout) == (0, "-- sql/2_b.sql\nselect 2\n")

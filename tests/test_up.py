@@ -263,13 +263,13 @@ def test_a_dry_run_touches_nothing(migrate: Migrate, rows: Rows, before: list[st
     assert rows(TABLES) == tables
     assert [one["version"] for one in run.json["pending"]] == (["10"] if before else ["1", "2", "10"])
     assert run.json["applied"] == []
-    assert "10  third  would be applied" in run.stderr
+    assert "sql/10_third.sql  would be applied" in run.stderr
 
 
 def test_a_dry_run_stops_after_the_version(migrate: Migrate) -> None:
     """--dry-run tells what a run with the same options would do."""
     run = migrate("up", "--dry-run", "--to", "1", files=THREE)
-    assert run.stdout == "1  first  would be applied\nNothing was run (--dry-run).\n"
+    assert run.stdout == f"-- sql/1_first.sql\n{THREE['1_first.sql']}\n"
 
 
 def test_a_dry_run_refuses_what_a_run_refuses(migrate: Migrate) -> None:

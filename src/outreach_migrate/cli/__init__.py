@@ -86,7 +86,7 @@ def main(ctx: click.Context, /, quiet: bool, verbose: bool, **common: Any) -> No
 
 @main.command()
 @options.of_a_run
-@click.option("--dry-run", is_flag=True, help="Print what would run, and run nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the SQL that would run, and run nothing.")
 @click.option(
     "--lock-retries",
     type=click.IntRange(min=0),
@@ -112,7 +112,7 @@ def up(common: options.Common, /, dry_run: bool, **given: Any) -> None:
         with options.database(common, out) as target:
             request = options.request(common, target, files, problems, tell=out.locked, **given)
             if dry_run:
-                out.would_run(survey.look(request))
+                out.would_run(survey.look(request), from_start=request.from_start)
                 return
             options.carry_out(apply.run(request), out.event)
             out.ended()

@@ -116,7 +116,7 @@ def run(request: Request) -> Generator[Event, None, None]:
     """
     with Link(request.target, request.table, request.tell) as link, database.translated():
         yield from link.connect(request.wait)
-        whole, steps = survey.plan_of(link.history(), request)
+        whole, steps = survey.to_carry_out(link.history(), request)
         yield survey.Planned(whole, steps)
         files = tuple(step.migration for step in steps if step.migration)
         if not files:

@@ -29,6 +29,7 @@ class RunReport(report.Report):
         super().__init__(command, as_json=as_json, verbosity=verbosity)
         self.document |= {"applied": [], "pending": [], "ahead": [], "notices": []}
         self.pending: dict[str, Step] = {}
+        self.sql: dict[str, str] = {}  # what a dry run would send, by version
         self.began = time.monotonic()
         self.told: tuple[object, float] = (None, 0.0)
         self.progress = ""  # of the statement that runs, for the live line
@@ -116,16 +117,31 @@ class RunReport(report.Report):
             for line in lines:
                 self.aside(line)
 
-    def would_run(self, planned: survey.Planned) -> None:
-        """Print what a run would do."""
+    def would_run(self, planned: survey.Planned, *, from_start: int | None) -> None:
+        """Print the SQL that a run would send, each file's under its path; with -q the paths only."""
+        from outreach_migrate.run import plan
+
         self.event(planned)
-        for step in planned.steps:
-            self.result(f"{step.version}  {step.name}  would be applied")
+        for number, step in enumerate(planned.steps):
+            path, line, text = plan.to_send(step, from_start)
+            self.sql[step.version] = text
+            if self.as_json:
+                self.result(f"{path}  would be applied")
+            elif self.verbosity < 0:
+                report.say(path)
+            else:
+                place = path if line == 1 else f"{path}, from line {line} on"
+                rest = text.rstrip("\n")
+                report.say("\n".join([*([""] if number else []), f"-- {place}", *([rest] if rest else [])]))
         if planned.steps:
-            self.result("Nothing was run (--dry-run).")
+            pending = wording.count(len(planned.steps), "migration is", "migrations are")
+            self.aside(f"Nothing was run (--dry-run): {pending} pending.")
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self.document["pending"] = [json_values.step(step) for step in self.pending.values()]
+        self.document["pending"] = [
+            json_values.step(step) | ({"sql": self.sql[step.version]} if step.version in self.sql else {})
+            for step in self.pending.values()
+        ]
         super().__exit__(kind, *rest)
 
     def ended(self) -> None:

@@ -76,7 +76,7 @@ def run(request: Request) -> Generator[Event, None, None]:
     with Link(request.target, request.table, request.tell) as link, database.translated():
         yield from link.connect(request.wait)
         past = link.history()
-        whole, steps = survey.plan_of(past, request)
+        whole, steps = survey.to_carry_out(past, request)
         yield survey.Planned(whole, steps)
         try:
             while steps:
@@ -98,7 +98,7 @@ def run(request: Request) -> Generator[Event, None, None]:
                 # another run has been at work: what it has done is not done anew
                 request = replace(request, from_start=None)
                 past = link.history()
-                whole, steps = survey.plan_of(past, request)
+                whole, steps = survey.to_carry_out(past, request)
         except errors.MigrateError as error:  # between two files, or while another run was at work
             error.state = error.state or f"This run has applied and recorded {len(applied)} of what was pending."
             raise

@@ -84,6 +84,23 @@ class Plan:
         ]
 
 
+def to_send(step: Step, from_start: int | None) -> tuple[str, int, str]:
+    """Give the SQL that a run would send for a step, with its file's path and the line where it begins.
+
+    Of an unfinished file that is what is not done yet, after the settings that the file has made before.
+    """
+    migration, entry = step.migration, step.entry
+    if migration is None:  # never: what is to run has a file
+        return "", 1, ""
+    done = (entry and entry.statements_done) or 0
+    if not done or migration.number == from_start:
+        return migration.path, 1, migration.sql
+    rest = next((piece for piece in pieces.cut(migration.sql) if piece.number == done), None)
+    start = rest.start if rest else len(migration.sql)  # when it was stopped after its last statement
+    settings = "".join(f"{setting};\n" for setting in rest.settings) if rest else ""
+    return migration.path, migration.location(start).line or 1, settings + migration.sql[start:]
+
+
 def make(migrations: Iterable[Migration], entries: Iterable[Entry]) -> Plan:
     """Compare files and entries, version by version."""
     files = {migration.number: migration for migration in migrations}

@@ -52,7 +52,7 @@ class Planned:
 
 
 def look(request: Request) -> Planned:
-    """Make the plan, as a run would; raise what it would raise before it runs anything."""
+    """Make the plan, as a run would, also where nothing can be written; raise what is wrong in files and history."""
     connection = wire.finish(database.connect(request.target, wait=request.wait))
     with closing(connection), database.translated():
         past = history.read(connection, request.table, search_path=request.target.schema, tell=request.tell)
@@ -76,6 +76,12 @@ def plan_of(past: History, request: Request) -> tuple[Plan, tuple[Step, ...]]:
         raise errors.HistoryError(wrong + contradictions, whole.steps)
     if wrong:
         raise errors.MigrationFileError(wrong)
+    return whole, steps
+
+
+def to_carry_out(past: History, request: Request) -> tuple[Plan, tuple[Step, ...]]:
+    """Make the plan of a run; raise as `plan_of` does, and where there is something to run and nothing to write to."""
+    whole, steps = plan_of(past, request)
     if steps:
         _must_be_writable(past)
     return whole, steps
