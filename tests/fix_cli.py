@@ -62,12 +62,12 @@ class Migrate:
         for name, content in files.items():
             (self.files / name).write_bytes(content if isinstance(content, bytes) else content.encode())
 
-    def process(self, *arguments: str, within: float = 20, **environment: str) -> Result:
-        """Run it as a process of its own, that must end within so many seconds."""
+    def process(self, *arguments: str, within: float = 20, encoding: str = "utf-8", **environment: str) -> Result:
+        """Run it as a process of its own, that must end within so many seconds and writes in this encoding."""
         command = [sys.executable, "-m", "outreach_migrate", *arguments]
         env = {**os.environ, "DATABASE_URL": self.url, **environment}
         run = subprocess.run(
-            command, cwd=self.folder, env=env, capture_output=True, encoding="utf-8", timeout=within, check=False
+            command, cwd=self.folder, env=env, capture_output=True, encoding=encoding, timeout=within, check=False
         )
         return Result(run.returncode, run.stdout, *parted(run.stderr))
 

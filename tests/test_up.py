@@ -680,6 +680,12 @@ def test_no_color_is_honoured(migrate: Migrate) -> None:
     assert "\x1b[3" not in in_a_terminal(migrate, "up", NO_COLOR="1")
 
 
+def test_a_dumb_terminal_gets_plain_lines(migrate: Migrate) -> None:
+    """TERM=dumb knows neither colours nor how to take back a line."""
+    migrate.write({"1_slow.sql": "select pg_sleep(0.2)"})
+    assert "\x1b" not in in_a_terminal(migrate, "up", TERM="dumb")
+
+
 def test_a_process_and_a_call_say_the_same(migrate: Migrate) -> None:
     """`python -m outreach_migrate` does the same: no colours and no live line where there is no terminal."""
     migrate.write(THREE)

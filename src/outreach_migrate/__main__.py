@@ -10,9 +10,15 @@ def main() -> None:
     """
     gc.disable()
     from outreach_migrate import cli
+    from outreach_migrate.report import terminal
 
+    terminal.take_over()
     try:
         cli.main()
+    except SystemExit as end:
+        if unwritten := terminal.lost("stdout"):
+            terminal.say(f"error: {unwritten}", err=True)
+        raise SystemExit(end.code or int(bool(unwritten or terminal.lost("stderr")))) from None
     finally:
         gc.freeze()
 

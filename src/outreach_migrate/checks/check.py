@@ -34,7 +34,7 @@ def chosen(
 
     Raise UsageError for a .sql file that is not of the folder.
     """
-    wanted = {os.path.realpath(path): path for path in paths}
+    wanted = {os.path.realpath(path): path for path in (os.fsencode(path).decode() for path in paths)}
     if not wanted:
         return list(found), list(problems)
     by_path = {os.path.realpath(one.path): one for one in found}
@@ -142,7 +142,7 @@ def _squawk(program: str, found: list[Migration], mode: str) -> Iterator[Finding
     if not found:
         return
     command = [program, "--reporter", "json", mode, *(f"--exclude={rule}" for rule in _ANSWERED)]
-    paths = [migration.path for migration in found]
+    paths = [migration.path.encode() for migration in found]  # names are UTF-8, whatever the locale says
     done = subprocess.run([*command, "--", *paths], capture_output=True, encoding="utf-8", check=False)
     try:
         reports = json.loads(done.stdout)

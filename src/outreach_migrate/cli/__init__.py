@@ -71,7 +71,9 @@ SIGINT and SIGTERM."""
 @click.pass_context
 def main(ctx: click.Context, /, quiet: bool, verbose: bool, **common: Any) -> None:
     """Apply plain, versioned .sql files to PostgreSQL, each in one transaction with its row."""
-    if os.environ.get("NO_COLOR"):
+    from outreach_migrate.report import terminal
+
+    if os.environ.get("NO_COLOR") or terminal.is_dumb():
         ctx.color = False
     url, embedded = (options.distance(ctx, name) for name in ("database", "embedded"))
     if url == embedded == 0:

@@ -9,6 +9,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from outreach_migrate import display
 from outreach_migrate.errors import Location, MigrationFileError, Problem
 from outreach_migrate.files import directives, outline, statements
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from outreach_migrate.files.outline import Finding, Outline
 
 _NAME = re.compile(r"([0-9]+)_(.+)\.sql", re.DOTALL)
-_UNSHOWN = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # a path's control characters, and bytes that are no text
 _AT_ONCE = 1_000_000  # characters that a checksum encodes: a large text is not to be in memory twice
 _WIDTH = 160  # of an excerpt: a line of a dump may have a megabyte
 
@@ -68,10 +68,12 @@ class Migration:
         end = self.sql.find("\n", offset)
         text = self.sql[begin : end if end >= 0 else None]
         cut = max(0, column - _WIDTH // 2) if len(text) > _WIDTH else 0
-        before = re.sub(r"[^\t]", " ", text[cut : column - 1])  # a tab is as wide above as below
-        width = len(str(line))
-        above = f"{line - 1:>{width}} | {previous[:_WIDTH]}\n" if line > 1 else ""
-        return f"{above}{line} | {text[cut : cut + _WIDTH]}\n{'':>{width}} | {before}^"
+        shown, before = display.escaped(text[cut : cut + _WIDTH]), display.escaped(text[cut : column - 1])
+        margin = len(str(line))
+        above = f"{line - 1:>{margin}} | {display.escaped(previous[:_WIDTH])}\n" if line > 1 else ""
+        # a tab is as wide above as below
+        indent = "\t".join(" " * display.width(part) for part in before.split("\t"))
+        return f"{above}{line} | {shown}\n{'':>{margin}} | {indent}^"
 
 
 def read(folder: str) -> tuple[tuple[Migration, ...], list[Problem]]:
@@ -105,17 +107,17 @@ def read(folder: str) -> tuple[tuple[Migration, ...], list[Problem]]:
 
 def _read_file(file: os.DirEntry[str]) -> Migration | Problem | None:
     """Read a file; none when it is a folder."""
-    path = file.path
-    shown = _UNSHOWN.sub(lambda found: ascii(found[0])[1:-1], path)
-    match = _NAME.fullmatch(file.name)
+    path = os.fsencode(file.path).decode(errors="surrogateescape")  # names are UTF-8, whatever the locale says
+    shown = display.in_line(path)
+    match = _NAME.fullmatch(os.path.basename(path))
     try:
         if file.is_dir():
             return None
         if not match or shown != path:
             return Problem("not a migration's name", Location(shown), "It must be VERSION_name.sql, VERSION digits.")
-        if not file.is_file() and os.stat(path):  # opening a FIFO would hang; a link to nothing can't be read
+        if not file.is_file() and os.stat(file.path):  # opening a FIFO would hang; a link to nothing can't be read
             return Problem("not a regular file", Location(shown))
-        with open(path, "rb", buffering=0) as opened:
+        with open(file.path, "rb", buffering=0) as opened:
             data = opened.read()
     except OSError as error:
         return Problem(f"cannot be read: {error.strerror}", Location(shown))

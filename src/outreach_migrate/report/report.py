@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from outreach_migrate.report import json_values, wording
+from outreach_migrate import display
+from outreach_migrate.report import json_values, terminal, wording
 
 if TYPE_CHECKING:
     from outreach_migrate.errors import MigrateError
     from outreach_migrate.history import history
-
-
-def say(line: str, *, err: bool = False) -> None:
-    """Print a line. Where nobody reads any more, as after `| head`, what is printed is lost, and the run goes on."""
-    try:
-        click.echo(line, err=err)
-    except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 2 if err else 1)
-        os.close(nowhere)
 
 
 class Report:
@@ -35,7 +25,7 @@ class Report:
         self.as_json = as_json
         self.verbosity = verbosity
         self.document: dict[str, Any] = {"command": command, "ok": True, "error": None, "database": None}
-        self.live = bool(sys.stderr and sys.stderr.isatty()) and verbosity >= 0
+        self.live = bool(sys.stderr and sys.stderr.isatty()) and verbosity >= 0 and not terminal.is_dumb()
         self.drawn = False
 
     def __enter__(self) -> Self:
@@ -45,10 +35,22 @@ class Report:
         self._clear()
         if kind not in (None, SystemExit):  # what nobody foresaw: a document that says all is well would be wrong
             self.document |= {"ok": False, "error": {"kind": kind and kind.__name__}}
+        if unwritten := terminal.lost("stderr"):
+            self._unwritten(unwritten)
         if self.as_json:
             import json
 
-            click.echo(json.dumps(self.document, indent=2, default=str, ensure_ascii=False))
+            encoding = getattr(sys.stdout, "encoding", None) or ""
+            plain = not encoding.lower().startswith("utf")  # it may lack a character, and JSON has an escape for each
+            document = json.dumps(self.document, indent=2, default=str, ensure_ascii=plain)
+            click.echo(display.in_json(document))
+
+    def _unwritten(self, message: str) -> None:
+        """Tell on stdout that stderr takes nothing; in the document only where that tells of no other error."""
+        if not self.as_json:
+            terminal.say(f"error: {message}")
+        elif self.document["error"] is None:
+            self.document |= {"ok": False, "error": {"kind": "OSError", "message": message}}
 
     def meets(self, database: str) -> None:
         """Say which database the command is about to connect to."""
@@ -59,13 +61,13 @@ class Report:
         """Print a line of what the command was asked for."""
         if self.verbosity >= 0:
             self._clear()
-            say(line, err=self.as_json)
+            terminal.say(line, err=self.as_json)
 
     def aside(self, line: str) -> None:
         """Print a line that stands beside the result."""
         if self.verbosity >= 0:
             self._clear()
-            say(line, err=True)
+            terminal.say(line, err=True)
 
     def running(self, line: str) -> None:
         """Draw, on a terminal, the line that the next one will replace."""
@@ -73,7 +75,9 @@ class Report:
             import shutil
 
             width = shutil.get_terminal_size().columns - 1  # a line that wraps could not be taken back
-            click.echo(f"\r\x1b[2K{line[:width]}", nl=False, err=True)
+            line = display.in_line(line)
+            wide = max(0, display.width(line) - len(line))
+            click.echo(f"\r\x1b[2K{line[: width - wide]}", nl=False, err=True)
             self.drawn = True
 
     def _clear(self) -> None:
@@ -90,5 +94,5 @@ class Report:
     def failed(self, error: MigrateError) -> None:
         """Print an error, at any verbosity, and keep it for the document."""
         self._clear()
-        say(wording.error(error), err=True)
+        terminal.say(wording.error(error), err=True)
         self.document |= {"ok": False, "error": json_values.error(error)}

@@ -5,9 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-import click
-
-from outreach_migrate.report import json_values, report, wording
+from outreach_migrate.report import json_values, report, terminal, wording
 
 if TYPE_CHECKING:
     from outreach_migrate.checks.check import Finding
@@ -28,7 +26,7 @@ class CheckReport(report.Report):
             if self.form == "github":
                 self.result(_workflow_command(finding))
             elif self.form == "text" and (finding.is_error or self.verbosity >= 0):
-                click.echo(_text(finding))
+                terminal.say(_text(finding))
         errors = sum(finding.is_error for finding in findings)
         if self.form == "text":
             self.result(

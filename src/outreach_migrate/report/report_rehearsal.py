@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from outreach_migrate.report import json_values, rehearsal_text, report_run, wording
+from outreach_migrate.report import json_values, rehearsal_text, report_run, terminal, wording
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,7 +35,7 @@ class RehearsalReport(report_run.RunReport):
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         super().__exit__(kind, *rest)
         if self.form == "markdown":
-            click.echo("\n".join(self.markdown))
+            terminal.say("\n".join(self.markdown))
 
     def result(self, line: str) -> None:
         """Print a line of what the command was asked for; in Markdown it has other lines."""
@@ -67,7 +65,7 @@ class RehearsalReport(report_run.RunReport):
                 self._stopped(migration, error, left)
             case survey.Planned(_, steps):
                 if steps:
-                    self.aside(f"{click.style('note:', fg='yellow')} {_WARNING}")
+                    self.aside(f"{terminal.styled('note:', colour='yellow')} {_WARNING}")
                 self.markdown = _markdown_head(len(steps)) if steps else ["Nothing is to be rehearsed."]
                 self.event(event)
             case _:
@@ -80,7 +78,7 @@ class RehearsalReport(report_run.RunReport):
         place = f"{done.location.path}:{done.location.line}:"
         self.result(f"  {place} {rehearsal_text.shortened(done.text)}  {rehearsal_text.span(done.seconds)}{rows}")
         for line, blocks in rehearsal_text.effect_lines(done.effects, every=self.verbosity > 0):
-            self.result(f"    {click.style(line, fg=rehearsal_text.COLOURS.get(blocks))}")
+            self.result(f"    {terminal.styled(line, colour=rehearsal_text.COLOURS.get(blocks))}")
 
     def _skipped(self, migration: Migration, statements: Iterable[rehearse.Unrehearsed]) -> None:
         reason = "it runs without a transaction, so it can't be rolled back; files after it that need it may fail"
@@ -106,7 +104,7 @@ class RehearsalReport(report_run.RunReport):
             self._not_rehearsed(one, f"it comes after {migration}, where the rehearsal had to stop")
 
     def _not_rehearsed(self, migration: Migration, reason: str) -> None:
-        self.result(f"{wording.title(migration)}  {click.style('not rehearsed', fg='yellow')}: {reason}")
+        self.result(f"{wording.title(migration)}  {terminal.styled('not rehearsed', colour='yellow')}: {reason}")
         self.document["files"].append(_file_value(migration) | {"not_rehearsed": reason})
         self.markdown.append(_markdown_cells(migration.path, "", "not rehearsed", "", reason))
 

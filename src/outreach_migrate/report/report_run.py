@@ -5,10 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import click
-
 from outreach_migrate import durations
-from outreach_migrate.report import json_values, report, wording
+from outreach_migrate.report import json_values, report, terminal, wording
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -94,7 +92,8 @@ class RunReport(report.Report):
             self._once("progress", [text])
 
     def _applied(self, migration: Migration, seconds: float, tags: tuple[str, ...]) -> None:
-        self.result(f"{wording.title(migration)}  {click.style('applied', fg='green')} in {durations.text(seconds)}")
+        applied = terminal.styled("applied", colour="green")
+        self.result(f"{wording.title(migration)}  {applied} in {durations.text(seconds)}")
         if self.verbosity > 0:
             for tag in tags:
                 self.result(f"    {tag}")

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-import click
-
-from outreach_migrate import durations
-from outreach_migrate.report import json_values, report, wording
+from outreach_migrate import display, durations
+from outreach_migrate.report import json_values, report, terminal, wording
 
 if TYPE_CHECKING:
     from outreach_migrate.errors import Problem
@@ -42,16 +40,17 @@ class StatusReport(report.Report):
         for version, run in at_work.items():
             self.result(f"A run is at work on {version}: {wording.run(run)}.")
         for problem in problems:
-            report.say(wording.problem(problem), err=self.verbosity < 0)
+            terminal.say(wording.problem(problem), err=self.verbosity < 0)
 
 
 def _table(rows: list[tuple[str, ...]]) -> str:
-    widths = [max(len(row[column]) for row in [_HEAD, *rows]) for column in range(len(_HEAD))]
+    rows = [_HEAD, *(tuple(map(display.in_line, row)) for row in rows)]
+    widths = [max(display.width(row[column]) for row in rows) for column in range(len(_HEAD))]
     lines = []
-    for row in [_HEAD, *rows]:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+    for row in rows:
+        cells = [cell + " " * (width - display.width(cell)) for cell, width in zip(row, widths, strict=True)]
         if row is not _HEAD:
-            cells[2] = click.style(cells[2], fg=_COLOURS.get(row[2], "red"))
+            cells[2] = terminal.styled(cells[2], colour=_COLOURS.get(row[2], "red"))
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
 

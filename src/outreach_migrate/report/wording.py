@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
-
-from outreach_migrate import durations, errors
+from outreach_migrate import display, durations, errors
+from outreach_migrate.report import terminal
 
 if TYPE_CHECKING:
     from outreach_migrate.errors import MigrateError, Problem
@@ -35,14 +34,14 @@ def error(error: MigrateError) -> str:
 def problem(problem: Problem, severity: str = "error") -> str:
     """Write a problem as compilers write errors."""
     place = f"{problem.location}: " if problem.location else ""
-    lines = [f"{place}{_severity(severity)} {problem.message}"]
+    lines = [f"{place}{_severity(severity)} {display.in_line(problem.message)}"]
     lines += [problem.excerpt] if problem.excerpt else []
     lines += [f"hint: {problem.hint}"] if problem.hint else []
     return "\n".join(lines)
 
 
 def _severity(word: str) -> str:
-    return click.style(f"{word}:", fg="yellow" if word == "warning" else "red", bold=True)
+    return terminal.styled(f"{word}:", colour="yellow" if word == "warning" else "red", bold=True)
 
 
 def run(blocker: Blocker) -> str:
@@ -65,8 +64,8 @@ def blocker(blocker: Blocker, verb: str = "waiting for a lock:") -> str:
 def _who(blocker: Blocker) -> str:
     if not blocker.pid:
         return "a prepared transaction"
-    user = blocker.user and f"user {blocker.user}"
-    application = blocker.application and f"application {blocker.application}"
+    user = blocker.user and f"user {display.in_line(blocker.user)}"
+    application = blocker.application and f"application {display.in_line(blocker.application)}"
     return f"pid {blocker.pid} ({', '.join(filter(None, (user, application, blocker.client)))})"
 
 

@@ -1,0 +1,39 @@
+"""How text stands on a terminal: what would steer it is escaped, wide characters take two columns."""
+
+from __future__ import annotations
+
+import re
+
+# Control characters but newline and tab, what turns the direction of writing, and bytes that are no text
+_UNSHOWN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def escaped(text: str) -> str:
+    r"""Write as \x1b what a terminal would act on, or could not show; newlines and tabs stay."""
+    return text if text.isprintable() else _UNSHOWN.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def in_line(text: str) -> str:
+    r"""Escape a text that must not leave its line: a newline is written as \n."""
+    return escaped(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def in_json(document: str) -> str:
+    """Escape the same in a JSON document, whose own writer leaves some of it as it is."""
+    return _UNSHOWN.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
+
+
+def width(text: str) -> int:
+    """Count the columns that a text takes: two for a wide character, none for one that combines.
+
+    https://www.unicode.org/reports/tr11/
+    """
+    if text.isascii():
+        return len(text)
+    import unicodedata  # few texts need it
+
+    combining = {"Mn", "Me", "Cf"}
+    return sum(
+        0 if unicodedata.category(one) in combining else 2 if unicodedata.east_asian_width(one) in "WF" else 1
+        for one in text
+    )
