@@ -196,6 +196,29 @@ def test_squawks_columns_count_characters(migrate: Migrate) -> None:
     assert [one["column"] for one in findings(migrate, "check", "--lint")] == [10]
 
 
+def test_what_is_false_here_is_not_linted(migrate: Migrate) -> None:
+    """No warning of an index built concurrently without IF NOT EXISTS, nor of BEGIN and COMMIT around a file."""
+    text = "-- migrate: no-transaction\ncreate index concurrently a_b on a (b);\ndrop index concurrently a_b;"
+    migrate.write({"1_a.sql": "BEGIN;\nselect 1;\nCOMMIT;", "2_b.sql": text, "3_c.sql": CONCURRENTLY})
+    assert findings(migrate, "check", "--lint") == []
+
+
+def test_the_linters_sentence_is_said_once(migrate: Migrate) -> None:
+    """The files follow each other in order, and below the first place stand the others of the same sentence."""
+    text = "create index {0} on a (b);\ncreate index {0}_2 on a (b);"
+    alone = "-- migrate: no-transaction\ncreate index a_i on a (b);"
+    migrate.write({"10_c.sql": text.format("c"), "9_b.sql": alone, "1_a.sql": text.format("a")})
+    lines = migrate("check", "--lint").stdout.splitlines()
+    assert lines[0].startswith("sql/1_a.sql:1:1: warning: ")
+    places = ["sql/1_a.sql:2:1", "sql/9_b.sql:2:1", "sql/10_c.sql:1:1", "sql/10_c.sql:2:1"]
+    assert lines[-5:] == [*(f"also at {place}" for place in places), "0 errors, 5 warnings."]
+    assert [one["path"] for one in findings(migrate, "check", "--lint")] == [
+        *["sql/1_a.sql"] * 2,
+        "sql/9_b.sql",
+        *["sql/10_c.sql"] * 2,
+    ]
+
+
 def test_squawks_own_comments_are_heard(migrate: Migrate) -> None:
     """What a comment of squawk's ignores is not told."""
     migrate.write({"1_a.sql": "-- squawk-ignore require-concurrent-index-creation\ncreate index a_b on a (b);"})

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from outreach_migrate.report import json_values, report, terminal, wording
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from outreach_migrate.checks.check import Finding
 
 
@@ -22,11 +24,13 @@ class CheckReport(report.Report):
         """Print all findings, and end with 1 where there are errors, or warnings and `strict`."""
         wrong = [finding for finding in findings if finding.is_error or strict]
         self.document |= {"ok": not wrong, "findings": [_value(finding) for finding in findings]}
-        for finding in findings:
-            if self.form == "github":
+        if self.form == "github":
+            for finding in findings:
                 self.result(_workflow_command(finding))
-            elif self.form == "text" and (finding.is_error or self.verbosity >= 0):
-                terminal.say(_text(finding))
+        elif self.form == "text":
+            for same in _grouped(findings):
+                if same[0].is_error or self.verbosity >= 0:
+                    terminal.say(_text(*same))
         errors = sum(finding.is_error for finding in findings)
         if self.form == "text":
             self.result(
@@ -37,12 +41,22 @@ class CheckReport(report.Report):
             sys.exit(1)
 
 
-def _text(finding: Finding) -> str:
+def _grouped(findings: list[Finding]) -> Iterable[list[Finding]]:
+    """Put what a linter says in the same words of several places beside the first of them."""
+    groups: dict[object, list[Finding]] = {}
+    for finding in findings:
+        words = (finding.rule, finding.problem.message, finding.problem.hint) if finding.rule else id(finding)
+        groups.setdefault(words, []).append(finding)
+    return groups.values()
+
+
+def _text(finding: Finding, *same: Finding) -> str:
     text = wording.problem(finding.problem, "error" if finding.is_error else "warning")
     if not finding.rule:
         return text
     first, *rest = text.split("\n")
-    return "\n".join([f"{first} [{finding.rule}]", *rest])
+    places = [f"also at {one.problem.location}" for one in same]
+    return "\n".join([f"{first} [{finding.rule}]", *rest, *places])
 
 
 def _value(finding: Finding) -> dict[str, object]:
