@@ -424,6 +424,25 @@ def test_psql_logs_in_with_the_urls_password(strict: str, migrate: Migrate) -> N
     assert migrate.process("psql", "-X", "-c", "SELECT 1/0", DATABASE_URL=url).exit_code == 1
 
 
+# libpq's messages
+
+
+@pytest.mark.parametrize(
+    ("hosts", "ports"),
+    [(["127.0.0.1"], ["1"]), (["127.0.0.1", "127.0.0.2"], ["1", "2"]), (["127.0.0.1"] * 2, ["1"] * 2)],
+    ids=["one host", "two hosts", "one host twice"],
+)
+def test_a_server_that_is_not_there_is_told_once(hosts: list[str], ports: list[str], migrate: Migrate) -> None:
+    """Each of libpq's sentences has a line of its own, and none comes twice, however many hosts were tried."""
+    url = f"host={','.join(hosts)} port={','.join(ports)} user=app"
+    lines = migrate("status", files={"1_a.sql": "select 1"}, url=url).stderr.splitlines()
+    tried = dict.fromkeys(zip(hosts, ports, strict=True))
+    refused = [f'connection to server at "{host}", port {port} failed: Connection refused' for host, port in tried]
+    question = "Is the server running on that host and accepting TCP/IP connections?"
+    assert lines[:-1] == [f"error: {refused[0]}", question, *refused[1:]]
+    assert lines[-1].startswith("hint: ")
+
+
 # Waiting
 
 

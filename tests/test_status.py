@@ -67,6 +67,14 @@ def test_an_entry_is_shown_with_its_time_and_author(migrate: Migrate, rows: Rows
     assert (entry["position"], entry["origin"], entry["applied_by"]) == (1, "run", row[-1])
 
 
+def test_a_run_and_the_status_tell_the_same_time(migrate: Migrate) -> None:
+    """`applied in` is the time between an entry's start and end, as TOOK is, also of a file without a transaction."""
+    alone = "-- migrate: no-transaction\nselect pg_sleep(0.02)"
+    run = migrate("up", files={"1_a.sql": "select 1", "2_b.sql": alone, "3_c.sql": "select pg_sleep(0.01)"})
+    took = [re.split("  +", line)[4] for line in migrate("status").stdout.splitlines()[1:4]]
+    assert [line.split(" in ")[1] for line in run.stdout.splitlines()[:3]] == took
+
+
 def test_a_pending_version_has_no_entry(migrate: Migrate) -> None:
     """What is not applied has neither time nor author."""
     document = migrate("--json", "status", files={"1_a.sql": "select 1"}).json

@@ -37,10 +37,12 @@ class Problem:
 class MigrateError(Exception):
     """Whatever keeps a command from doing its work.
 
-    `hint` says what to do next, `state` what state the database is in, one sentence each.
+    `hint` says what to do next, `state` what state the database is in, one sentence each; `migration` is the file
+    that was running.
     """
 
     exit_code = 1
+    migration: Migration | None = None
 
     def __init__(self, message: str, *, hint: str | None = None, state: str | None = None) -> None:
         super().__init__(message)

@@ -53,6 +53,11 @@ class Entry:
         """The version as versions are compared."""
         return int(self.version)
 
+    @property
+    def seconds(self) -> float | None:
+        """How long the file took, from its start to its end; None while it is unfinished."""
+        return (self.finished_at - self.started_at).total_seconds() if self.finished_at else None
+
 
 @dataclass(frozen=True, slots=True)
 class History:

@@ -11,6 +11,7 @@ from psycopg import sql
 
 if TYPE_CHECKING:
     from psycopg import Connection
+    from psycopg.pq.abc import PGresult
 
     from outreach_migrate.files.migrations import Migration
     from outreach_migrate.history.history import History
@@ -70,7 +71,8 @@ def _host() -> str:
 def finish(place: Place) -> str:
     """Write the statement that finishes an entry; it divides by zero when the entry, or the one before, is gone.
 
-    On Citus the table may be a distributed one, and SET refuses volatile functions there: FROM doesn't.
+    Its result tells how long the file took. On Citus the table may be a distributed one, and SET refuses volatile
+    functions there: FROM doesn't.
     """
     table = place.table.quoted
     before = f"EXISTS (SELECT FROM {table} WHERE position = {place.previous})" if place.previous else "true"
@@ -109,9 +111,15 @@ def rewrite(table: Table) -> str:
 def _update(place: Place, change: str, condition: str) -> str:
     return (
         f"WITH changed AS (UPDATE {place.table.quoted} SET {change}"
-        f" WHERE position = {place.position} AND {condition} RETURNING 1)"
-        " SELECT 1 / pg_catalog.count(*) FROM changed"
+        f" WHERE position = {place.position} AND {condition}"
+        " RETURNING finished_at - started_at AS took)"
+        " SELECT 1 / pg_catalog.count(*), extract(epoch FROM pg_catalog.max(took)) FROM changed"
     )
+
+
+def seconds(finished: PGresult) -> float:
+    """Read from the result of `finish` how long the file took, by the times of its entry."""
+    return float(finished.get_value(0, 1) or 0)
 
 
 def claim_key(connection: Connection, place: Place) -> str:

@@ -29,6 +29,12 @@ _FINAL = re.compile(
     r"|service file|definition of service|server does not support SSL|invalid |bad value|unsupported"
     r"|not currently accepting"
 )
+# What psycopg puts before libpq's own words; and where libpq goes on with a sentence in a new line.
+_BEFORE_A_REASON = re.compile(
+    r"^\s*(?:- host: .*?, port: .*?, hostaddr: .*?: )?"
+    r"(?:(?:connection failed|connection is bad|consuming input failed|sending query failed): )?"
+)
+_CONTINUED = re.compile(r"\n\t(?=[a-z])")
 _DEFAULTS = {
     "fallback_application_name": "outreach-migrate",
     "connect_timeout": "10",
@@ -111,8 +117,10 @@ def _hint(why: str) -> str | None:
 
 
 def reason(error: psycopg.Error) -> str:
-    """Say in one line what psycopg's error says in several."""
-    return re.sub(r"^connection (failed|is bad): ", "", " ".join(str(error).split()))
+    """Say what psycopg's error says, a sentence a line, each once: of several tries it tells the last one twice."""
+    tries = str(error).strip().rpartition("All failures were:\n")[2]
+    sentences = _CONTINUED.sub(" ", tries).splitlines()
+    return "\n".join(dict.fromkeys(" ".join(_BEFORE_A_REASON.sub("", one).split()) for one in sentences))
 
 
 @contextmanager

@@ -41,14 +41,14 @@ def error(error: MigrateError) -> dict[str, Any]:
     value: dict[str, Any] = {
         "kind": type(error).__name__,
         "message": error.message,
-        **location(getattr(error, "location", None)),
+        **location(_place(error)),
         "sqlstate": getattr(error, "sqlstate", None),
         "hint": error.hint,
         "state": error.state or ("Nothing was run." if isinstance(error, errors.Refused) else None),
+        "version": error.migration and error.migration.version,
     }
     if isinstance(error, errors.StatementError):
         value |= {
-            "version": error.migration.version,
             "statement": error.statement,
             "detail": error.report.detail,
             "context": error.report.context,
@@ -58,6 +58,12 @@ def error(error: MigrateError) -> dict[str, Any]:
     if isinstance(error, errors.LockTimeout | errors.HistoryLocked):
         value["blockers"] = [{**asdict(blocker), "advice": blocker.advice} for blocker in error.blockers]
     return value
+
+
+def _place(error: MigrateError) -> Location | None:
+    if isinstance(error, errors.StatementError):
+        return error.location
+    return errors.Location(error.migration.path) if error.migration else None
 
 
 def notice(notice: ServerMessage) -> dict[str, Any]:

@@ -93,7 +93,7 @@ class RunReport(report.Report):
 
     def _applied(self, migration: Migration, seconds: float, tags: tuple[str, ...]) -> None:
         applied = terminal.styled("applied", colour="green")
-        self.result(f"{wording.title(migration)}  {applied} in {durations.text(seconds)}")
+        self.result(f"{wording.title(migration)}  {applied} in {wording.took(seconds)}")
         if self.verbosity > 0:
             for tag in tags:
                 self.result(f"    {tag}")

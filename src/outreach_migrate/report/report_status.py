@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from outreach_migrate import display, durations
+from outreach_migrate import display
 from outreach_migrate.report import json_values, report, terminal, wording
 
 if TYPE_CHECKING:
@@ -59,6 +59,6 @@ def _row(step: Step) -> tuple[str, ...]:
     entry = step.entry
     if entry is None:
         return (step.version, step.name, step.state, "", "", "")
-    took = durations.text((entry.finished_at - entry.started_at).total_seconds()) if entry.finished_at else ""
+    took = "" if entry.seconds is None else wording.took(entry.seconds)
     by = entry.applied_by if entry.origin == "run" else f"{entry.applied_by} ({entry.origin})"
     return (step.version, step.name, step.state, f"{entry.started_at:%Y-%m-%d %H:%M:%S}", took, by)

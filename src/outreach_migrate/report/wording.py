@@ -79,6 +79,11 @@ def title(migration: Migration) -> str:
     return f"{migration.version}  {migration.name}"
 
 
+def took(seconds: float) -> str:
+    """Write how long something took; most files take some milliseconds."""
+    return f"{seconds * 1000:.1f} ms" if seconds < 0.01 else durations.text(seconds)
+
+
 def count(number: int, one: str, many: str) -> str:
     """Write a number with its noun."""
     return f"{number} {one if number == 1 else many}"

@@ -62,6 +62,7 @@ def take_back(link: Link, migration: Migration, applied: Sequence[Migration], er
     except (psycopg.Error, errors.MigrateError, _TooLong):
         link.connection.close()
     if isinstance(error, errors.MigrateError):
+        error.migration = migration
         error.state = _state(link, applied, migration, entries)
 
 
@@ -94,12 +95,14 @@ def _limit(seconds: float) -> Iterator[None]:
 
 def look(
     link: Link, migration: Migration, applied: Sequence[Migration], lost: psycopg.Error, *, wait: float
-) -> Generator[database.Unreachable, None, str]:
-    """Find out, on a new connection, whether a file was committed before the old one was lost; tell how that was.
+) -> Generator[database.Unreachable, None, tuple[str, float]]:
+    """Find out, on a new connection, whether a file was committed before the old one was lost.
 
-    Raise ConnectionFailed when it was not, or when the server stays away for longer than `wait`, in seconds.
+    Give what to tell of that, and how long the file took, in seconds. Raise ConnectionFailed when it was not, or when
+    the server stays away for longer than `wait`, in seconds.
     """
-    message = f"lost the connection while {migration} ran: {database.reason(lost)}"
+    reason = database.reason(lost)
+    message = f"lost the connection while {migration} ran: {reason}"
     deadline, entries = time.monotonic() + max(wait, _RECONNECT), None
     try:
         while entries is None:
@@ -111,17 +114,19 @@ def look(
                     raise
                 time.sleep(wire.TICK)
     except errors.Interrupted as error:
-        error.state = _state(link, applied, migration, None)
+        error.migration, error.state = migration, _state(link, applied, migration, None)
         raise
     except (errors.MigrateError, psycopg.Error, _TooLong) as error:
-        state = _state(link, applied, migration, None)
-        raise errors.ConnectionFailed(message, hint=getattr(error, "hint", None), state=state) from lost
-    if any(entry.number == migration.number and entry.finished_at for entry in entries):
-        return f"{message}; it had been committed"
-    hint = "Run up again."
-    if "transaction timeout" in message:
-        hint = "It was transaction_timeout that ended it: lift that for the role that migrates, and run up again."
-    raise errors.ConnectionFailed(message, hint=hint, state=_state(link, applied, migration, entries)) from lost
+        failed = errors.ConnectionFailed(message, hint=getattr(error, "hint", None))
+    else:
+        committed = next((one for one in entries if one.number == migration.number), None)
+        if committed and committed.seconds is not None:
+            return f"it was committed before the connection was lost: {reason}", committed.seconds
+        failed = errors.ConnectionFailed(message, hint="Run up again.")
+        if "transaction timeout" in reason:
+            failed.hint = "transaction_timeout ended it: lift that for the role that migrates, then run up again."
+    failed.migration, failed.state = migration, _state(link, applied, migration, entries)
+    raise failed from lost
 
 
 def _state(link: Link, applied: Sequence[Migration], migration: Migration, entries: tuple[Entry, ...] | None) -> str:

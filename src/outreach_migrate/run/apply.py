@@ -40,7 +40,10 @@ class Retrying:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """A file is applied and recorded. `tags` are its statements' command tags, unknown after a lost connection."""
+    """A file is applied and recorded; `seconds` are those between the times of its entry.
+
+    `tags` are its statements' command tags, unknown after a lost connection.
+    """
 
     migration: Migration
     seconds: float
@@ -64,7 +67,6 @@ class _Lost(Exception):
     def __init__(self, migration: Migration, cause: psycopg.Error) -> None:
         self.migration = migration
         self.cause = cause
-        self.since = time.monotonic()
 
 
 def run(request: Request) -> Generator[Event, None, None]:
@@ -91,10 +93,10 @@ def run(request: Request) -> Generator[Event, None, None]:
                     yield watch.Waiting(busy.migration, busy.claimants)
                     time.sleep(_CHANCE.uniform(0.2, 0.4))
                 except _Lost as lost:
-                    told = yield from aftermath.look(link, lost.migration, applied, lost.cause, wait=request.wait)
+                    told, took = yield from aftermath.look(link, lost.migration, applied, lost.cause, wait=request.wait)
                     applied.append(lost.migration)
                     yield watch.Told(lost.migration, told)
-                    yield Applied(lost.migration, time.monotonic() - lost.since, ())
+                    yield Applied(lost.migration, took, ())
                 # another run has been at work: what it has done is not done anew
                 request = replace(request, from_start=None)
                 past = link.history()
@@ -119,11 +121,10 @@ def _apply_all(
         place = record.Place(past.table, at, previous, create)
         try:
             yield watch.Running(migration, 0.0)
-            began = time.monotonic()
             with database.translated():
-                tags = yield from _apply_one(link, request, migration, place, step.entry, durable=not left)
+                tags, took = yield from _apply_one(link, request, migration, place, step.entry, durable=not left)
             applied.append(migration)
-            yield Applied(migration, time.monotonic() - began, tuple(tags))
+            yield Applied(migration, took, tuple(tags))
         except (session.Overtaken, _Busy, _Lost):
             raise
         except BaseException as error:
@@ -134,8 +135,8 @@ def _apply_all(
 
 def _apply_one(
     link: Link, request: Request, migration: Migration, place: record.Place, entry: Entry | None, *, durable: bool
-) -> Generator[Event, None, list[str]]:
-    """Apply a file, and try it again where it only gave way to others."""
+) -> Generator[Event, None, tuple[list[str], float]]:
+    """Apply a file, and try it again where it only gave way to others; give its tags, and the seconds it took."""
     wanted = migration.directives
     setting = session.Setting(
         mark=link.mark(migration),
@@ -151,18 +152,18 @@ def _apply_one(
         try:
             if wanted.transaction:
                 link.unflushed = link.unflushed or not durable  # also where the answer is lost
-                tags = yield from link.watched(migration, session.apply(link.connection, migration, place, setting))
+                done = yield from link.watched(migration, session.apply(link.connection, migration, place, setting))
                 link.unflushed = not durable
-                return tags
+                return done
             if not link.claimed:
                 yield from _claim(link, work, entry)
             whole = piecemeal.proceed(
                 work, from_start=request.from_start == migration.number, still_ours=link.must_hold_claim
             )
-            tags = yield from link.watched(migration, whole)
+            done = yield from link.watched(migration, whole)
             link.unflushed = False
             link.release()
-            return tags
+            return done
         except errors.StatementError as error:
             past_first = not wanted.transaction and error.statement != 1
             if error.sqlstate not in _RETRIED or past_first or not left:

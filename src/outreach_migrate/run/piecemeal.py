@@ -61,8 +61,12 @@ def begin(work: Work) -> Generator[float, None, None]:
         raise
 
 
-def proceed(work: Work, *, from_start: bool, still_ours: Callable[[], None]) -> Generator[str | float, None, list[str]]:
-    """Run the statements that are not done yet; give their command tags. Yield while waiting, and what is to be told.
+def proceed(
+    work: Work, *, from_start: bool, still_ours: Callable[[], None]
+) -> Generator[str | float, None, tuple[list[str], float]]:
+    """Run the statements that are not done yet; give their command tags, and how many seconds the file took.
+
+    Yield while waiting, and what is to be told.
 
     `still_ours` raises when the claim is lost. Raise Overtaken when the entry is another than the plan was made
     with, StatementError, LockTimeout, or psycopg.OperationalError when a connection is lost.
@@ -89,8 +93,8 @@ def proceed(work: Work, *, from_start: bool, still_ours: Callable[[], None]) -> 
         except StatementError as error:
             error.statement = piece.number + 1
             raise
-    yield from _ask(work, (), record.finish(work.place))
-    return tags
+    finished = yield from _ask(work, (), record.finish(work.place))
+    return tags, record.seconds(finished)
 
 
 def _orphan_ended(work: Work) -> Generator[str | float, None, None]:

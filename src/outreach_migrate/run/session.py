@@ -105,34 +105,48 @@ class Setting:
 
 def apply(
     connection: psycopg.Connection, migration: Migration, place: Place, setting: Setting
-) -> Generator[float, None, list[str]]:
-    """Run a file in one transaction with its entry; give its statements' command tags. Yield while waiting.
+) -> Generator[float, None, tuple[list[str], float]]:
+    """Run a file in one transaction with its entry; give its statements' command tags, and how many seconds it took.
 
-    Raise Overtaken, StatementError, LockTimeout, or psycopg.OperationalError when the connection is lost.
+    Yield while waiting. Raise Overtaken, StatementError, LockTimeout, or psycopg.OperationalError when the connection
+    is lost.
     """
     # the claim comes before the limits: it waits for another run as long as that takes
     claim = [*place.create, record.insert(place, migration)]
     before = [*setting.begin(), *claim, *setting.limits.sql()]
     flush = [] if setting.durable else ["SET LOCAL synchronous_commit = off"]
-    after = [*ENDING, record.finish(place), *flush, "COMMIT", *RESET]
+    after = [record.finish(place), *flush, "COMMIT", *RESET]
     tags: list[str] = []
-    for part in _parts(migration, before, after):
-        tags += yield from send(connection, migration, part, setting.mark)
-    return tags
+    for part in _parts(migration, before, [*ENDING, *after]):
+        results = yield from _exchange(connection, migration, part, setting.mark)
+        tags += _tags(part, results)
+    return tags, record.seconds(results[-len(after)])
 
 
 def send(
     connection: psycopg.Connection, migration: Migration, part: Part, mark: str
 ) -> Generator[float, None, list[str]]:
-    """Send a piece of a file in one message; raise what it met, at its place in the file."""
+    """Send a piece of a file in one message, and give its statements' tags; raise what it met, at its place."""
+    return _tags(part, (yield from _exchange(connection, migration, part, mark)))
+
+
+def _tags(part: Part, results: list[PGresult]) -> list[str]:
+    own = results[len(part.before) : len(results) - len(part.after)]
+    return [sys.intern((result.command_status or b"").decode()) for result in own]
+
+
+def _exchange(
+    connection: psycopg.Connection, migration: Migration, part: Part, mark: str
+) -> Generator[float, None, list[PGresult]]:
+    """Send a piece of a file, and give a result a statement."""
     head = f"{mark}{'; '.join(part.before)};\n" if part.before else mark
     tail = f"\n; {'; '.join(part.after)}" if part.after else ""
     message = head + part.text + tail
     results = yield from wire.exchange(connection, message.encode())
-    tags = [tag for result in results if (tag := result.command_status)]  # one a statement; results of rules have none
+    tagged = [result for result in results if result.command_status]  # one a statement; results of rules have none
     if results and results[-1].status == pq.ExecStatus.FATAL_ERROR:
-        raise failure(connection, migration, part, results[-1], done=len(tags), head=head, message=message)
-    return [sys.intern(tag.decode()) for tag in tags[len(part.before) : len(tags) - len(part.after)]]
+        raise failure(connection, migration, part, results[-1], done=len(tagged), head=head, message=message)
+    return tagged
 
 
 def _parts(migration: Migration, before: list[str], after: list[str]) -> Iterator[Part]:
