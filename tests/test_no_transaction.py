@@ -89,11 +89,6 @@ def waits(rows: Rows) -> bool:
             "SELECT m = 'b' FROM m",
         ),
         (
-            "CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN FOR n IN 1..3 LOOP INSERT INTO t VALUES (n); COMMIT;"
-            " END LOOP; END $$; CALL p(); DO $$ BEGIN DELETE FROM t WHERE id = 3; COMMIT; END $$;",
-            "SELECT count(*) = 2 FROM t",
-        ),
-        (
             "INSERT INTO t SELECT n FROM generate_series(1, 9) n; DELETE FROM t WHERE id > 4;",
             "SELECT count(*) = 4 FROM t",
         ),
@@ -102,9 +97,9 @@ def waits(rows: Rows) -> bool:
             "SET lock_timeout = '7s'; CREATE TABLE seen AS SELECT current_setting('lock_timeout') AS value;",
             "SELECT value = '7s' AND to_regclass('s.u') IS NOT NULL FROM s.seen",
         ),
-        ("SET ROLE pg_monitor; CREATE TEMP TABLE x AS SELECT current_user AS u; RESET ROLE; SELECT 1;", "SELECT true"),
+        ("SET ROLE pg_monitor; SELECT 1; RESET ROLE; CREATE TABLE u AS SELECT current_user AS u;", "SELECT true"),
     ],
-    ids=["vacuum", "reindex", "drop", "enum", "procedure", "batches", "set", "role"],
+    ids=["vacuum", "reindex", "drop", "enum", "batches", "set", "role"],
 )
 def test_what_can_not_be_in_a_transaction_runs(
     text: str, proof: str, migrate: Migrate, rows: Rows, table: None, connect: Connect

@@ -102,6 +102,14 @@ def words_of_postgresql(sql: str) -> list[tuple[tuple[int, int], tuple[str, ...]
 
 
 @pytest.mark.parametrize("sql", ACCEPTED)
+def test_tokens_are_those_of_postgresql(sql: str) -> None:
+    """Nothing but comments and spaces is lost, and a dollar-quoted string or a quoted name is one token."""
+    ours, theirs = list(statements.tokens(sql)), [text for _, _, text in tokens(sql)]
+    assert "".join("".join(ours).split()) == "".join("".join(theirs).split())
+    assert {text for text in theirs if text[0] == '"' or re.match(r"\$\D", text)} <= set(ours)
+
+
+@pytest.mark.parametrize("sql", ACCEPTED)
 def test_statements_are_those_of_postgresql(sql: str) -> None:
     """A text that PostgreSQL accepts is split where PostgreSQL's parser splits it."""
     assert spans(sql) == spans_of_postgresql(sql)

@@ -157,14 +157,21 @@ def problems(migration: Migration) -> list[Problem]:
     findings = whole.findings if sql == migration.sql else outline.findings(sql)
     wrong = [*wanted.findings, *findings]
     if not wrong:
-        wrong += _not_inside(migration) if wanted.transaction else _unnamed(migration)
+        wrong += _not_inside(migration) if wanted.transaction else _not_alone(migration)
     return [_problem(migration, finding) for finding in wrong]
 
 
 def _not_inside(migration: Migration) -> Iterator[Finding]:
-    hint = "Put it into a file of its own, or begin this file with: -- migrate: no-transaction"
     for statement, command in migration.outline.outside:
+        hint = "Put it into a file of its own, or begin this file with: -- migrate: no-transaction"
         yield outline.Finding(statement.start, f"{command} cannot run in a transaction", hint)
+
+
+def _not_alone(migration: Migration) -> list[Finding]:
+    from outreach_migrate.files import no_transaction  # few files get here, and check needs it for nothing else
+
+    found = [*no_transaction.findings(migration.sql), *_unnamed(migration)]
+    return sorted(found, key=lambda finding: finding.offset)
 
 
 def _unnamed(migration: Migration) -> Iterator[Finding]:

@@ -24,7 +24,7 @@ _NEVER_INSIDE = re.compile(
     r"|discard all|(?:commit|rollback) prepared|reindex (?:database|schema|system|\S+ concurrently))\b"
     r"|(alter database) (?:.* )?(set tablespace)\b|(alter table) .*\b(detach partition)\b.* (concurrently)$"
 )
-# Matched with all its tokens: see _flattened.
+# Matched with all its tokens: see flattened.
 _NOT_INSIDE_WITH = re.compile(
     r"(reindex) \( (?:[^)]* )?(concurrently) (?!(?:= )?(?:false|off|0) )"
     r"|(cluster) (?:\( [^)]*\) |verbose )*$"
@@ -89,12 +89,12 @@ def findings(sql: str) -> Iterator[Finding]:
 def outside_transaction(sql: str, statement: Statement) -> str | None:
     """Name the statement's command when PostgreSQL refuses it inside a transaction block.
 
-    These are the callers of its PreventInTransactionBlock() as far as the text alone tells: REINDEX and CLUSTER
-    of a partitioned table and DROP SUBSCRIPTION with a slot look like their harmless kin.
+    These are the callers of its PreventInTransactionBlock() as far as the statement alone tells: REINDEX and CLUSTER
+    of a partitioned table look like their harmless kin, and so does DROP SUBSCRIPTION with a slot.
     """
     found = _NEVER_INSIDE.match(" ".join(statement.words))
     if not found and {"reindex", "cluster", "subscription"}.intersection(statement.words[:2]):
-        found = _NOT_INSIDE_WITH.match(_flattened(sql[statement.start : statement.end]))
+        found = _NOT_INSIDE_WITH.match(flattened(sql[statement.start : statement.end]))
     return " … ".join(part.upper() for part in found.groups() if part) if found else None
 
 
@@ -121,6 +121,6 @@ def _no_statement(sql: str, offsets: range) -> Finding:
     return Finding(offsets.start, f"unterminated {_OPENERS.get(sign, 'quoted string')}")
 
 
-def _flattened(sql: str) -> str:
-    """Return the tokens in lower case, a space after each; quoted ones keep their word characters only."""
+def flattened(sql: str) -> str:
+    """Return a statement's tokens in lower case, a space after each; quoted ones keep their word characters only."""
     return "".join((re.sub(r"\W", "", token) or token) + " " for token in statements.tokens(sql)).lower()

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from outreach_migrate.files import statements
+from outreach_migrate.files.statements import Statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,19 +40,29 @@ class Piece:
 def cut(sql: str) -> Iterator[Piece]:
     """Cut a text into its statements.
 
-    SET and RESET hold for the statements after them, which are given them anew: a pooler may have moved to another
-    server connection meanwhile.
+    SET, RESET and LOAD hold for the statements after them, which are given them anew: a pooler may have moved to
+    another server connection meanwhile, and a run that goes on with the file has another one.
     """
     import hashlib  # it brings OpenSSL along
 
-    digest, settings = hashlib.sha256(), list[str]()
+    digest, kept, settings = hashlib.sha256(), list[Statement](), tuple[str, ...]()
     for number, statement in enumerate(statements.split(sql)):
         before = digest.hexdigest()
         text = sql[statement.start : statement.end]
         digest.update(text.encode() + b"\0")
-        yield Piece(number, statement.start, text, tuple(settings), before, digest.hexdigest())
-        if statement.words[:1] in (("set",), ("reset",)):
-            settings.append(text)
+        yield Piece(number, statement.start, text, settings, before, digest.hexdigest())
+        if statement.words[:1] in (("set",), ("reset",), ("load",)) or statement.words[:2] == ("discard", "all"):
+            kept = _kept(kept, statement)
+            settings = tuple(sql[one.start : one.end] for one in kept)
+
+
+def _kept(kept: list[Statement], new: Statement) -> list[Statement]:
+    """Give what holds after a statement. RESET ALL leaves the role as it is, and nothing unloads a library."""
+    if new.words[:2] == ("reset", "all"):
+        return [one for one in kept if one.words[0] == "load" or {"role", "authorization"}.intersection(one.words[1:4])]
+    if new.words[:1] == ("discard",):
+        return [one for one in kept if one.words[0] == "load"]
+    return [*kept, new]
 
 
 def checksum_before(sql: str, number: int) -> str | None:

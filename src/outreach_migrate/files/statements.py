@@ -108,8 +108,16 @@ def without_outer_transaction(sql: str) -> str:
 
 
 def tokens(sql: str) -> Iterator[str]:
-    """Yield the tokens of a text that has no dollar quotes, nor comments in comments."""
-    return (found[1] for found in re.finditer(_PIECE, sql, re.DOTALL) if found[1])
+    """Yield the tokens of a text; a dollar-quoted string is one."""
+    piece, pos = re.compile(_PIECE, re.DOTALL), 0
+    while found := piece.match(sql, pos):
+        start, pos = pos, found.end()
+        if found[1] == "$" or (found[1] == "/" and sql.startswith("*", pos)):  # a quote, a comment with others inside
+            kind, pos = _special(sql, start)
+            if kind:
+                yield sql[start:pos]
+        elif found[1]:
+            yield found[1]
 
 
 def _blanked(sql: str, statement: Statement) -> str:

@@ -11,7 +11,7 @@ import psycopg
 from psycopg import pq, sql
 
 from outreach_migrate.errors import MigrateError, ServerMessage, StatementError
-from outreach_migrate.files import outline, pieces, statements
+from outreach_migrate.files import no_transaction, outline, pieces, statements
 from outreach_migrate.history import record
 from outreach_migrate.postgres import wire
 from outreach_migrate.run import session
@@ -119,10 +119,13 @@ def _orphan_ended(work: Work) -> Generator[str | float, None, None]:
 def _run(work: Work, piece: Piece, *, held: int, resumed: bool, same: bool) -> Generator[str | float, None, str]:
     """Run a statement in one transaction with its progress where PostgreSQL allows that, else by itself.
 
+    For some only the server knows, such as REINDEX of a partitioned table; nothing of them stays in the transaction
+    that it refused. A statement that may commit is not tried in one: it would do all up to there twice.
     `held` is how many statements are done according to the entry: with --from-start more than come before this one.
     `resumed` says whether an earlier run has begun this one, `same` whether the file is as it was then.
     """
-    if not outline.outside_transaction(piece.text, next(statements.split(piece.text))):
+    statement = next(statements.split(piece.text))
+    if not (outline.outside_transaction(piece.text, statement) or no_transaction.commits(piece.text, statement)):
         hold = record.hold(work.place, held)
         before = [*work.setting.begin(), *hold, *work.setting.limits.sql(), *piece.settings]
         after = [*session.ENDING, _progress(work, piece, done=piece.number + 1), "COMMIT", *session.RESET]
@@ -130,7 +133,7 @@ def _run(work: Work, piece: Piece, *, held: int, resumed: bool, same: bool) -> G
         try:
             return (yield from session.send(work.connection, work.migration, part, work.setting.mark))[0]
         except StatementError as error:
-            if error.sqlstate != "2D000":  # a procedure that commits: nothing of it stayed, and it may do so alone
+            if error.sqlstate != "25001":
                 raise
         yield from session.clean(work.connection)
     tag = yield from _run_alone(work, piece, resumed=resumed, same=same)

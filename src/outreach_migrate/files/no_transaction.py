@@ -1,0 +1,105 @@
+"""Statements that a file without a transaction can't have: they would do something else there than in psql."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from outreach_migrate.files import outline, statements
+from outreach_migrate.files.outline import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from outreach_migrate.files.statements import Statement
+
+_TEMPORARY = "Make an ordinary one, and drop it at the end of the file."
+_TOGETHER = "Statements that need one transaction belong in a file that has one."
+_ISOLATION = "Leave it out: each statement runs in a transaction of its own, READ COMMITTED."
+_SETTING = "Use SET: it holds for the statements after it."
+_RANDOM = "Call setseed() in the statement that needs it: … FROM (SELECT setseed(0.5)) AS seed, …"
+_STRINGS = "Leave it out, and write strings with backslashes as E'…': the file is read with this setting on."
+_ADVISORY = "Leave it out: no two runs work on a file at once."
+_SEQUENCE = "Use RETURNING, or call nextval() in the same statement."
+_AGAIN = "Put it into a file of its own: if it fails, its commits stay, and the next up runs it again."
+
+# Each statement has a transaction and a session of its own. Of the commands in PostgreSQL's manual these reach further
+# than one, or need the other. So do SET, RESET, LOAD and DISCARD ALL, which work: pieces.cut repeats them.
+_COMMANDS = {  # matched with a statement's words
+    r"create (?:or replace )?(?:global |local )?temp(?:orary)? (?:recursive )?(?:table|view|sequence)": _TEMPORARY,
+    r"create (?:or replace )?(?:unlogged |materialized |recursive )?\w+ (?:if not exists )?pg_temp": _TEMPORARY,
+    r"prepare": "Write the statement out where it is executed.",
+    r"declare": "A cursor ends with its statement: use one statement, or a loop in a DO block.",
+    r"listen": "Leave it out: a run waits for no notification.",
+    r"savepoint|release|rollback|lock|set constraints": _TOGETHER,
+    r"set (?:session |local )*(?:transaction|characteristics|(?:default_)?transaction_(?!timeout)\w+)": _ISOLATION,
+    r"set local": _SETTING,
+    r"set (?:session )?seed": _RANDOM,
+    r"set (?:session )?standard_conforming_strings(?! (?:to )?(?:on|true|default)\b)": _STRINGS,
+}
+_CALL = r"(?:(?<!\. )|(?<=pg_catalog \. ))\b"  # not a function of this name in another schema
+_INTO = r"\b(?<!insert )(?<!merge )"
+_CALLS = (  # searched for in a statement's tokens; the third excuses it
+    (rf"{_CALL}(set_config) \( (?!(?:[^()]|\((?:[^()]|\([^()]*\))*\))*[,>] (?:true|t) \))", _SETTING, None),
+    (rf"{_CALL}(pg_(?:try_)?advisory_(?:un)?lock(?:_shared|_all)?) \(", _ADVISORY, None),
+    (rf"{_CALL}(currval|lastval) \(", _SEQUENCE, r"\b(?:nextval|returning)\b"),
+    (rf"{_CALL}(setseed) \(", _RANDOM, r"\brandom\w* \("),
+    (rf"{_INTO}(into (?:local |global )?temp(?:orary)?) (?!(?:from|where|group|order|limit) |$)", _TEMPORARY, None),
+    (rf"{_INTO}(into (?:table )?pg_temp) \.", _TEMPORARY, None),
+)
+_TELLTALES = ("set_config", "advisory", "currval", "lastval", "setseed", "temp")  # one is in each of these calls
+_CALLERS = {"select", "with", "values", "table", "insert", "update", "delete", "merge", "explain", "copy", "call"}
+
+
+def findings(sql: str) -> Iterator[Finding]:
+    """Yield the statements that a file without a transaction can't have."""
+    whole = list(statements.split(sql))
+    alone = sum(one.words[:1] not in (("set",), ("reset",), ("load",)) for one in whole) <= 1
+    for statement in whole:
+        text = sql[statement.start : statement.end]
+        if found := _command(statement) or _call(text, statement.words):
+            yield Finding(statement.start, f"{found[0]} does not work in a file without a transaction", found[1])
+        elif not alone and (command := commits(text, statement)):
+            yield Finding(statement.start, f"{command} must be a file's only statement besides SET", _AGAIN)
+
+
+def commits(text: str, statement: Statement) -> str | None:
+    """Name the command of a statement that may commit by itself: CALL, and DO where the block's text says so."""
+    if statement.words[:1] == ("call",):
+        return "CALL"
+    if statement.words[:1] == ("do",):
+        for token in statements.tokens(text):
+            if (opened := re.match(r"\$[^$]*\$|[eE]?'", token)) and (ending := _ending(token, opened[0])):
+                return f"DO with {ending}"
+    return None
+
+
+def _ending(literal: str, opened: str) -> str | None:
+    """Find a word by which a block may commit: plpy.commit() and spi_commit() too, not ON COMMIT."""
+    before, closing = "", len(opened) if opened[0] == "$" else 1
+    for token in statements.tokens(literal[len(opened) : -closing]):
+        if before != "on" and (found := re.fullmatch(r"(?:\w+_)?(commit|rollback)|(call)", token.lower())):
+            return (found[1] or found[2]).upper()
+        before = token.lower()
+    return None
+
+
+def _command(statement: Statement) -> tuple[str, str] | None:
+    words = " ".join(statement.words)
+    for pattern, hint in _COMMANDS.items():
+        if found := re.match(rf"(?:{pattern})\b", words):
+            return found[0].upper(), hint
+    return None
+
+
+def _call(text: str, words: tuple[str, ...]) -> tuple[str, str] | None:
+    """Find a call that leaves something in the session; one that a view or a function stores does not."""
+    makes = words[:1] == ("create",) and words[1:2] in (("table",), ("unlogged",), ("materialized",)) and "as" in words
+    lower = text.lower()
+    if not (makes or not words or words[0] in _CALLERS) or not any(word in lower for word in _TELLTALES):
+        return None
+    tokens = outline.flattened(text)
+    for pattern, hint, excuse in _CALLS:
+        if (found := re.search(pattern, tokens)) and not (excuse and re.search(excuse, tokens)):
+            return found[1].upper() if found[1].startswith("into") else f"{found[1]}()", hint
+    return None
