@@ -31,6 +31,7 @@ from outreach_migrate.postgres import embedded
 Connect = Callable[..., psycopg.Connection]
 
 IMAGE = "postgres:18-alpine"
+SETTINGS = {"fsync": "off", "wal_level": "logical"}  # for subscriptions
 PG_BIN = os.environ.get("OUTREACH_TEST_PG_BIN")
 find = Path(PG_BIN).joinpath if PG_BIN else embedded.program
 
@@ -89,7 +90,7 @@ def _start(stack: ExitStack) -> Server:
     roomy = memory.is_dir() and shutil.disk_usage(memory).free > 4e9  # a container has 64 MB
     folder = tempfile.TemporaryDirectory(prefix="outreach-tests-", dir=memory if roomy else None)
     path = Path(stack.enter_context(folder))
-    conninfo = stack.enter_context(embedded.server(path, settings={"fsync": "off"}, find=find))
+    conninfo = stack.enter_context(embedded.server(path, settings=SETTINGS, find=find))
     return Server(url(conninfo), PG_BIN or "embedded")
 
 
@@ -107,7 +108,9 @@ def _container() -> Iterator[str]:
     from testcontainers.community.postgres import PostgresContainer
 
     with _leaving_sockets():
-        container = PostgresContainer(IMAGE, username="postgres", driver=None).with_command("-c fsync=off")
+        container = PostgresContainer(IMAGE, username="postgres", driver=None).with_command(
+            " ".join(f"-c {name}={value}" for name, value in SETTINGS.items())
+        )
         container.with_tmpfs_mount("/var/lib/postgresql").start()
     yield url(container.get_connection_url())
     with _leaving_sockets():

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import subprocess
+import uuid
+from collections.abc import Iterator
 
 import pytest
 from fix_cli import Migrate, Rows
 from fix_servers import find, fresh_database
 
 HEAD = "-- migrate: no-transaction\n"
+SUBSCRIPTIONS = (
+    "SELECT subname FROM pg_subscription JOIN pg_database d ON d.oid = subdbid AND datname = current_database()"
+)
 
 REFUSED = [
     ("create temp table x (a int)", "CREATE TEMP TABLE"),
@@ -155,3 +160,74 @@ def test_a_procedure_that_fails_after_a_commit_is_run_again(migrate: Migrate, ro
     again = migrate("up", files={"2_b.sql": f"{HEAD}CALL batches(2)"})
     assert again.exit_code == 0, again
     assert rows("SELECT count(*) FROM t") == [(4,)]
+
+
+# --- what only the server knows
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("CLUSTER p USING p_pkey", "Put it into a file of its own that begins with: -- migrate: no-transaction"),
+        ("SELECT 1; REINDEX TABLE p", "Put it into a file of its own that begins with: -- migrate: no-transaction"),
+        ("DO $$ BEGIN EXECUTE 'VACUUM'; END $$", "in no function, procedure or DO block"),
+        (f"{HEAD}DO $$ BEGIN EXECUTE 'VACUUM'; END $$", "PostgreSQL runs this in no function, procedure or DO block"),
+        ("DO $$ BEGIN COMMIT; END $$", "needs a file of its own that begins with: -- migrate: no-transaction"),
+        (f"{HEAD}SELECT f()", "No function can commit"),
+        ("SELECT set_config('transaction_isolation', 'serializable', true)", "SET TRANSACTION"),
+    ],
+)
+def test_the_hint_is_true_where_the_server_refuses_a_statement(migrate: Migrate, text: str, hint: str) -> None:
+    """One SQLSTATE stands for several reasons: the hint goes by the statement and by the file."""
+    before = """
+        CREATE TABLE p (a int PRIMARY KEY) PARTITION BY RANGE (a); CREATE TABLE p1 PARTITION OF p DEFAULT;
+        CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql AS 'BEGIN COMMIT; END'"""
+    run = migrate("up", files={"1_a.sql": before, "2_b.sql": text})
+    assert run.exit_code == 1
+    assert hint in run.stderr.partition("\nhint: ")[2], run
+
+
+@pytest.fixture
+def slot(database: str, rows: Rows) -> Iterator[str]:
+    """The name of a replication slot that belongs to a subscription `s`."""
+    if rows("SHOW wal_level") != [("logical",)]:
+        pytest.skip("wal_level is not logical")
+    name = f"outreach_{uuid.uuid4().hex[:12]}"
+    rows("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", name)
+    rows("CREATE PUBLICATION p")
+    options = f"create_slot = false, enabled = false, slot_name = {name}"
+    rows(f"CREATE SUBSCRIPTION s CONNECTION '{database}' PUBLICATION p WITH ({options})")
+    yield name
+    if rows(SUBSCRIPTIONS):
+        rows("ALTER SUBSCRIPTION s SET (slot_name = NONE)")
+        rows("DROP SUBSCRIPTION s")
+    rows("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", name)
+
+
+@pytest.mark.parametrize(
+    ("text", "slots"),
+    [
+        ("DROP SUBSCRIPTION s", 0),
+        ("DROP SUBSCRIPTION IF EXISTS s CASCADE;", 0),
+        (f"{HEAD}SELECT 1; DROP SUBSCRIPTION s; SELECT 2;", 0),
+        ("ALTER SUBSCRIPTION s SET (slot_name = NONE); DROP SUBSCRIPTION s;", 1),
+        (f"{HEAD}ALTER SUBSCRIPTION s SET (slot_name = NONE); DROP SUBSCRIPTION s;", 1),
+    ],
+)
+def test_a_subscription_is_dropped_with_its_slot_or_without(
+    migrate: Migrate, rows: Rows, slot: str, text: str, slots: int
+) -> None:
+    """One that has a slot can't be dropped in a transaction: alone in a file it runs without one."""
+    run = migrate("up", files={"1_a.sql": text})
+    assert run.exit_code == 0, run
+    assert rows(SUBSCRIPTIONS) == []
+    assert rows("SELECT count(*) FROM pg_replication_slots WHERE slot_name = %s", slot) == [(slots,)]
+
+
+@pytest.mark.parametrize("before", ["SELECT 1;", "ALTER SUBSCRIPTION other SET (slot_name = NONE);"])
+def test_dropping_a_subscription_beside_others_is_refused(migrate: Migrate, before: str) -> None:
+    """Whether it has a slot is not in the text, unless the file has taken it away before."""
+    run = migrate("check", files={"1_a.sql": f"{before}\nDROP SUBSCRIPTION s;"})
+    assert run.exit_code == 1
+    assert "1_a.sql:2:1: error: DROP SUBSCRIPTION with a slot cannot run in a transaction" in run.stderr + run.stdout
+    assert "slot_name = NONE" in run.stderr + run.stdout

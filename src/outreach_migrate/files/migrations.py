@@ -164,6 +164,8 @@ def problems(migration: Migration) -> list[Problem]:
 def _not_inside(migration: Migration) -> Iterator[Finding]:
     for statement, command in migration.outline.outside:
         hint = "Put it into a file of its own, or begin this file with: -- migrate: no-transaction"
+        if command == outline.DROP_SUBSCRIPTION:
+            hint += ". Or keep the slot: ALTER SUBSCRIPTION … DISABLE, then … SET (slot_name = NONE), come before it."
         yield outline.Finding(statement.start, f"{command} cannot run in a transaction", hint)
 
 

@@ -30,8 +30,12 @@ _NOT_INSIDE_WITH = re.compile(
     r"|(cluster) (?:\( [^)]*\) |verbose )*$"
     r"|(create subscription) (?!.*[(,] (?:connect|create_slot) = (?:false|off|0) )"
     r"|(alter subscription) \S+ ((?:refresh|set|add|drop) publication) (?!.*[(,] refresh = (?:false|off|0) )"
+    r"|(alter subscription) \S+ (set) \( (?:.*, )?(?:failover|two_phase) "
 )
+_DROP_SUBSCRIPTION = re.compile(r"drop subscription (?:if exists )?(\S+) ")
+_SLOTLESS = re.compile(r"(?:alter|create) subscription (\S+) .*[(,] slot_name = none ")
 
+DROP_SUBSCRIPTION = "DROP SUBSCRIPTION with a slot"
 _OWN_TRANSACTION = "the file runs in a transaction of its own; SAVEPOINT and ROLLBACK TO can be used"
 _ONLY_SQL = r"psql's commands cannot be used: only SQL is sent (remove \restrict and \unrestrict, which pg_dump writes)"
 _NO_DATA = "only SQL is sent: use INSERT statements, or COPY with a file or program on the server"
@@ -65,11 +69,12 @@ class Outline:
 def make(sql: str) -> Outline:
     """Read a text through, once: of all that we do this takes the most time."""
     findings, outside, cuts, count, cut = [], [], [], 0, 0
+    slotless = set[str]()
     for found in _read_through(sql):
         if isinstance(found, Finding):
             findings.append(found)
             continue
-        if command := outside_transaction(sql, found):
+        if command := outside_transaction(sql, found) or _drops_slot(sql, found, slotless):
             outside.append((found, command))
         if found.start - cut >= _CUT:
             cut = found.start
@@ -96,6 +101,17 @@ def outside_transaction(sql: str, statement: Statement) -> str | None:
     if not found and {"reindex", "cluster", "subscription"}.intersection(statement.words[:2]):
         found = _NOT_INSIDE_WITH.match(flattened(sql[statement.start : statement.end]))
     return " … ".join(part.upper() for part in found.groups() if part) if found else None
+
+
+def _drops_slot(sql: str, statement: Statement, slotless: set[str]) -> str | None:
+    """Name DROP SUBSCRIPTION where nothing before it in the file took the slot away, which `slotless` collects."""
+    if "subscription" not in statement.words[:2]:
+        return None
+    tokens = flattened(sql[statement.start : statement.end])
+    if parted := _SLOTLESS.match(tokens):
+        slotless.add(parted[1])
+    dropped = _DROP_SUBSCRIPTION.match(tokens)
+    return DROP_SUBSCRIPTION if dropped and dropped[1] not in slotless else None
 
 
 def _read_through(sql: str) -> Iterator[Statement | Finding]:

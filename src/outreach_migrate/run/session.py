@@ -11,7 +11,7 @@ import psycopg
 from psycopg import pq, sql
 
 from outreach_migrate.errors import Location, LockTimeout, ServerMessage, StatementError
-from outreach_migrate.files import statements
+from outreach_migrate.files import outline, statements
 from outreach_migrate.history import history, record
 from outreach_migrate.postgres import wire
 
@@ -211,7 +211,7 @@ def placed(
         excerpt=migration.excerpt(offset),
         statement=statement,
         message=message,
-        hint=_hint(report),
+        hint=_hint(report, migration, offset),
     )
     error.__cause__ = cause
     return error
@@ -219,7 +219,7 @@ def placed(
 
 def _unplaced(migration: Migration, report: ServerMessage, command: str, cause: psycopg.Error) -> StatementError:
     """Say what failed outside of the file's own text: before it, at COMMIT, or between the two."""
-    hint = _hint(report)
+    hint = _hint(report, migration)
     if command == "BEGIN":
         message = f"cannot begin the file: {report.message}"
         if report.sqlstate == "42501":
@@ -245,18 +245,44 @@ _HINTS = {
     "53200": "The server is out of memory: free some, or split the file, then run up again.",
     "55P03": "Somebody else holds the lock. Try again, or wait longer: --lock-timeout, or in the file: "
     "-- migrate: lock-timeout 30s",
-    "25001": "The file's transaction has begun already, with its entry: SET TRANSACTION comes too late.",
-    "2D000": "What commits by itself needs a file that begins with: -- migrate: no-transaction",
     "22P05": "The database's encoding can't hold one of the file's characters.",
 }
 
 
-def _hint(report: ServerMessage) -> str | None:
+def _hint(report: ServerMessage, migration: Migration, offset: int | None = None) -> str | None:
     if report.hint:
         return report.hint
     if report.sqlstate == "57014" and "statement timeout" in report.message:
         return "The statement took longer than statement_timeout allows: --statement-timeout 0 lifts it."
+    if report.sqlstate in ("25001", "2D000") and offset is not None:
+        return _transaction_hint(report, migration, offset)
     return _HINTS.get(report.sqlstate)
+
+
+def _transaction_hint(report: ServerMessage, migration: Migration, offset: int) -> str:
+    """Say where a statement can run that the server refuses in this transaction, or anywhere but at the top."""
+    statement = next(one for one in statements.split(migration.sql) if offset < one.end)
+    inside = migration.directives.transaction
+    if report.sqlstate == "2D000" and inside:
+        return (
+            "A procedure or DO block that commits needs a file of its own that begins with: -- migrate: no-transaction"
+        )
+    if report.sqlstate == "2D000":
+        return (
+            "No function can commit, nor can a procedure that is SECURITY DEFINER or has a SET clause,"
+            " or is called from a function or from a block with EXCEPTION."
+        )
+    tokens = outline.flattened(migration.sql[statement.start : statement.end])
+    if any(word.startswith("transaction") for word in statement.words[1:3]) or "set_config ( transaction_" in tokens:
+        return "The file's transaction has begun already, with its entry: SET TRANSACTION comes too late."
+    if not inside:
+        return "PostgreSQL runs this in no function, procedure or DO block: make it a statement of the file."
+    if statement.words[:1] in (("cluster",), ("reindex",), ("alter",), ("create",), ("drop",)):
+        return "Put it into a file of its own that begins with: -- migrate: no-transaction"
+    return (
+        "Put it into a file that begins with: -- migrate: no-transaction."
+        " A command such as VACUUM must also stand there by itself, in no function, procedure or DO block."
+    )
 
 
 def clean(connection: psycopg.Connection) -> Generator[float, None, None]:
