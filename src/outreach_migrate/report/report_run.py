@@ -127,11 +127,11 @@ class RunReport(report.Report):
             if self.as_json:
                 self.result(f"{path}  would be applied")
             elif self.verbosity < 0:
-                report.say(path)
+                terminal.say(path)
             else:
                 place = path if line == 1 else f"{path}, from line {line} on"
                 rest = text.rstrip("\n")
-                report.say("\n".join([*([""] if number else []), f"-- {place}", *([rest] if rest else [])]))
+                terminal.say("\n".join([*([""] if number else []), f"-- {place}", *([rest] if rest else [])]))
         if planned.steps:
             pending = wording.count(len(planned.steps), "migration is", "migrations are")
             self.aside(f"Nothing was run (--dry-run): {pending} pending.")
