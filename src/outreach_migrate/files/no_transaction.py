@@ -37,6 +37,7 @@ _COMMANDS = {  # matched with a statement's words
     r"set (?:session )?seed": _RANDOM,
     r"set (?:session )?standard_conforming_strings(?! (?:to )?(?:on|true|default)\b)": _STRINGS,
 }
+_FIRST = {"create", "prepare", "declare", "listen", "savepoint", "release", "rollback", "lock", "set"}  # spare the rest
 _CALL = r"(?:(?<!\. )|(?<=pg_catalog \. ))\b"  # not a function of this name in another schema
 _INTO = r"\b(?<!insert )(?<!merge )"
 _CALLS = (  # searched for in a statement's tokens; the third excuses it
@@ -47,7 +48,7 @@ _CALLS = (  # searched for in a statement's tokens; the third excuses it
     (rf"{_INTO}(into (?:local |global )?temp(?:orary)?) (?!(?:from|where|group|order|limit) |$)", _TEMPORARY, None),
     (rf"{_INTO}(into (?:table )?pg_temp) \.", _TEMPORARY, None),
 )
-_TELLTALES = ("set_config", "advisory", "currval", "lastval", "setseed", "temp")  # one is in each of these calls
+_TELLTALES = ("set_config", "advisory_", "currval", "lastval", "setseed")  # one is in each call: tokens take long
 _CALLERS = {"select", "with", "values", "table", "insert", "update", "delete", "merge", "explain", "copy", "call"}
 
 
@@ -85,8 +86,8 @@ def _ending(literal: str, opened: str) -> str | None:
 
 
 def _command(statement: Statement) -> tuple[str, str] | None:
-    words = " ".join(statement.words)
-    for pattern, hint in _COMMANDS.items():
+    words = " ".join(statement.words) if statement.words and statement.words[0] in _FIRST else ""
+    for pattern, hint in _COMMANDS.items() if words else ():
         if found := re.match(rf"(?:{pattern})\b", words):
             return found[0].upper(), hint
     return None
@@ -96,7 +97,8 @@ def _call(text: str, words: tuple[str, ...]) -> tuple[str, str] | None:
     """Find a call that leaves something in the session; one that a view or a function stores does not."""
     makes = words[:1] == ("create",) and words[1:2] in (("table",), ("unlogged",), ("materialized",)) and "as" in words
     lower = text.lower()
-    if not (makes or not words or words[0] in _CALLERS) or not any(word in lower for word in _TELLTALES):
+    into = words[:1] in ((), ("select",), ("with",)) and "into" in lower and "temp" in lower
+    if not (makes or not words or words[0] in _CALLERS) or not (into or any(word in lower for word in _TELLTALES)):
         return None
     tokens = outline.flattened(text)
     for pattern, hint, excuse in _CALLS:
