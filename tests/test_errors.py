@@ -198,6 +198,12 @@ def test_the_error_as_json(migrate: Migrate) -> None:
         "hint": None,
         "context": None,
         "state": "Nothing of this file was applied. 1 migration before it was, and is recorded.",
+        "outcome": {
+            "file": "nothing",
+            "migration": "2_two",
+            **{"done": None, "statements": None},
+            **{"before": 1, "taken_back": 0, "durable": True},
+        },
     }
     assert [one["version"] for one in document["applied"]] == ["1"]
     assert [one["version"] for one in document["pending"]] == ["2", "3"]

@@ -19,7 +19,7 @@ from fix_runs import Ended, Run, until
 from fix_servers import Connect
 from psycopg import sql
 
-from outreach_migrate.postgres import locks, wire
+from outreach_migrate.postgres import activity
 
 Start = Callable[..., Run]
 Files = Callable[..., None]
@@ -378,8 +378,8 @@ def test_a_blocker_s_query_is_shown_without_its_literals(
         holding.execute(b"SAVEPOINT s")
         holding.execute(query.encode())
     with connect() as looking:
-        busy(waiting, locks.mark("token", "1_a") + "BEGIN; LOCK TABLE users")
-        (blocker,) = until(lambda: wire.finish(locks.blockers(looking, "token")))
+        busy(waiting, activity.mark("token", "1_a") + "BEGIN; LOCK TABLE users")
+        (blocker,) = until(lambda: activity.blockers(looking, "token"))
         assert blocker.query == shown
         holding.execute("ROLLBACK")
 

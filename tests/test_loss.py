@@ -23,7 +23,7 @@ from fix_runs import Run, until
 from fix_servers import Connect
 from psycopg import sql
 
-from outreach_migrate.run import aftermath
+from outreach_migrate.run import recovery
 
 Start = Callable[..., Run]
 
@@ -233,7 +233,7 @@ def test_a_server_that_is_gone_for_good(
     private_server: Callable[..., PrivateServer], migrate: Migrate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where nobody can be asked any more, a run says that it is not known, and not that nothing was applied."""
-    monkeypatch.setattr(aftermath, "_RECONNECT", 0.5)
+    monkeypatch.setattr(recovery, "_RECONNECT", 0.5)
     server = private_server()
     halt = "COPY (SELECT) TO PROGRAM 'kill -9 $(head -1 postmaster.pid)'; SELECT pg_sleep(60);"
     run = migrate("--json", "up", files={"1_a.sql": FIRST, "2_b.sql": halt}, url=server.url)

@@ -235,7 +235,8 @@ def test_a_failure_is_told_as_up_would(tables: None, migrate: Migrate, rows: Row
     assert (rehearsed.exit_code, ran.exit_code) == (1, 1)
     mine, theirs = rehearsed.json["error"], ran.json["error"]
     state = "Everything that was rehearsed is rolled back."
-    assert mine == theirs | {"state": state}
+    assert mine == theirs | {"state": state, "outcome": mine["outcome"]}
+    assert mine["outcome"]["file"] == "rolled back"
     assert [statement["line"] for statement in statements(rehearsed.json)] == [1, 1]
 
 

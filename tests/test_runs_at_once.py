@@ -159,8 +159,8 @@ def test_a_run_that_is_killed_lets_the_next_one_go_on(
     killed = start("--database", database, "up", "--lock-timeout", "0")
     until(waiting)
     killed.kill()
-    other = start("--database", database, "up")
-    until(lambda: waiting() == 2)
+    other = start("--database", database, "up", PGAPPNAME="other")
+    until(lambda: rows("SELECT 1 FROM pg_stat_activity WHERE application_name = 'other' AND wait_event_type = 'Lock'"))
     gate.close()
     assert other.end().code == 0
     assert rows("SELECT version FROM trail ORDER BY step") == [(2,)]

@@ -7,12 +7,12 @@ import pytest
 from fix_servers import Connect
 from psycopg import pq
 
-from outreach_migrate.postgres import wire
+from outreach_migrate.postgres import connections
 
 
 def tags(connection: psycopg.Connection, *groups: list[str]) -> list[list[str]]:
     """Send the groups; give each result's command tag, or an error's SQLSTATE."""
-    answers = wire.finish(wire.exchange_apart(connection, groups))
+    answers = connections.pipeline(connection, groups)
     assert connection.pgconn.pipeline_status == pq.PipelineStatus.OFF
     state = pq.DiagnosticField.SQLSTATE
     return [

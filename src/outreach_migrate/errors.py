@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import signal
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from outreach_migrate.files.migrations import Migration
-    from outreach_migrate.postgres.locks import Blocker
-    from outreach_migrate.run.plan import Step
+from enum import StrEnum
+from typing import Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +30,80 @@ class Problem:
     excerpt: str | None = None
 
 
+class Fate(StrEnum):
+    """The state that a run left its last file in."""
+
+    NOTHING = "nothing"
+    APPLIED = "applied"
+    UNFINISHED = "unfinished"
+    UNKNOWN = "unknown"
+    ROLLED_BACK = "rolled back"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The state that a run left the database in.
+
+    `file` is null when no file was running. `done` of `statements` are done of an unfinished file. `before` counts the
+    files that this run applied before that one, and which stay, unless the server crashes before it has written them to
+    disk, where they are not `durable`. `taken_back` counts those that a crash of the server took back.
+    """
+
+    file: Fate | None
+    migration: str | None = None
+    version: str | None = None
+    path: str | None = None
+    done: int | None = None
+    statements: int | None = None
+    before: int = 0
+    taken_back: int = 0
+    durable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """A session that holds what ours waits for; pid 0 is a prepared transaction.
+
+    `wanted` and `held` are lock modes; nothing is held by a session that only waits before us. `relation` is null when
+    the wait is for a transaction's end: another run's entry, a unique value. What our role may not see of others'
+    sessions is null.
+    """
+
+    pid: int
+    user: str | None
+    application: str | None
+    client: str | None
+    kind: str | None
+    state: str | None
+    transaction_seconds: float | None
+    since: str | None
+    query: str | None
+    relation: str | None
+    wanted: str | None
+    held: str | None
+    is_run: bool
+
+
 class MigrateError(Exception):
     """Whatever keeps a command from doing its work.
 
-    `hint` says what to do next, `state` what state the database is in, one sentence each; `migration` is the file
-    that was running.
+    `hint` says what to do next, in one sentence; `outcome` is the state of the database, where the run had begun.
     """
 
     exit_code = 1
-    migration: Migration | None = None
 
-    def __init__(self, message: str, *, hint: str | None = None, state: str | None = None) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, outcome: Outcome | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
-        self.state = state
+        self.outcome = outcome
+
+    def after(self, outcome: Outcome) -> Self:
+        """Give the same error with the state that the run left the database in; its cause stays."""
+        error = type(self).__new__(type(self), *self.args)
+        vars(error).update(vars(self), outcome=outcome)
+        error.__cause__ = self.__cause__
+        return error
 
 
 class UsageError(MigrateError):
@@ -70,11 +125,7 @@ class MigrationFileError(Refused):
 
 
 class HistoryError(Refused):
-    """Files and history contradict each other, or the table is a stranger's; carries the steps."""
-
-    def __init__(self, problems: list[Problem], steps: tuple[Step, ...] = ()) -> None:
-        super().__init__(problems)
-        self.steps = steps
+    """Files and history contradict each other, or the table is a stranger's."""
 
 
 class HistoryLocked(MigrateError):
@@ -102,30 +153,59 @@ class ServerMessage:
     constraint: str | None = None
 
 
+class Phase(StrEnum):
+    """The part of a file's message that the server refused; `END` is the text's, which breaks off too early."""
+
+    BEGIN = "begin"
+    TEXT = "text"
+    END = "end"
+    FINISH = "finish"
+    COMMIT = "commit"
+
+
+class Ban(StrEnum):
+    """Why the server refuses a statement in a transaction, or below the top of a session."""
+
+    TOO_LATE = "the transaction has begun already"
+    INSIDE = "it can't run in a transaction"
+    PERHAPS_BELOW = "it can't run in a transaction, perhaps also in no function"
+    BELOW = "it can't run in a function, procedure or DO block"
+    COMMITS = "it commits in a transaction"
+    COMMITS_BELOW = "it commits where nothing can"
+
+
 class StatementError(MigrateError):
-    """The server refused a statement of a file.
+    """The server refused a statement of a file, or one of those around it: `phase` tells which.
 
     `location` is the place PostgreSQL points at, else where the statement starts; `statement` is its number in
-    the file, from 1, where that is known. `__cause__` is psycopg's error.
+    the file, from 1, where that is known. `report` has PostgreSQL's own fields, `ban` the reason of a refusal that
+    depends on where the statement stands; `__cause__` is psycopg's error.
     """
 
     def __init__(
         self,
         report: ServerMessage,
         *,
-        migration: Migration,
+        version: str,
         location: Location,
         excerpt: str | None = None,
         statement: int | None = None,
-        message: str | None = None,
-        hint: str | None = None,
+        phase: Phase = Phase.TEXT,
+        blockers: tuple[Blocker, ...] = (),
+        ban: Ban | None = None,
     ) -> None:
-        super().__init__(message or report.message, hint=hint or report.hint)
+        super().__init__(report.message, hint=report.hint)
+        self.ban = ban
         self.report = report
-        self.migration = migration
+        self.version = version
         self.location = location
         self.excerpt = excerpt
         self.statement = statement
+        self.phase = phase
+        self.blockers = blockers
+
+    def __str__(self) -> str:
+        return f"{self.location}: {self.message}"
 
     @property
     def sqlstate(self) -> str:
@@ -136,16 +216,14 @@ class StatementError(MigrateError):
 class LockTimeout(StatementError):
     """A lock was not to be had in time; `blockers` are those last seen holding it."""
 
-    blockers: tuple[Blocker, ...] = ()
-
 
 class ConnectionFailed(MigrateError):
     """The server can't be reached, or was lost; `transient` says whether trying again may help."""
 
     def __init__(
-        self, message: str, *, hint: str | None = None, state: str | None = None, transient: bool = False
+        self, message: str, *, hint: str | None = None, outcome: Outcome | None = None, transient: bool = False
     ) -> None:
-        super().__init__(message, hint=hint, state=state)
+        super().__init__(message, hint=hint, outcome=outcome)
         self.transient = transient
 
 
@@ -156,6 +234,8 @@ class MissingTool(MigrateError):
 class Interrupted(MigrateError):
     """A signal asked the run to end."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(f"interrupted by {signal.Signals(number).name}")
+    def __init__(self, number: int, *, during: str | None = None, outcome: Outcome | None = None) -> None:
+        running = f" while {during} ran" if during else ""
+        super().__init__(f"interrupted by {signal.Signals(number).name}{running}", outcome=outcome)
+        self.number = number
         self.exit_code = 128 + number

@@ -13,7 +13,7 @@ from psycopg import sql
 from outreach_migrate.checks.check import Finding
 from outreach_migrate.errors import Location, Problem, Refused
 from outreach_migrate.history import history
-from outreach_migrate.postgres import database, wire
+from outreach_migrate.postgres import connections
 from outreach_migrate.run import plan
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ def look(
     target: Target, table: Table, found: tuple[Migration, ...], *, wait: float, tell: Callable[[history.Locked], None]
 ) -> tuple[tuple[Migration, ...], list[Finding]]:
     """Compare files and history, and look around; give the pending files and what was found."""
-    connection = wire.finish(database.connect(target, wait=wait))
-    with closing(connection), database.translated():
+    connection = connections.connect(target, wait=wait)
+    with closing(connection), connections.translated():
         try:
             past = history.read(connection, table, search_path=target.schema, tell=tell)
         except Refused as error:

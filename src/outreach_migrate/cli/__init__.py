@@ -6,12 +6,13 @@ import os
 import signal
 import sys
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import click
 
 from outreach_migrate import __version__
-from outreach_migrate.cli import group, options, project
+from outreach_migrate.cli import group, options, project, signals
 
 EPILOG = """\
 The database is, in this order: --database, OUTREACH_MIGRATE_DATABASE, DATABASE_URL, database in pyproject.toml, libpq's
@@ -109,14 +110,16 @@ def up(common: options.Common, /, dry_run: bool, **given: Any) -> None:
     out = report_run.RunReport("up", as_json=common.as_json, verbosity=common.verbosity)
     with out, options.told(out):
         files, problems = migrations.read(common.folder)  # of a large one the bytes are gone before the driver comes
-        from outreach_migrate.run import apply, survey
+        from outreach_migrate.run import apply, events
+        from outreach_migrate.run import request as asked
 
         with options.database(common, out) as target:
-            request = options.request(common, target, files, problems, tell=out.locked, **given)
+            request = options.request(common, target, files, problems, **given)
             if dry_run:
-                out.would_run(survey.look(request), from_start=request.from_start)
+                planned = events.Planned(*asked.look(request, out.event))
+                out.would_run(planned, from_start=request.from_start)
                 return
-            options.carry_out(apply.run(request), out.event)
+            signals.carry_out(partial(apply.run, request), out.event, tick=out.tick, unknown=out.unknown)
             out.ended()
 
 
@@ -127,26 +130,26 @@ def status(common: options.Common, /, check: bool) -> None:
     """Show what is applied, what is pending, and what is wrong. Writes nothing."""
     from outreach_migrate.files import migrations
     from outreach_migrate.history import history
-    from outreach_migrate.postgres import database, wire
+    from outreach_migrate.postgres import connections
     from outreach_migrate.report import report_status
     from outreach_migrate.run import plan
 
     with report_status.StatusReport(as_json=common.as_json, verbosity=common.verbosity) as out, options.told(out):
         files, problems = migrations.read(common.folder)
-        with options.database(common, out) as target, database.translated():
-            connection = wire.finish(database.connect(target, wait=common.wait))
+        with options.database(common, out) as target, connections.translated():
+            connection = connections.connect(target, wait=common.wait)
             with closing(connection):
                 past = history.read(
                     connection, options.table(common, target), search_path=target.schema, tell=out.locked
                 )
                 at_work = {}
                 if any(entry.finished_at is None for entry in past.entries):
-                    from outreach_migrate.run import survey
+                    from outreach_migrate.run import request as asked
 
-                    at_work = survey.at_work(connection, past)
+                    at_work = asked.at_work(connection, past)
         whole = plan.make(files, past.entries)
         to_run = whole.to_run(to=None, out_of_order=True)
-        problems += [problem for step in to_run if step.migration for problem in migrations.problems(step.migration)]
+        problems += [problem for step in to_run for problem in migrations.problems(step.migration)]
         problems += whole.problems(out_of_order=False) + whole.unfinished(at_work=at_work)
         out.plan(whole, problems, at_work)
         if check:
@@ -192,9 +195,13 @@ def rehearse(common: options.Common, /, form: str, **given: Any) -> None:
     with out, options.told(out):
         files, problems = migrations.read(common.folder)
         with options.database(common, out) as target:
-            fixed = {"tell": out.locked, "lock_retries": 0, "from_start": None}
-            request = options.request(common, target, files, problems, **fixed, **given)
-            options.carry_out(rehearsing.run(request), out.rehearsed)
+            request = options.request(common, target, files, problems, lock_retries=0, from_start=None, **given)
+            signals.carry_out(
+                partial(rehearsing.run, request),
+                out.rehearsed,
+                tick=out.tick,
+                unknown=lambda: rehearsing.ROLLED_BACK,
+            )
             out.ended()
 
 

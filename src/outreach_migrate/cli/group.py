@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from outreach_migrate import errors
-from outreach_migrate.cli import options, project, usage
+from outreach_migrate.cli import project, signals, usage
 
 _WORDS = f"{__name__}.words"  # the key of the whole command line in click's meta
 _HELP = {"-h", "--help", "-V", "--version"}
@@ -44,7 +44,7 @@ class Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; one that a signal ends before it can tell so itself ends here."""
-        with options.signals(), usage.told(self, ctx.meta[_WORDS], ctx):
+        with signals.raised(), usage.told(self, ctx.meta[_WORDS], ctx):
             try:
                 return super().invoke(ctx)
             except errors.Interrupted as error:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,8 +14,7 @@ from outreach_migrate import errors
 from outreach_migrate.cli import project, usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
-    from types import FrameType
+    from collections.abc import Callable, Iterator
 
     from outreach_migrate.cli.project import Project
     from outreach_migrate.errors import Problem
@@ -24,9 +22,7 @@ if TYPE_CHECKING:
     from outreach_migrate.history.table import Table
     from outreach_migrate.postgres.dsn import Target
     from outreach_migrate.report.report import Report
-    from outreach_migrate.run.survey import Request
-
-T = TypeVar("T")
+    from outreach_migrate.run.request import Request
 
 EMBEDDED = ".outreach"
 _KEPT = {"PGAPPNAME", "PGOPTIONS"}  # variables of libpq that count for a private server too
@@ -151,10 +147,10 @@ def request(
     common: Common, target: Target, files: tuple[Migration, ...], problems: list[Problem], **given: Any
 ) -> Request:
     """Put together what a run is asked to do."""
-    from outreach_migrate.run import session, survey
+    from outreach_migrate.run import request as asked
 
-    limits = session.Limits(given["lock_timeout"], given["statement_timeout"])
-    return survey.Request(
+    limits = asked.Limits(given["lock_timeout"], given["statement_timeout"])
+    return asked.Request(
         target=target,
         table=table(common, target),
         files=files,
@@ -165,7 +161,6 @@ def request(
         limits=limits,
         lock_retries=given["lock_retries"],
         from_start=given["from_start"],
-        tell=given["tell"],
     )
 
 
@@ -184,47 +179,3 @@ def told(out: Report) -> Iterator[None]:
     except errors.MigrateError as error:
         out.failed(error)
         sys.exit(error.exit_code)
-
-
-@contextmanager
-def signals() -> Iterator[None]:
-    """Raise Interrupted at the first SIGINT, SIGTERM or SIGHUP; the second one ends the process at once.
-
-    SIGHUP stays ignored where it is, as under nohup.
-    """
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        for one in before:
-            signal.signal(one, signal.SIG_DFL)
-        if _in_a_notice(frame):  # which is read to its end first: psycopg lets no exception out of there
-            signal.signal(signal.SIGALRM, lambda _, frame: interrupt(number, frame))
-            signal.setitimer(signal.ITIMER_REAL, 0.002)
-            return
-        raise errors.Interrupted(number)
-
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _in_a_notice(frame: FrameType | None) -> bool:
-    while frame and frame.f_code.co_name != "_notice_handler":
-        frame = frame.f_back
-    return frame is not None
-
-
-def carry_out(events: Generator[T, None, None], show: Callable[[T], None]) -> None:
-    """Show the events of a run as they come."""
-    try:
-        for event in events:
-            show(event)
-    except errors.Interrupted as error:
-        if error.state is None:  # it came while we printed: the engine is to stop what it does
-            events.throw(error)
-        raise

@@ -12,15 +12,15 @@ from psycopg import sql
 
 from outreach_migrate.errors import HistoryError, HistoryLocked, Problem
 from outreach_migrate.history import catalog
-from outreach_migrate.postgres import locks
+from outreach_migrate.postgres import activity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from psycopg import Connection, Cursor
 
+    from outreach_migrate.errors import Blocker
     from outreach_migrate.history.table import Table
-    from outreach_migrate.postgres.locks import Blocker
 
 
 _SOON = 1  # s: the table is read at once, unless somebody locks it; then the caller is told
@@ -126,7 +126,7 @@ def read(
 
 def _blockers(connection: Connection, table: Table) -> tuple[Blocker, ...]:
     try:
-        return locks.holders(connection, table.schema, table.name)
+        return activity.holders(connection, table.schema, table.name)
     except pg.LockNotAvailable:  # somebody locks the catalog itself
         return ()
 

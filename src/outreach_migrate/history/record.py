@@ -122,6 +122,21 @@ def seconds(finished: PGresult) -> float:
     return float(finished.get_value(0, 1) or 0)
 
 
+def claim(connection: Connection, key: str, mark: str) -> bool:
+    """Take a file for this run, or find it taken.
+
+    The lock lasts as long as the transaction that stays open here, idle: nobody waits for it, so no index build has
+    to wait for somebody's snapshot, and it ends with this run, however that ends.
+    """
+    connection.execute("BEGIN")
+    unlimited = """
+        SELECT pg_catalog.set_config(name, '0', true) FROM pg_catalog.pg_settings
+         WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout', 'statement_timeout')"""
+    connection.execute(f"{mark}{unlimited}".encode())
+    row = connection.execute(f"{mark}SELECT pg_catalog.pg_try_advisory_xact_lock({key})".encode()).fetchone()
+    return bool(row and row[0])
+
+
 def claim_key(connection: Connection, place: Place) -> str:
     """Read the number by which a file of this table is claimed: no hash, so no other file's."""
     return str(connection.execute(_claim_key(place).encode()).fetchall()[0][0])

@@ -10,13 +10,14 @@ import psycopg
 from psycopg import pq, sql
 
 from outreach_migrate.history import history
-from outreach_migrate.postgres import database, wire
+from outreach_migrate.postgres import connections
 from outreach_migrate.rehearsal.effects import Mode, Relation, Seen
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Iterable
 
     from outreach_migrate.postgres.dsn import Target
+    from outreach_migrate.run.sessions import Session
 
 _KINDS = {
     **{"r": "table", "p": "partitioned table", "m": "materialized view", "f": "foreign table", "v": "view"},
@@ -28,14 +29,14 @@ _WORD = re.compile(r'"((?:[^"]|"")+)"|([^\W\d][\w$]*)')
 _HEAD = 10_000  # characters of a statement in which the names of tables are looked for
 
 
-def look(connection: psycopg.Connection, *, scans: dict[int, tuple[int, int]]) -> Generator[float, None, Seen]:
+def look(session: Session, *, scans: dict[int, tuple[int, int]]) -> Seen:
     """Look at the locks of the transaction that is open, and at what it has done so far.
 
     The look leaves ACCESS SHARE locks on catalogs, which are not told of, and nothing else. `scans` are the counts of
     before the transaction: the server passes them on late, and behind a pooler the session was another's.
     """
-    rows = yield from ask(
-        connection,
+    rows = ask(
+        session,
         f"""
         SELECT l.relation, l.mode, c.relfilenode, i.indrelid, c.relname,
                pg_catalog.pg_stat_get_xact_numscans(l.relation), pg_catalog.pg_stat_get_xact_tuples_returned(l.relation)
@@ -54,25 +55,25 @@ def look(connection: psycopg.Connection, *, scans: dict[int, tuple[int, int]]) -
     )
 
 
-def earlier_scans(connection: psycopg.Connection) -> Generator[float, None, dict[int, tuple[int, int]]]:
+def earlier_scans(session: Session) -> dict[int, tuple[int, int]]:
     """Read the session's counts that the server has not passed on yet."""
-    rows = yield from ask(
-        connection,
+    rows = ask(
+        session,
         """SELECT oid, pg_catalog.pg_stat_get_xact_numscans(oid), pg_catalog.pg_stat_get_xact_tuples_returned(oid)
              FROM pg_catalog.pg_class WHERE pg_catalog.pg_stat_get_xact_numscans(oid) > 0""",
     )
     return {int(oid): (int(scans), int(read)) for oid, scans, read in rows}
 
 
-def ask(connection: psycopg.Connection, query: str) -> Generator[float, None, list[list[str]]]:
+def ask(session: Session, query: str) -> list[list[str]]:
     """Run a query of our own between a file's statements, without their time limit; give its rows as text."""
     unlimited = "SELECT pg_catalog.current_setting('statement_timeout'); SET LOCAL statement_timeout = 0"
-    results = yield from wire.exchange(connection, f"{unlimited};{query}".encode())
+    results = session.exchange(f"{unlimited};{query}")
     if results[-1].status == pq.ExecStatus.FATAL_ERROR:
         raise psycopg.errors.error_from_result(results[-1])
     limit = (results[0].get_value(0, 0) or b"").decode()
     if limit != "0":
-        yield from wire.exchange(connection, f"SET LOCAL statement_timeout = '{limit}'".encode())
+        session.exchange(f"SET LOCAL statement_timeout = '{limit}'")
     found = results[-1]
     return [
         [(found.get_value(row, column) or b"").decode(errors="replace") for column in range(found.nfields)]
@@ -95,7 +96,7 @@ class Before:
         self._named: dict[str, set[int]] = {}
 
     def __enter__(self) -> Self:
-        self._connection = wire.finish(database.connect(self._target, read_write=True))
+        self._connection = connections.connect(self._target, read_write=True)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import re
 import time
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING
 
 import psycopg
-from psycopg import pq
 
 from outreach_migrate import errors
 from outreach_migrate.files import outline, statements
-from outreach_migrate.postgres import database, wire
+from outreach_migrate.postgres import connections
 from outreach_migrate.rehearsal import effects, held, observe
 from outreach_migrate.rehearsal.effects import Mode
-from outreach_migrate.run import session, survey, watch
-from outreach_migrate.run.watch import Link
+from outreach_migrate.run import events, sessions, transaction
+from outreach_migrate.run import request as asked
+from outreach_migrate.run.transaction import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Iterator
 
     from outreach_migrate.errors import Location
     from outreach_migrate.files.migrations import Migration
     from outreach_migrate.rehearsal.effects import Effects
     from outreach_migrate.rehearsal.held import Held
     from outreach_migrate.rehearsal.observe import Before
-    from outreach_migrate.run.session import Part, Setting
-    from outreach_migrate.run.survey import Request
+    from outreach_migrate.run.request import Request
+    from outreach_migrate.run.sessions import Session
+    from outreach_migrate.run.stop import Stop
 
-STATE = "Everything that was rehearsed is rolled back."
+ROLLED_BACK = errors.Outcome(errors.Fate.ROLLED_BACK)
 _UNSAFE_ENUM = "55P04"  # a value of an enum type is used before the transaction that added it is committed
 _STRING = re.compile(r"'((?:[^']|'')+)'")
 
@@ -96,57 +96,57 @@ class Stopped:
     left: tuple[Migration, ...]
 
 
-Event = survey.Planned | Begun | Done | Ended | Skipped | Stopped | watch.Event | database.Unreachable
+Event = Begun | Done | Ended | Skipped | Stopped | events.Event
 
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
     """What a rehearsal goes on with; `scans` are the session's counts of before it."""
 
-    link: Link
+    session: Session
+    tell: Callable[[Event], None]
     request: Request
     before: Before
     scans: dict[int, tuple[int, int]]
 
 
-def run(request: Request) -> Generator[Event, None, None]:
+def run(request: Request, tell: Callable[[Event], None], stop: Stop) -> None:
     """Carry out what a run would, in one transaction that is rolled back. Nothing is recorded.
 
     Raise errors.MigrateError, as a run would.
     """
-    with Link(request.target, request.table, request.tell) as link, database.translated():
-        yield from link.connect(request.wait)
-        whole, steps = survey.to_carry_out(link.history(), request)
-        yield survey.Planned(whole, steps)
-        files = tuple(step.migration for step in steps if step.migration)
-        if not files:
+    tell = events.one_at_a_time(tell)
+    with connections.translated(), sessions.of(request, tell, stop) as session:
+        plan, steps = asked.to_carry_out(session.history(), request)
+        session.tell(events.Planned(plan, steps))
+        if not steps:
             return
-        with observe.Before(request.target) as before:
+        with observe.Before(request.target) as before, connections.translated():
             try:
-                wire.finish(wire.exchange(link.connection, b"BEGIN ISOLATION LEVEL READ COMMITTED"))
-                scans = wire.finish(observe.earlier_scans(link.connection))
-                yield from _files(_Stage(link, request, before, scans), files)
+                session.exchange(transaction.BEGIN)
+                scans = observe.earlier_scans(session)
+                _files(_Stage(session, tell, request, before, scans), tuple(step.migration for step in steps))
+            except errors.Interrupted as error:
+                raise error.after(ROLLED_BACK) from None
             except errors.MigrateError as error:
-                error.state = STATE
-                raise
+                raise error.after(ROLLED_BACK) from error.__cause__
             finally:
-                wire.cancel(link.connection)
-                with suppress(psycopg.Error):
-                    wire.finish(session.clean(link.connection))
+                session.clean()
 
 
-def _files(stage: _Stage, files: tuple[Migration, ...]) -> Generator[Event, None, None]:
+def _files(stage: _Stage, files: tuple[Migration, ...]) -> None:
     skipped: list[Migration] = []
     for number, migration in enumerate(files, 1):
         if not migration.directives.transaction:
             skipped.append(migration)
-            yield Skipped(migration, tuple(_unrehearsed(migration)))
+            stage.tell(Skipped(migration, tuple(_unrehearsed(migration))))
             continue
         try:
-            yield from _file(stage, migration)
+            with stage.session.at_work(migration):
+                _file(stage, migration)
         except errors.StatementError as error:
             if error.sqlstate == _UNSAFE_ENUM and not _adds_value(migration, error.report.message):
-                yield Stopped(migration, error, files[number:])
+                stage.tell(Stopped(migration, error, files[number:]))
                 return
             if skipped:
                 names = ", ".join(map(str, skipped))
@@ -154,7 +154,7 @@ def _files(stage: _Stage, files: tuple[Migration, ...]) -> Generator[Event, None
             raise
 
 
-def _unrehearsed(migration: Migration) -> Generator[Unrehearsed, None, None]:
+def _unrehearsed(migration: Migration) -> Iterator[Unrehearsed]:
     for statement in statements.split(migration.sql):
         text = migration.sql[statement.start : statement.end]
         command = outline.outside_transaction(migration.sql, statement) or ""
@@ -176,77 +176,67 @@ def _adds_value(migration: Migration, message: str) -> bool:
     return any(label in message for text in added for label in _STRING.findall(text))
 
 
-def _file(stage: _Stage, migration: Migration) -> Generator[Event, None, None]:
+def _file(stage: _Stage, migration: Migration) -> None:
     """Carry out one file, from a session as clean as it can be inside a transaction."""
     limits = stage.request.limits.of_file(migration.directives.lock_timeout)
-    link = stage.link
-    path = stage.request.target.schema
-    setting = session.Setting(link.mark(migration), limits, path, checks_client=link.checks_client)
-    start = session.Part([*setting.begin()[1:], *limits.sql()], "", 0, [])  # without its BEGIN
-    yield Begun(migration)
-    yield from link.watched(migration, session.send(link.connection, migration, start, setting.mark))
-    first = seen = yield from link.watched(migration, observe.look(link.connection, scans=stage.scans))
+    session = stage.session
+    stage.tell(Begun(migration))
+    transaction.send(session, migration, Message(before=(*session.opening(), *limits.sql())))
+    first = seen = observe.look(stage.session, scans=stage.scans)
     done, taken = list[Done](), set[int]()
-    for location, text, part in _pieces(migration):
+    for location, text, message in _pieces(migration):
         named = stage.before.named(text)
-        seconds, tag = yield from link.watched(migration, _timed(link, migration, part, setting))
-        after = yield from link.watched(migration, observe.look(link.connection, scans=stage.scans))
+        seconds, tag = _timed(session, migration, message)
+        after = observe.look(stage.session, scans=stage.scans)
         stage.before.learn(oid for oid, _ in after.locks)
         did = effects.between(seen, after, stage.before.known, tag)
         taken |= {lock.relation.oid for lock in did.locks}
         presumed = tuple(effects.presumed(named - taken, tag, first, stage.before.known))
         taken |= {lock.relation.oid for lock in presumed}
         done.append(Done(migration, location, text, seconds, tag, replace(did, locks=did.locks + presumed)))
-        yield done[-1]
+        stage.tell(done[-1])
         seen = after
-    checks = yield from _check(stage, migration, setting)
-    yield Ended(migration, sum(one.seconds for one in done) + checks, held.of_file(done, checks))
+    checks = _check(stage, migration)
+    stage.tell(Ended(migration, sum(one.seconds for one in done) + checks, held.of_file(done, checks)))
 
 
-def _pieces(migration: Migration) -> Iterator[tuple[Location, str, Part]]:
+def _pieces(migration: Migration) -> Iterator[tuple[Location, str, Message]]:
     """Cut a file before each statement: the text of an error counts to where the next one begins, as in a run."""
     sql = statements.without_outer_transaction(migration.sql)
     following = chain(statements.split(sql), [None])
     for number, (statement, after) in enumerate(pairwise(following)):
         if statement:
             text = sql[statement.start : after.start if after else None]
-            part = session.Part([], text, statement.start, [], number)
-            yield migration.location(statement.start), sql[statement.start : statement.end], part
+            message = Message(text=text, start=statement.start, first=number)
+            yield migration.location(statement.start), sql[statement.start : statement.end], message
 
 
-def _timed(link: Link, migration: Migration, part: Part, setting: Setting) -> Generator[float, None, tuple[float, str]]:
+def _timed(session: Session, migration: Migration, message: Message) -> tuple[float, str]:
     """Send a statement by itself; give the seconds from the message to its results, and the command tag."""
     began = time.monotonic()
-    try:
-        tags = yield from session.send(link.connection, migration, part, setting.mark)
-    except errors.StatementError as error:
-        error.statement = part.first + 1
-        raise
+    tags = transaction.send(session, migration, message)
     return time.monotonic() - began, tags[-1] if tags else ""
 
 
-def _check(stage: _Stage, migration: Migration, setting: Setting) -> Generator[Event, None, float]:
+def _check(stage: _Stage, migration: Migration) -> float:
     """Check now what COMMIT would, and defer it again for the next file; give the seconds of the check."""
-    link = stage.link
-    ending = session.Part([], "", 0, list(session.ENDING))
-    yield from link.watched(migration, session.send(link.connection, migration, ending, setting.mark))
-    seconds = yield from link.watched(migration, _constrain(link, migration))
+    session = stage.session
+    transaction.send(session, migration, Message(after=transaction.ENDING))
+    seconds = _constrain(session, migration)
     deferred = """
         SELECT pg_catalog.format('%I.%I', n.nspname, c.conname)
           FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace
          GROUP BY 1 HAVING pg_catalog.bool_and(c.condeferrable AND c.condeferred)"""
-    names = yield from link.watched(migration, observe.ask(link.connection, deferred))
+    names = observe.ask(stage.session, deferred)
     if names:
         again = f"SET CONSTRAINTS {', '.join(name for (name,) in names)} DEFERRED"
-        yield from link.watched(migration, observe.ask(link.connection, again))
+        observe.ask(stage.session, again)
     return seconds
 
 
-def _constrain(link: Link, migration: Migration) -> Generator[float, None, float]:
-    message = "SET CONSTRAINTS ALL IMMEDIATE"
+def _constrain(session: Session, migration: Migration) -> float:
     began = time.monotonic()
-    results = yield from wire.exchange(link.connection, message.encode())
-    if results[-1].status == pq.ExecStatus.FATAL_ERROR:
-        part = session.Part([], "", 0, ["COMMIT"])  # for what it stands
-        raise session.failure(link.connection, migration, part, results[-1], done=0, head="", message=message)
+    if failed := connections.failure(session.exchange("SET CONSTRAINTS ALL IMMEDIATE")):
+        cause = psycopg.errors.error_from_result(failed, encoding=session.connection.info.encoding)
+        raise transaction.placed(session, migration, cause, phase=errors.Phase.COMMIT)
     return time.monotonic() - began

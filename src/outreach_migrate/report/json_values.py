@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from outreach_migrate import errors
+from outreach_migrate.report import wording
 
 if TYPE_CHECKING:
     from outreach_migrate.errors import Location, MigrateError, Problem, ServerMessage
@@ -40,15 +41,17 @@ def error(error: MigrateError) -> dict[str, Any]:
     """Give an error as JSON has it; `kind` is its class."""
     value: dict[str, Any] = {
         "kind": type(error).__name__,
-        "message": error.message,
+        "message": wording.message(error),
         **location(_place(error)),
         "sqlstate": getattr(error, "sqlstate", None),
-        "hint": error.hint,
-        "state": error.state or ("Nothing was run." if isinstance(error, errors.Refused) else None),
-        "version": error.migration and error.migration.version,
+        "hint": wording.hint(error),
+        "state": wording.state(error),
+        "outcome": error.outcome and asdict(error.outcome),
+        "version": error.outcome and error.outcome.version,
     }
     if isinstance(error, errors.StatementError):
         value |= {
+            "version": error.version,
             "statement": error.statement,
             "detail": error.report.detail,
             "context": error.report.context,
@@ -56,14 +59,14 @@ def error(error: MigrateError) -> dict[str, Any]:
     if isinstance(error, errors.Refused):
         value["problems"] = [problem(one) for one in error.problems]
     if isinstance(error, errors.LockTimeout | errors.HistoryLocked):
-        value["blockers"] = [{**asdict(blocker), "advice": blocker.advice} for blocker in error.blockers]
+        value["blockers"] = [{**asdict(blocker), "advice": wording.advice(blocker)} for blocker in error.blockers]
     return value
 
 
 def _place(error: MigrateError) -> Location | None:
     if isinstance(error, errors.StatementError):
         return error.location
-    return errors.Location(error.migration.path) if error.migration else None
+    return errors.Location(error.outcome.path) if error.outcome and error.outcome.path else None
 
 
 def notice(notice: ServerMessage) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class RehearsalReport(report_run.RunReport):
     def rehearsed(self, event: rehearse.Event) -> None:
         """Print one thing that has come to pass."""
         from outreach_migrate.rehearsal import rehearse
-        from outreach_migrate.run import survey
+        from outreach_migrate.run import events
 
         match event:
             case rehearse.Begun(migration):
@@ -63,7 +63,7 @@ class RehearsalReport(report_run.RunReport):
                 self._skipped(migration, statements)
             case rehearse.Stopped(migration, error, left):
                 self._stopped(migration, error, left)
-            case survey.Planned(_, steps):
+            case events.Planned(_, steps):
                 if steps:
                     self.aside(f"{terminal.styled('note:', colour='yellow')} {_WARNING}")
                 self.markdown = _markdown_head(len(steps)) if steps else ["Nothing is to be rehearsed."]

@@ -11,11 +11,11 @@ from outreach_migrate.report import json_values, report, terminal, wording
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from outreach_migrate.errors import ServerMessage
+    from outreach_migrate.errors import Outcome, ServerMessage
     from outreach_migrate.files.migrations import Migration
-    from outreach_migrate.postgres.locks import Progress
-    from outreach_migrate.run import apply, survey
-    from outreach_migrate.run.plan import Plan, Step
+    from outreach_migrate.postgres.activity import Progress
+    from outreach_migrate.run import events
+    from outreach_migrate.run.plan import Pending, Plan, Step
 
 _REPEAT = 10.0  # s after which a wait that goes on is told again
 
@@ -31,37 +31,56 @@ class RunReport(report.Report):
         self.began = time.monotonic()
         self.told: tuple[object, float] = (None, 0.0)
         self.progress = ""  # of the statement that runs, for the live line
+        self.started: tuple[Migration, float] | None = None  # the file that runs, and since when
+        self.applied: list[events.Applied] = []
 
-    def event(self, event: apply.Event) -> None:
+    def event(self, event: events.Event) -> None:
         """Print one thing that has come to pass."""
-        from outreach_migrate.postgres import database
-        from outreach_migrate.run import apply, survey, watch
+        from outreach_migrate.history import history
+        from outreach_migrate.postgres import connections
+        from outreach_migrate.run import events
 
         match event:
-            case survey.Planned(plan, steps):
+            case events.Planned(plan, steps):
                 self._planned(plan, steps)
-            case watch.Running(migration, seconds):
-                self.progress = self.progress if seconds else ""
-                self.running(f"{self.progress}{wording.title(migration)}  {durations.text(seconds)} …")
-            case watch.Noticed(migration, notice):
+            case events.Started(migration):
+                self.started, self.progress = (migration, time.monotonic()), ""
+                self.tick()
+            case events.Noticed(migration, notice):
                 self._noticed(migration, notice)
-            case watch.Waiting(_, blockers):
+            case events.Waiting(_, blockers):
                 self._once(tuple(blocker.pid for blocker in blockers), map(wording.blocker, blockers))
-            case watch.Told(migration, message):
-                self.aside(f"{migration.path}: {message}")
-            case watch.Progressing(migration, progress):
+            case events.Progressing(migration, progress):
                 self._progressing(migration, progress)
-            case apply.Retrying(migration, error, seconds, left):
+            case events.Retrying(migration, error, seconds, left):
                 self.aside(
                     f"{wording.title(migration)}  gave way ({error.message}), rolled back; "
                     f"tried again in {durations.text(seconds)}, {wording.count(left, 'try', 'tries')} left"
                 )
-            case apply.Applied(migration, seconds, tags):
+            case events.Applied(migration, seconds, tags):
+                self.applied.append(event)
+                self.started = None
                 self._applied(migration, seconds, tags)
-            case database.Unreachable(why, _):
+            case connections.Unreachable(why, _):
                 self._once(why, [f"waiting for the server: {why}"])
+            case history.Locked():
+                self.locked(event)
+            case _:
+                self.aside(f"{event.migration.path}: {wording.beside(event)}")
 
-    def _planned(self, plan: Plan, steps: tuple[Step, ...]) -> None:
+    def tick(self) -> None:
+        """Draw how long the file that runs has been running."""
+        if self.started:
+            migration, began = self.started
+            self.running(f"{self.progress}{wording.title(migration)}  {durations.text(time.monotonic() - began)} …")
+
+    def unknown(self) -> Outcome:
+        """Give the outcome of a run that was left behind, as far as its events tell."""
+        from outreach_migrate.run import recovery
+
+        return recovery.unknown(self.started and self.started[0], self.applied, durable=not self.applied)
+
+    def _planned(self, plan: Plan, steps: tuple[Pending, ...]) -> None:
         self.began = time.monotonic()  # the server's own start, and ours, are no part of it
         ahead = [step for step in plan.steps if step.state == "ahead"]
         for step in ahead:
@@ -116,7 +135,7 @@ class RunReport(report.Report):
             for line in lines:
                 self.aside(line)
 
-    def would_run(self, planned: survey.Planned, *, from_start: int | None) -> None:
+    def would_run(self, planned: events.Planned, *, from_start: int | None) -> None:
         """Print the SQL that a run would send, each file's under its path; with -q the paths only."""
         from outreach_migrate.run import plan
 

@@ -9,8 +9,7 @@ from outreach_migrate import display
 from outreach_migrate.report import json_values, report, terminal, wording
 
 if TYPE_CHECKING:
-    from outreach_migrate.errors import Problem
-    from outreach_migrate.postgres.locks import Blocker
+    from outreach_migrate.errors import Blocker, Problem
     from outreach_migrate.run.plan import Plan, Step
 
 _HEAD = ("VERSION", "NAME", "STATE", "APPLIED (UTC)", "TOOK", "BY")

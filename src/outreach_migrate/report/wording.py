@@ -5,30 +5,149 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from outreach_migrate import display, durations, errors
+from outreach_migrate.errors import Ban, Fate, Phase
 from outreach_migrate.report import terminal
 
 if TYPE_CHECKING:
-    from outreach_migrate.errors import MigrateError, Problem
+    from outreach_migrate.errors import Blocker, MigrateError, Outcome, Problem
     from outreach_migrate.files.migrations import Migration
-    from outreach_migrate.postgres.locks import Blocker
+    from outreach_migrate.run.events import Beside
 
 
 def error(error: MigrateError) -> str:
     """Write an error for people: place, message, excerpt, what the server adds, what to do, the state."""
     if isinstance(error, errors.Refused):
         lines = [problem(one) for one in error.problems]
-        return "\n".join([*lines, error.state or "Nothing was run."])
+        return "\n".join([*lines, state(error) or ""])
     place = f"{error.location}: " if isinstance(error, errors.StatementError) else ""
-    lines = [f"{place}{_severity('error')} {error.message}"]
+    lines = [f"{place}{_severity('error')} {message(error)}"]
     if isinstance(error, errors.StatementError):
         lines += [error.excerpt] if error.excerpt else []
         lines += [f"detail: {error.report.detail}"] if error.report.detail else []
         lines += [f"context: {error.report.context}"] if error.report.context else []
     if isinstance(error, errors.LockTimeout | errors.HistoryLocked):
         lines += [blocker(one, "in the way:") for one in error.blockers]
-        lines += [one.advice for one in error.blockers]
-    lines += [f"hint: {error.hint}"] if error.hint else []
-    return "\n".join([*lines, *([error.state] if error.state else [])])
+        lines += [advice(one) for one in error.blockers]
+    lines += [f"hint: {told}"] if (told := hint(error)) else []
+    return "\n".join([*lines, *([told] if (told := state(error)) else [])])
+
+
+def message(error: MigrateError) -> str:
+    """Say in one sentence what went wrong."""
+    if not isinstance(error, errors.StatementError):
+        return error.message
+    report = error.report
+    match error.phase:
+        case Phase.BEGIN:
+            return f"cannot begin the file: {report.message}"
+        case Phase.END:
+            return "syntax error at the end of the file"
+        case Phase.COMMIT:
+            kind = "constraint" if report.constraint else "trigger"
+            return f"at COMMIT, a deferred {kind} failed: {report.message}"
+        case Phase.FINISH if report.sqlstate == "22012":  # no entry was there to be finished
+            return "the file, or a trigger or rule, removed entries from the history table"
+        case Phase.FINISH:
+            return f"cannot finish the file's entry: {report.message}"
+        case Phase.TEXT:
+            return report.message
+
+
+_HINTS = {
+    "42501": "Run migrations as the role that owns these objects, or have it grant what is missing.",
+    "25006": "The session may only read: is this a standby, or is default_transaction_read_only on?",
+    "53100": "Free space on the server's disk, then run up again.",
+    "53200": "The server is out of memory: free some, or split the file, then run up again.",
+    "55P03": "Somebody else holds the lock. Try again, or wait longer: --lock-timeout, or in the file: "
+    "-- migrate: lock-timeout 30s",
+    "22P05": "The database's encoding can't hold one of the file's characters.",
+}
+_BANS = {
+    Ban.TOO_LATE: "The file's transaction has begun already, with its entry: SET TRANSACTION comes too late.",
+    Ban.INSIDE: "Put it into a file of its own that begins with: -- migrate: no-transaction",
+    Ban.PERHAPS_BELOW: "Put it into a file that begins with: -- migrate: no-transaction."
+    " A command such as VACUUM must also stand there by itself, in no function, procedure or DO block.",
+    Ban.BELOW: "PostgreSQL runs this in no function, procedure or DO block: make it a statement of the file.",
+    Ban.COMMITS: "A procedure or DO block that commits needs a file of its own that begins with: "
+    "-- migrate: no-transaction",
+    Ban.COMMITS_BELOW: "No function can commit, nor can a procedure that is SECURITY DEFINER or has a SET clause,"
+    " or is called from a function or from a block with EXCEPTION.",
+}
+
+
+def hint(error: MigrateError) -> str | None:
+    """Say what to do next, if there is anything to say."""
+    if error.hint or not isinstance(error, errors.StatementError):
+        return error.hint
+    if error.phase is Phase.BEGIN and error.sqlstate == "42501":
+        return (
+            "The role needs INSERT and UPDATE on the history table, or CREATE on its schema to make it; "
+            "--table SCHEMA.NAME names another place."
+        )
+    if error.sqlstate == "57014" and "statement timeout" in error.report.message:
+        return "The statement took longer than statement_timeout allows: --statement-timeout 0 lifts it."
+    return _BANS[error.ban] if error.ban else _HINTS.get(error.sqlstate)
+
+
+def state(error: MigrateError) -> str | None:
+    """Say in which state an error left the database."""
+    if outcome := error.outcome:
+        return _outcome(outcome)
+    return "Nothing was run." if isinstance(error, errors.Refused) else None
+
+
+def _outcome(outcome: Outcome) -> str:
+    if outcome.file is None:
+        return f"This run has applied and recorded {outcome.before} of what was pending."
+    match outcome.file:
+        case Fate.UNKNOWN:
+            text = f"Whether {outcome.migration} was applied is not known: ask with status once the server answers."
+        case Fate.NOTHING:
+            text = "Nothing of this file was applied."
+        case Fate.APPLIED:
+            text = f"{outcome.migration} was applied, and is recorded."
+        case Fate.UNFINISHED:
+            done = f"{outcome.done} of {outcome.statements} statements are done, and stay"
+            text = f"{outcome.migration} is unfinished: {done}."
+        case Fate.ROLLED_BACK:
+            text = "Everything that was rehearsed is rolled back."
+    if outcome.before:
+        were = "migration before it was, and is" if outcome.before == 1 else "migrations before it were, and are"
+        unless = "" if outcome.durable else ", unless the server has crashed since"
+        text += f" {outcome.before} {were} recorded{unless}."
+    if outcome.taken_back:
+        text += f" The server's crash took back the {outcome.taken_back} before it: they are pending again."
+    return text
+
+
+def beside(event: Beside) -> str:
+    """Say what a run did, or found done, beside the file's own statements."""
+    from outreach_migrate.run import events
+
+    match event:
+        case events.Recovered(_, reason):
+            return f"it was committed before the connection was lost: {reason}"
+        case events.AwaitingOrphan(_, pid):
+            return f"waiting for a statement that an earlier run has left at work, pid {pid or 'not known'}"
+        case events.IndexFound(_, index):
+            return f"the index {index} was built by an earlier run, which was stopped before it could record that"
+        case events.IndexDropped(_, index):
+            return f"dropping the invalid index {index}, which an earlier try of this statement left"
+        case events.AlreadyDone(_, report):
+            return f"{report.message}: so an earlier run, which was stopped before it could record that, has left it"
+
+
+def advice(blocker: Blocker) -> str:
+    """Say what can be done about a session that is in the way."""
+    if blocker.pid == 0:
+        return "A prepared transaction holds the lock: see pg_prepared_xacts, then COMMIT or ROLLBACK PREPARED it."
+    if blocker.kind == "autovacuum worker" and "wraparound" in (blocker.query or ""):
+        return f"Autovacuum (pid {blocker.pid}) prevents wraparound and won't give way: let it end, then try again."
+    if (blocker.state or "").startswith("idle in transaction"):
+        return f"Pid {blocker.pid} sits idle in a transaction: end it, or SELECT pg_terminate_backend({blocker.pid})."
+    if blocker.state is None:
+        return f"Pid {blocker.pid} is another role's: more is told to a role with pg_read_all_stats."
+    return f"Pid {blocker.pid} is at work: let it end, or SELECT pg_cancel_backend({blocker.pid})."
 
 
 def problem(problem: Problem, severity: str = "error") -> str:

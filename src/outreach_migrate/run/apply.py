@@ -1,198 +1,208 @@
-"""Carry a plan out."""
+"""Carries a plan out."""
 
 from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import psycopg
 
 from outreach_migrate import errors
+from outreach_migrate.errors import Outcome
+from outreach_migrate.files.migrations import Migration
 from outreach_migrate.history import record
-from outreach_migrate.postgres import database, locks, wire
-from outreach_migrate.run import aftermath, piecemeal, session, survey, watch
-from outreach_migrate.run.watch import Link
+from outreach_migrate.history.history import History
+from outreach_migrate.history.record import Place
+from outreach_migrate.postgres import connections
+from outreach_migrate.run import events, no_transaction, recovery, sessions, transaction
+from outreach_migrate.run import request as planning
+from outreach_migrate.run.no_transaction import Busy
+from outreach_migrate.run.plan import Pending, Plan
+from outreach_migrate.run.request import Request
+from outreach_migrate.run.sessions import Session
+from outreach_migrate.run.stop import Stop
+from outreach_migrate.run.transaction import Done, Overtaken, Work
 
-if TYPE_CHECKING:
-    from collections.abc import Generator
-
-    from outreach_migrate.files.migrations import Migration
-    from outreach_migrate.history.history import Entry, History
-    from outreach_migrate.postgres.locks import Blocker
-    from outreach_migrate.run.plan import Step
-    from outreach_migrate.run.survey import Request
-
-_CHANCE = random.SystemRandom()  # it spreads runs that wait for the same
 _RETRIED = {"55P03", "40P01", "40001"}  # a lock timeout, a deadlock, a serialization failure
 
 
 @dataclass(frozen=True, slots=True)
-class Retrying:
-    """A file gave way, was rolled back, and is tried again in so many seconds."""
+class Lost:
+    """The connection was lost while a file ran."""
 
     migration: Migration
-    error: errors.StatementError
-    seconds: float
-    left: int
+    cause: psycopg.Error
+
+
+Stopped = Overtaken | Busy | Lost
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
-    """A file is applied and recorded; `seconds` are those between the times of its entry.
+class Result:
+    """What a run did: the files that it applied, the plan that it made at its end, and its seconds."""
 
-    `tags` are its statements' command tags, unknown after a lost connection.
-    """
-
-    migration: Migration
+    applied: tuple[events.Applied, ...]
+    plan: Plan
     seconds: float
-    tags: tuple[str, ...]
 
 
-Event = survey.Planned | Retrying | Applied | watch.Event | database.Unreachable
-
-
-class _Busy(Exception):
-    """Another run works on a file that has no transaction."""
-
-    def __init__(self, migration: Migration, claimants: tuple[Blocker, ...]) -> None:
-        self.migration = migration
-        self.claimants = claimants
-
-
-class _Lost(Exception):
-    """The connection was lost while a file ran."""
-
-    def __init__(self, migration: Migration, cause: psycopg.Error) -> None:
-        self.migration = migration
-        self.cause = cause
-
-
-def run(request: Request) -> Generator[Event, None, None]:
+def run(request: Request, tell: events.Tell, stop: Stop) -> Result:
     """Compare files and history, refuse what is wrong, apply what is pending, file by file.
 
-    Raise errors.MigrateError; its `state` says what became of the file that was running.
+    Raise errors.MigrateError; its `outcome` says in which state the database is.
     """
-    applied: list[Migration] = []
-    with Link(request.target, request.table, request.tell) as link, database.translated():
-        yield from link.connect(request.wait)
-        past = link.history()
-        whole, steps = survey.to_carry_out(past, request)
-        yield survey.Planned(whole, steps)
-        try:
+    began = time.monotonic()
+    applied: list[events.Applied] = []
+    with connections.translated(), sessions.of(request, events.one_at_a_time(tell), stop) as session:
+        past = session.history()
+        plan, steps = planning.to_carry_out(past, request)
+        session.tell(events.Planned(plan, steps))
+        with _outcome_told(session, applied):
             while steps:
-                try:
-                    yield from _apply_all(link, request, past, steps, applied)
+                stopped = _apply_all(session, request, past, steps, applied)
+                if stopped is None:
                     break
-                except session.Overtaken as overtaken:
-                    time.sleep(_CHANCE.uniform(0.1, 0.3))
-                    if overtaken.error and past == link.history():
-                        raise overtaken.error from None  # by nobody: it would go on for ever
-                except _Busy as busy:
-                    yield watch.Waiting(busy.migration, busy.claimants)
-                    time.sleep(_CHANCE.uniform(0.2, 0.4))
-                except _Lost as lost:
-                    told, took = yield from aftermath.look(link, lost.migration, applied, lost.cause, wait=request.wait)
-                    applied.append(lost.migration)
-                    yield watch.Told(lost.migration, told)
-                    yield Applied(lost.migration, took, ())
+                _make_way(session, request, past, stopped, applied)
                 # another run has been at work: what it has done is not done anew
                 request = replace(request, from_start=None)
-                past = link.history()
-                whole, steps = survey.to_carry_out(past, request)
-        except errors.MigrateError as error:  # between two files, or while another run was at work
-            error.state = error.state or f"This run has applied and recorded {len(applied)} of what was pending."
+                past = session.history()
+                plan, steps = planning.to_carry_out(past, request)
+            session.flush()
+    return Result(tuple(applied), plan, time.monotonic() - began)
+
+
+@contextmanager
+def _outcome_told(session: Session, applied: list[events.Applied]) -> Iterator[None]:
+    """Complete an error that comes between two files, or while another run is at work, with the run's outcome."""
+    try:
+        with connections.translated():
+            yield
+    except errors.MigrateError as error:
+        if error.outcome:
             raise
-        finally:
-            link.flush()
+        session.flush()
+        outcome = Outcome(None, before=len(applied), durable=not session.unflushed)
+        raise error.after(outcome) from error.__cause__
+
+
+def _make_way(
+    session: Session, request: Request, past: History, stopped: Stopped, applied: list[events.Applied]
+) -> None:
+    """Pause where another run is ahead; after a loss, find out whether the file was committed."""
+    match stopped:
+        case Overtaken(error):
+            session.clean()
+            session.stop.pause(random.uniform(0.1, 0.3))  # it spreads runs that wait for the same
+            if error and past == session.history():
+                raise error  # by nobody: it would go on for ever
+        case Busy(migration, claimants):
+            session.clean()
+            session.tell(events.Waiting(migration, claimants))
+            session.stop.pause(random.uniform(0.2, 0.4))
+        case Lost(migration, cause):
+            seconds = recovery.after_loss(session, migration, applied, cause, wait=request.wait)
+            applied.append(events.Applied(migration, seconds, ()))
+            session.tell(applied[-1])
 
 
 def _apply_all(
-    link: Link, request: Request, past: History, steps: tuple[Step, ...], applied: list[Migration]
-) -> Generator[Event, None, None]:
+    session: Session, request: Request, past: History, steps: tuple[Pending, ...], applied: list[events.Applied]
+) -> Stopped | None:
+    """Apply the files one after the other, up to one at which another run is ahead, or the connection is lost."""
     position, create = past.newest + 1, record.create(past)
     for left, step in zip(range(len(steps) - 1, -1, -1), steps, strict=True):
-        migration = step.migration
-        if migration is None:  # never: what is to run has a file
-            continue
         at = step.entry.position if step.entry else position
         previous = at - 1 if at > past.newest + 1 else past.before(at)
-        place = record.Place(past.table, at, previous, create)
-        try:
-            yield watch.Running(migration, 0.0)
-            with database.translated():
-                tags, took = yield from _apply_one(link, request, migration, place, step.entry, durable=not left)
-            applied.append(migration)
-            yield Applied(migration, took, tuple(tags))
-        except (session.Overtaken, _Busy, _Lost):
-            raise
-        except BaseException as error:
-            aftermath.take_back(link, migration, applied, error)
-            raise
+        wanted = step.migration.directives
+        work = Work(
+            step.migration,
+            Place(past.table, at, previous, create),
+            limits=request.limits.of_file(wanted.lock_timeout),
+            patience=wanted.lock_timeout or 0.0,
+            durable=not left,
+        )
+        session.stop.check()
+        session.tell(events.Started(step.migration))
+        done = _apply_one(session, request, work, applied, is_new=step.entry is None)
+        if not isinstance(done, Done):
+            return done
+        applied.append(events.Applied(step.migration, done.seconds, done.tags))
+        session.tell(applied[-1])
         position, create = position + (step.entry is None), ()
+    return None
 
 
 def _apply_one(
-    link: Link, request: Request, migration: Migration, place: record.Place, entry: Entry | None, *, durable: bool
-) -> Generator[Event, None, tuple[list[str], float]]:
-    """Apply a file, and try it again where it only gave way to others; give its tags, and the seconds it took."""
-    wanted = migration.directives
-    setting = session.Setting(
-        mark=link.mark(migration),
-        limits=request.limits.of_file(wanted.lock_timeout),
-        search_path=request.target.schema,
-        patience=wanted.lock_timeout or 0.0,
-        application=link.application,
-        durable=durable,
-        checks_client=link.checks_client,
-    )
-    work = piecemeal.Work(link.connection, migration, place, setting)
-    for left in range(request.lock_retries, -1, -1):
+    session: Session, request: Request, work: Work, applied: list[events.Applied], *, is_new: bool
+) -> Done | Stopped:
+    """Apply a file; complete the error that stops it with the state that the file is in."""
+    migration = work.migration
+    try:
+        with session.at_work(migration), connections.translated():
+            try:
+                if migration.directives.transaction:
+                    return _in_transaction(session, request, work)
+                return _without_transaction(session, request, work, is_new=is_new)
+            except psycopg.OperationalError as error:
+                if not connections.was_lost(error):  # a query of our own failed
+                    raise
+                return Lost(migration, error)
+    except errors.MigrateError as error:
+        raise _completed(session, migration, applied, error) from error.__cause__
+
+
+def _completed(
+    session: Session, migration: Migration, applied: list[events.Applied], error: errors.MigrateError
+) -> errors.MigrateError:
+    """Give an error with the outcome; a signal that comes meanwhile, or came before, is told instead."""
+    if not isinstance(error, errors.Interrupted):
         try:
-            if wanted.transaction:
-                link.unflushed = link.unflushed or not durable  # also where the answer is lost
-                done = yield from link.watched(migration, session.apply(link.connection, migration, place, setting))
-                link.unflushed = not durable
-                return done
-            if not link.claimed:
-                yield from _claim(link, work, entry)
-            whole = piecemeal.proceed(
-                work, from_start=request.from_start == migration.number, still_ours=link.must_hold_claim
-            )
-            done = yield from link.watched(migration, whole)
-            link.unflushed = False
-            link.release()
-            return done
+            return error.after(recovery.take_back(session, migration, applied))
+        except errors.Interrupted as late:
+            error = late
+    outcome = recovery.take_back(session, migration, applied)
+    return errors.Interrupted(error.number, during=str(migration), outcome=outcome)
+
+
+def _in_transaction(session: Session, request: Request, work: Work) -> Done | Stopped:
+    def attempt() -> Done | Overtaken:
+        session.unflushed = session.unflushed or not work.durable  # also where the answer is lost
+        done = transaction.apply(session, work)
+        session.unflushed = not work.durable
+        return done
+
+    return _retried(session, request, work, attempt)
+
+
+def _without_transaction(session: Session, request: Request, work: Work, *, is_new: bool) -> Done | Stopped:
+    from_start = request.from_start == work.migration.number
+    with no_transaction.claimed(session, work, is_new=is_new) as claim:
+        if not isinstance(claim, no_transaction.Claim):
+            return claim
+        done = _retried(
+            session, request, work, lambda: no_transaction.apply(session, work, claim, from_start=from_start)
+        )
+    session.unflushed = False
+    return done
+
+
+def _retried(
+    session: Session, request: Request, work: Work, attempt: Callable[[], Done | Overtaken]
+) -> Done | Overtaken:
+    """Try a file again where it only made way for others; of one without a transaction, only its first statement."""
+    for left in range(request.lock_retries, 0, -1):
+        try:
+            return attempt()
         except errors.StatementError as error:
-            past_first = not wanted.transaction and error.statement != 1
-            if error.sqlstate not in _RETRIED or past_first or not left:
+            is_later = not work.migration.directives.transaction and error.statement != 1
+            if error.sqlstate not in _RETRIED or is_later:
                 raise
-            aftermath.tidy(link)
-            pause = min(30.0, 0.5 * 2 ** min(request.lock_retries - left, 10)) * _CHANCE.uniform(0.75, 1.25)
-            yield Retrying(migration, error, pause, left)
-            time.sleep(pause)
-        except (session.Overtaken, _Busy):
-            aftermath.tidy(link)
-            link.release()
-            raise
-        except psycopg.OperationalError as error:
-            if error.sqlstate and not error.sqlstate.startswith(("08", "57P")):  # a query of our own failed
-                raise
-            raise _Lost(migration, error) from error
-    raise AssertionError  # the last try returns or raises
-
-
-def _claim(link: Link, work: piecemeal.Work, entry: Entry | None) -> Generator[Event, None, None]:
-    """Take a file that runs without a transaction; a new one before its entry can be seen.
-
-    Raise _Busy when a living run has it; a dead one holds nothing.
-    """
-    if entry is None:
-        yield from link.watched(work.migration, piecemeal.begin(work))
-    key = record.claim_key(link.connection, work.place)
-    if not link.claim(key, work.migration):
-        raise _Busy(work.migration, locks.claimants(link.connection, key))
-    if entry is None:
-        wire.finish(wire.exchange(link.connection, b"COMMIT"))
-        link.unflushed = False
+            session.clean()
+            pause = min(30.0, 0.5 * 2 ** min(request.lock_retries - left, 10)) * random.uniform(0.75, 1.25)
+            session.tell(events.Retrying(work.migration, error, pause, left))
+            session.watcher.wake()  # later waits may be shorter than a second
+            session.stop.pause(pause)
+    return attempt()

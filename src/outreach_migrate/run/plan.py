@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from outreach_migrate.errors import Location, Problem
 from outreach_migrate.files import pieces
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
-
-    from outreach_migrate.files.migrations import Migration
-    from outreach_migrate.history.history import Entry
+from outreach_migrate.files.migrations import Migration
+from outreach_migrate.history.history import Entry
 
 
 class State(StrEnum):
@@ -44,6 +40,13 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Pending(Step):
+    """A step that can be run: its file is there."""
+
+    migration: Migration
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """All steps, in order of their versions."""
 
@@ -57,10 +60,14 @@ class Plan:
         """Count the steps of each state there is."""
         return dict(Counter(str(step.state) for step in self.steps))
 
-    def to_run(self, *, to: int | None, out_of_order: bool) -> tuple[Step, ...]:
+    def to_run(self, *, to: int | None, out_of_order: bool) -> tuple[Pending, ...]:
         """Choose what a run carries out: up to and with version `to`, the unfinished file among it."""
-        states = [State.PENDING, State.UNFINISHED, *([State.OUT_OF_ORDER] if out_of_order else [])]
-        return tuple(step for step in self.having(*states) if to is None or int(step.version) <= to)
+        states = {State.PENDING, State.UNFINISHED, *([State.OUT_OF_ORDER] if out_of_order else [])}
+        return tuple(
+            step
+            for step in self.steps
+            if isinstance(step, Pending) and step.state in states and (to is None or int(step.version) <= to)
+        )
 
     def problems(self, *, out_of_order: bool, from_start: int | None = None) -> list[Problem]:
         """Tell in words what keeps a run from starting."""
@@ -84,14 +91,12 @@ class Plan:
         ]
 
 
-def to_send(step: Step, from_start: int | None) -> tuple[str, int, str]:
+def to_send(step: Pending, from_start: int | None) -> tuple[str, int, str]:
     """Give the SQL that a run would send for a step, with its file's path and the line where it begins.
 
     Of an unfinished file that is what is not done yet, after the settings that the file has made before.
     """
     migration, entry = step.migration, step.entry
-    if migration is None:  # never: what is to run has a file
-        return "", 1, ""
     done = (entry and entry.statements_done) or 0
     if not done or migration.number == from_start:
         return migration.path, 1, migration.sql
@@ -114,7 +119,8 @@ def _steps(files: dict[int, Migration], done: dict[int, Entry], newest_file: int
         if number in files:
             migration, entry = files[number], done.get(number)
             state = _state(migration, entry, newest_entry)
-            yield Step(state, migration.version, migration.name, migration, entry)
+            kind = Step if state in (State.APPLIED, State.EDITED) else Pending
+            yield kind(state, migration.version, migration.name, migration, entry)
         else:
             entry = done[number]
             state = State.AHEAD if number > newest_file else State.MISSING

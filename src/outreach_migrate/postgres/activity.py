@@ -1,20 +1,16 @@
-"""Who blocks us, and which run goes first."""
+"""Other sessions: who blocks a run, how far its statement is, what a lost connection left at work."""
 
 from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from psycopg import sql
+from psycopg import Connection, sql
 
-from outreach_migrate.postgres import wire
-
-if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
-
-    from psycopg import Connection
+from outreach_migrate.errors import Blocker
 
 _IN_FLIGHT = 1.0  # s: how long what was sent may take to reach the server by way of a pooler
 _MARK = "/* outreach-migrate "  # what the first message of every file begins with
@@ -33,49 +29,12 @@ _TOKEN = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Blocker:
-    """A session that holds what ours waits for; pid 0 is a prepared transaction.
-
-    `wanted` and `held` are lock modes; nothing is held by a session that only waits before us. `relation` is null when
-    the wait is for a transaction's end: another run's entry, a unique value. What our role may not see of others'
-    sessions is null.
-    """
-
-    pid: int
-    user: str | None
-    application: str | None
-    client: str | None
-    kind: str | None
-    state: str | None
-    transaction_seconds: float | None
-    since: str | None
-    query: str | None
-    relation: str | None
-    wanted: str | None
-    held: str | None
-    is_run: bool
-
-    @property
-    def advice(self) -> str:
-        """What can be done about it."""
-        if self.pid == 0:
-            return "A prepared transaction holds the lock: see pg_prepared_xacts, then COMMIT or ROLLBACK PREPARED it."
-        if self.kind == "autovacuum worker" and "wraparound" in (self.query or ""):
-            return f"Autovacuum (pid {self.pid}) prevents wraparound and won't give way: let it end, then try again."
-        if (self.state or "").startswith("idle in transaction"):
-            return f"Pid {self.pid} sits idle in a transaction: end it, or SELECT pg_terminate_backend({self.pid})."
-        if self.state is None:
-            return f"Pid {self.pid} is another role's: more is told to a role with pg_read_all_stats."
-        return f"Pid {self.pid} is at work: let it end, or SELECT pg_cancel_backend({self.pid})."
-
-
 def mark(token: str, name: str) -> str:
     """Write the comment that a run's messages begin with; `token` is the run's own."""
     return f"{_MARK}{token} {re.sub('[^0-9A-Za-z]', '_', name[:80])} */ "
 
 
-def blockers(connection: Connection, token: str) -> Generator[float, None, tuple[Blocker, ...]]:
+def blockers(connection: Connection, token: str) -> tuple[Blocker, ...]:
     """Read who blocks the run `token`, which is found by its mark: behind a pooler nobody knows its pid.
 
     Only a wait that goes on can be seen: after a timeout pg_blocking_pids is empty.
@@ -106,7 +65,7 @@ def blockers(connection: Connection, token: str) -> Generator[float, None, tuple
           LEFT JOIN pg_catalog.pg_stat_activity b ON b.pid = holder.pid
           LEFT JOIN pg_catalog.pg_locks w ON w.pid = ours.pid AND NOT w.granted
          ORDER BY b.xact_start"""
-    found = (Blocker(*row) for row in (yield from wire.rows(connection, query)))
+    found = (Blocker(*row) for row in _rows(connection, query))
     return _shown(found)
 
 
@@ -151,7 +110,7 @@ class Progress:
     percent: float | None
 
 
-def progress(connection: Connection, token: str) -> Generator[float, None, Progress | None]:
+def progress(connection: Connection, token: str) -> Progress | None:
     """Read how far the run's statement is, of the kinds that PostgreSQL keeps count of.
 
     https://www.postgresql.org/docs/current/progress-reporting.html
@@ -171,7 +130,7 @@ def progress(connection: Connection, token: str) -> Generator[float, None, Progr
              UNION ALL
             SELECT pid, command, type, bytes_processed, bytes_total FROM pg_catalog.pg_stat_progress_copy)
         SELECT command, phase, (100.0 * done / nullif(total, 0))::float8 FROM seen JOIN ours USING (pid)"""
-    seen = yield from wire.rows(connection, query)
+    seen = _rows(connection, query)
     return Progress(*seen[0]) if seen else None
 
 
@@ -207,21 +166,6 @@ def end(connection: Connection, token: str, *, lost: int, opened: float, within:
     return True
 
 
-def claim(connection: Connection, key: str, mark: str) -> bool:
-    """Take a file for this run, or find it taken.
-
-    The lock lasts as long as the transaction that stays open here, idle: nobody waits for it, so no index build has
-    to wait for somebody's snapshot, and it ends with this run, however that ends.
-    """
-    connection.execute("BEGIN")
-    unlimited = """
-        SELECT pg_catalog.set_config(name, '0', true) FROM pg_catalog.pg_settings
-         WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout', 'statement_timeout')"""
-    connection.execute(f"{mark}{unlimited}".encode())
-    row = connection.execute(f"{mark}SELECT pg_catalog.pg_try_advisory_xact_lock({key})".encode()).fetchone()
-    return bool(row and row[0])
-
-
 def claimants(connection: Connection, key: str) -> tuple[Blocker, ...]:
     """Read who has claimed a file."""
     query = f"""
@@ -233,5 +177,8 @@ def claimants(connection: Connection, key: str) -> tuple[Blocker, ...]:
          WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
            AND (l.classid::bigint << 32) | l.objid::bigint = {key}
            AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"""
-    rows: list[tuple[Any, ...]] = connection.execute(query.encode()).fetchall()
-    return tuple(Blocker(*row) for row in rows)
+    return tuple(Blocker(*row) for row in _rows(connection, query))
+
+
+def _rows(connection: Connection, query: str) -> list[tuple[Any, ...]]:
+    return connection.execute(query.encode()).fetchall()

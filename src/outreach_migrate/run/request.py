@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import psycopg
 
 from outreach_migrate import errors
+from outreach_migrate.errors import Blocker, Problem
 from outreach_migrate.files import migrations
+from outreach_migrate.files.migrations import Migration
 from outreach_migrate.history import history, record
-from outreach_migrate.postgres import database, locks, wire
-from outreach_migrate.run import plan, session
+from outreach_migrate.history.history import History
+from outreach_migrate.history.table import Table
+from outreach_migrate.postgres import activity, connections
+from outreach_migrate.postgres.dsn import Target
+from outreach_migrate.run import plan
+from outreach_migrate.run.plan import Pending, Plan
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
-    import psycopg
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a statement may wait for a lock, and run: seconds, 0 for ever, None for the server's own setting."""
 
-    from outreach_migrate.errors import Problem
-    from outreach_migrate.files.migrations import Migration
-    from outreach_migrate.history.history import History
-    from outreach_migrate.history.table import Table
-    from outreach_migrate.postgres.dsn import Target
-    from outreach_migrate.postgres.locks import Blocker
-    from outreach_migrate.run.plan import Plan, Step
+    lock_timeout: float | None = 5.0
+    statement_timeout: float | None = None
+
+    def of_file(self, lock_timeout: float | None) -> Limits:
+        """Give the limits of a file, which may ask for a lock timeout of its own."""
+        return self if lock_timeout is None else replace(self, lock_timeout=lock_timeout)
+
+    def sql(self, scope: Literal["LOCAL", "SESSION"] = "LOCAL") -> list[str]:
+        """Write the statements that set them."""
+        both = {"lock_timeout": self.lock_timeout, "statement_timeout": self.statement_timeout}
+        return [
+            f"SET {scope} {name} = {'DEFAULT' if value is None else max(round(value * 1000), int(value > 0))}"
+            for name, value in both.items()
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,30 +53,21 @@ class Request:
     to: int | None = None
     out_of_order: bool = False
     wait: float = 0.0
-    limits: session.Limits = field(default_factory=session.Limits)
+    limits: Limits = field(default_factory=Limits)
     lock_retries: int = 10
     from_start: int | None = None
-    tell: Callable[[history.Locked], None] = lambda _: None
+    connection: psycopg.Connection | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """The plan is made, nothing is wrong with it, and these steps will be run."""
-
-    plan: Plan
-    steps: tuple[Step, ...]
-
-
-def look(request: Request) -> Planned:
+def look(request: Request, tell: Callable[[history.Locked], None]) -> tuple[Plan, tuple[Pending, ...]]:
     """Make the plan, as a run would, also where nothing can be written; raise what is wrong in files and history."""
-    connection = wire.finish(database.connect(request.target, wait=request.wait))
-    with closing(connection), database.translated():
-        past = history.read(connection, request.table, search_path=request.target.schema, tell=request.tell)
-        whole, steps = plan_of(past, request)
-    return Planned(whole, steps)
+    connection = connections.connect(request.target, wait=request.wait)
+    with closing(connection), connections.translated():
+        past = history.read(connection, request.table, search_path=request.target.schema, tell=tell)
+        return plan_of(past, request)
 
 
-def plan_of(past: History, request: Request) -> tuple[Plan, tuple[Step, ...]]:
+def plan_of(past: History, request: Request) -> tuple[Plan, tuple[Pending, ...]]:
     """Make the plan; give it with the steps to run.
 
     Raise errors.UsageError for a version that was asked for and is not there, else errors.Refused with all that is
@@ -70,16 +77,16 @@ def plan_of(past: History, request: Request) -> tuple[Plan, tuple[Step, ...]]:
     steps = whole.to_run(to=request.to, out_of_order=request.out_of_order)
     _check_versions(whole, steps, request)
     wrong = [*request.file_problems]
-    wrong += [problem for step in steps if step.migration for problem in migrations.problems(step.migration)]
+    wrong += [problem for step in steps for problem in migrations.problems(step.migration)]
     contradictions = whole.problems(out_of_order=request.out_of_order, from_start=request.from_start)
     if contradictions:
-        raise errors.HistoryError(wrong + contradictions, whole.steps)
+        raise errors.HistoryError(wrong + contradictions)
     if wrong:
         raise errors.MigrationFileError(wrong)
     return whole, steps
 
 
-def to_carry_out(past: History, request: Request) -> tuple[Plan, tuple[Step, ...]]:
+def to_carry_out(past: History, request: Request) -> tuple[Plan, tuple[Pending, ...]]:
     """Make the plan of a run; raise as `plan_of` does, and where there is something to run and nothing to write to."""
     whole, steps = plan_of(past, request)
     if steps:
@@ -87,7 +94,7 @@ def to_carry_out(past: History, request: Request) -> tuple[Plan, tuple[Step, ...
     return whole, steps
 
 
-def _check_versions(whole: Plan, steps: tuple[Step, ...], request: Request) -> None:
+def _check_versions(whole: Plan, steps: tuple[Pending, ...], request: Request) -> None:
     if request.to is not None and request.to not in {int(step.version) for step in whole.steps}:
         newest = whole.steps[-1].version if whole.steps else "none"
         raise errors.UsageError(f"no migration has version {request.to}", hint=f"The newest version is {newest}.")
@@ -111,5 +118,5 @@ def at_work(connection: psycopg.Connection, past: History) -> dict[str, Blocker]
     """Read which living runs work on files that are not finished, by version."""
     unfinished = [entry for entry in past.entries if entry.finished_at is None]
     keys = [record.claim_key(connection, record.Place(past.table, entry.position)) for entry in unfinished]
-    found = [locks.claimants(connection, key) for key in keys]
+    found = [activity.claimants(connection, key) for key in keys]
     return {entry.version: runs[0] for entry, runs in zip(unfinished, found, strict=True) if runs}

@@ -1,0 +1,283 @@
+"""A file without a transaction: statement by statement, its progress kept in its entry."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import psycopg
+from psycopg import sql
+from psycopg.pq.abc import PGresult
+
+from outreach_migrate.errors import Blocker, MigrateError, ServerMessage, StatementError
+from outreach_migrate.files import no_transaction as rules
+from outreach_migrate.files import outline, pieces, statements
+from outreach_migrate.files.migrations import Migration
+from outreach_migrate.files.pieces import Piece
+from outreach_migrate.history import record
+from outreach_migrate.postgres import activity, connections
+from outreach_migrate.run import events, transaction
+from outreach_migrate.run.sessions import RESET, Session
+from outreach_migrate.run.transaction import ENDING, Done, Message, Overtaken, Work
+
+_ASK_AGAIN = 0.1  # s between two questions whether a killed run's statement has ended
+# What a statement that was done before meets, by its first word. An index that is built is looked for instead.
+_ALREADY_SO = {
+    *(("create", "42710"), ("create", "42P04"), ("drop", "42704"), ("drop", "3D000")),
+    ("alter", "42P01"),  # DETACH PARTITION: it is none any more
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Another run works on the file."""
+
+    migration: Migration
+    claimants: tuple[Blocker, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A file that this run has taken: the connection whose open transaction holds the claim."""
+
+    connection: psycopg.Connection
+
+    def check(self) -> None:
+        """Raise psycopg.OperationalError when the claim is lost, and somebody else may have taken the file."""
+        self.connection.execute("SELECT 1")
+
+
+@contextmanager
+def claimed(session: Session, work: Work, *, is_new: bool) -> Iterator[Claim | Busy | Overtaken]:
+    """Take a file until the end of the block; insert the entry of a new one, which nobody sees before it is taken.
+
+    Busy when a living run has it: a dead one holds nothing. Raise StatementError, or psycopg.OperationalError when a
+    connection is lost.
+    """
+    if is_new and (overtaken := _begin(session, work)):
+        yield overtaken
+        return
+    key = record.claim_key(session.connection, work.place)
+    connection = connections.connect(session.target, read_write=True)
+    try:
+        with session.stop.reaching(connection):
+            if record.claim(connection, key, session.mark(work.migration)):
+                if is_new:
+                    session.exchange("COMMIT")
+                    session.unflushed = False
+                yield Claim(connection)
+                return
+        connection.close()
+        yield Busy(work.migration, activity.claimants(session.connection, key))
+    finally:
+        connection.close()
+
+
+def _begin(session: Session, work: Work) -> Overtaken | None:
+    """Insert the entry, and leave the transaction open.
+
+    Waiting runs can fill a pooler's pool, and the run ahead of them then can't get the connection that claims the file:
+    so the wait for another run's entry is short.
+    """
+    nothing = pieces.checksum_before(work.migration.sql, 0) or ""
+    insert = record.insert(work.place, work.migration)
+    progress = record.progress(work.place, work.migration, done=0, begun=0, done_checksum=nothing)
+    patience = "SET LOCAL lock_timeout = '2s'"
+    before = (transaction.BEGIN, *session.opening(), patience, *work.place.create, insert, progress)
+    try:
+        transaction.send(session, work.migration, Message(before))
+    except StatementError as error:
+        if transaction.is_taken(error):
+            return Overtaken(error)
+        if error.sqlstate == "55P03":
+            return Overtaken()
+        raise
+    return None
+
+
+def apply(session: Session, work: Work, claim: Claim, *, from_start: bool) -> Done | Overtaken:
+    """Run the statements that are not done yet.
+
+    Overtaken when the entry is another than the plan was made with. Raise StatementError, LockTimeout, or
+    psycopg.OperationalError when a connection is lost.
+    """
+    _await_orphan(session, work)
+    row = _ask(session, work, record.unfinished(work.place, work.migration))
+    if not row.ntuples:
+        return Overtaken()
+    held, begun = int(row.get_value(0, 0) or 0), int(row.get_value(0, 1) or 0)
+    done = 0 if from_start else held
+    if done and pieces.checksum_before(work.migration.sql, done) != (row.get_value(0, 2) or b"").decode():
+        return Overtaken()
+    # a statement that has begun and is not done may have been left half done; or done, if it still is the same
+    half = begun - 1 if begun > held else None
+    same = (row.get_value(0, 3) or b"").decode() == work.migration.checksum
+    tags: list[str] = []
+    for piece in pieces.cut(work.migration.sql):
+        if piece.number < done:
+            continue
+        claim.check()
+        try:
+            tags.append(_run(session, work, piece, held=held, resumed=piece.number == half, same=same))
+        except StatementError as error:
+            if transaction.is_taken(error):
+                return Overtaken(error)
+            raise
+        held = piece.number + 1
+    finished = _ask(session, work, record.finish(work.place))
+    return Done(tuple(tags), record.seconds(finished))
+
+
+def _await_orphan(session: Session, work: Work) -> None:
+    """Wait for the end of a statement that a killed run has left at work: it may yet build the index, or drop it.
+
+    Ask between pauses, and wait in no statement: an index may be building.
+    """
+    key, told = record.at_work_key(work.place), False
+    query = f"""
+        SELECT pg_catalog.pg_try_advisory_xact_lock({key}),
+               (SELECT pg_catalog.min(pid) FROM pg_catalog.pg_locks
+                 WHERE locktype = 'advisory' AND objsubid = 1 AND (classid::bigint << 32) | objid::bigint = {key}
+                   AND database = (SELECT oid FROM pg_catalog.pg_database
+                                    WHERE datname = pg_catalog.current_database()))"""
+    while (row := _ask(session, work, query)).get_value(0, 0) != b"t":
+        if not told:
+            pid = row.get_value(0, 1)
+            session.tell(events.AwaitingOrphan(work.migration, int(pid) if pid else None))
+        told = True
+        session.stop.pause(_ASK_AGAIN)
+
+
+def _run(session: Session, work: Work, piece: Piece, *, held: int, resumed: bool, same: bool) -> str:
+    """Run a statement in one transaction with its progress where PostgreSQL allows that, else by itself.
+
+    For some only the server knows, such as REINDEX of a partitioned table; nothing of them stays in the transaction
+    that it refused. A statement that may commit is not tried in one: it would do all up to there twice.
+    `held` is how many statements are done according to the entry: with --from-start more than come before this one.
+    `resumed` says whether an earlier run has begun this one, `same` whether the file is as it was then.
+    """
+    statement = next(statements.split(piece.text))
+    if not (outline.outside_transaction(piece.text, statement) or rules.commits(piece.text, statement)):
+        hold = record.hold(work.place, held)
+        before = (transaction.BEGIN, *session.opening(), *hold, *work.limits.sql(), *piece.settings)
+        after = (*ENDING, _progress(work, piece, done=piece.number + 1), "COMMIT", *RESET)
+        try:
+            message = Message(before, piece.text, piece.start, after, piece.number)
+            return transaction.send(session, work.migration, message)[0]
+        except StatementError as error:
+            if error.sqlstate != "25001":
+                raise
+        session.clean()
+    tag = _run_alone(session, work, piece, resumed=resumed, same=same)
+    _ask(session, work, _progress(work, piece, done=piece.number + 1))
+    return tag
+
+
+def _run_alone(session: Session, work: Work, piece: Piece, *, resumed: bool, same: bool) -> str:
+    """Run a statement that can't be in a transaction, after its entry says that it has begun."""
+    build = pieces.BUILD.match(piece.text)
+    index, valid = _index(session, work, piece, build) if build else (None, False)
+    if resumed and same and index and valid:
+        session.tell(events.IndexFound(work.migration, index))
+        return "CREATE INDEX"
+    if resumed and index and not valid:
+        session.tell(events.IndexDropped(work.migration, index))
+        _alone(session, work, piece, f"DROP INDEX CONCURRENTLY {index}")
+        index = None
+    if not index:  # one that stands there before the first try is not ours, and must not look so later
+        _ask(session, work, _progress(work, piece, done=piece.number, begun=piece.number + 1))
+    try:
+        tag = _alone(session, work, piece, piece.text)
+    except StatementError as error:
+        word = piece.text.split(maxsplit=1)[0].lower()
+        if resumed and same and not build and (word, error.sqlstate) in _ALREADY_SO:
+            session.tell(events.AlreadyDone(work.migration, error.report))
+            return ""
+        if not build:
+            _ask(session, work, _progress(work, piece, done=piece.number))
+        raise
+    if build:
+        _must_be_valid(session, work, piece, build)
+    return tag
+
+
+def _must_be_valid(session: Session, work: Work, piece: Piece, build: re.Match[str]) -> None:
+    """Raise StatementError when the index is not there, or invalid, after a build that has not failed."""
+    index, valid = _index(session, work, piece, build)
+    if valid:
+        return
+    if index:
+        message, hint = "the index is invalid", f"Drop it, then run up again: DROP INDEX CONCURRENTLY {index};"
+    else:
+        message, hint = f"{build[2]} has no index {build[1]}: another relation has this name", "Give it another name."
+    raise StatementError(
+        ServerMessage("ERROR", "XX002", message, hint=hint),
+        version=work.migration.version,
+        location=work.migration.location(piece.start),
+        excerpt=work.migration.excerpt(piece.start),
+        statement=piece.number + 1,
+    )
+
+
+def _alone(session: Session, work: Work, piece: Piece, text: str) -> str:
+    """Run one statement outside of any transaction, in a session set up for it and cleaned after it.
+
+    What is built or dropped concurrently waits without a limit, unless its file names one: it keeps nobody from
+    reading and writing meanwhile, and a build given up in its last wait would have to start from nothing.
+    """
+    limits = work.limits if "concurrently" not in text.lower() else replace(work.limits, lock_timeout=work.patience)
+    schema = session.target.schema
+    path = [f"SET search_path = {sql.Identifier(schema).as_string()}"] if schema else []
+    before = [
+        *(*RESET, f"SELECT pg_catalog.pg_advisory_lock({record.at_work_key(work.place)})"),
+        *(*session.client_check("SESSION"), *path, *limits.sql("SESSION"), *piece.settings),
+    ]
+    mark = session.mark(work.migration)
+    prepared, answer, _ = session.pipeline([before, [mark + text], RESET])
+    if failed := connections.failure(prepared) or connections.failure(answer):
+        position = connections.position(session.connection, mark + text, failed)
+        message = Message(text=text, start=piece.start, first=piece.number)
+        at = None if position is None else position - len(mark)
+        raise transaction.failure(session, work.migration, message, failed, done=0, at=at)
+    return (answer[-1].command_status or b"").decode()
+
+
+def _index(session: Session, work: Work, piece: Piece, build: re.Match[str]) -> tuple[str | None, bool]:
+    """Look for the index that a statement builds: its name for SQL, null without one, and whether it is valid."""
+    name, table = sql.quote(build[1]), sql.quote(build[2])
+    result = _ask(
+        session,
+        work,
+        f"""SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), i.indisvalid FROM pg_catalog.pg_index i
+              JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             WHERE i.indrelid = pg_catalog.to_regclass({table})
+               AND c.relname = (pg_catalog.parse_ident({name}))[1]::pg_catalog.name""",
+        settings=piece.settings,
+    )
+    if not result.ntuples:
+        return None, False
+    return (result.get_value(0, 0) or b"").decode(), result.get_value(0, 1) == b"t"
+
+
+def _progress(work: Work, piece: Piece, *, done: int, begun: int | None = None) -> str:
+    """Write how far the file is: with this statement, or up to it."""
+    checksum = piece.checksum if done > piece.number else piece.checksum_before
+    return record.progress(
+        work.place, work.migration, done=done, begun=done if begun is None else begun, done_checksum=checksum
+    )
+
+
+def _ask(session: Session, work: Work, query: str, *, settings: tuple[str, ...] = ()) -> PGresult:
+    """Run a statement of our own in a transaction of its own, in one message; give its result."""
+    before = [transaction.BEGIN, *session.opening(), *settings]
+    results = session.exchange(session.mark(work.migration) + "; ".join([*before, query, "COMMIT", *RESET]))
+    if failed := connections.failure(results):
+        error = psycopg.errors.error_from_result(failed)
+        if error.sqlstate == "22012":
+            message = f"the entry of {work.migration} is gone from {work.place.table}, or finished by another hand"
+            raise MigrateError(message) from error
+        raise error
+    return results[len(before)]

@@ -1,0 +1,114 @@
+"""Finds out, after an error, in which state a run leaves its file: the history knows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import psycopg
+
+from outreach_migrate import errors
+from outreach_migrate.errors import Fate, Outcome
+from outreach_migrate.files import pieces
+from outreach_migrate.files.migrations import Migration
+from outreach_migrate.history.history import Entry
+from outreach_migrate.postgres import connections
+from outreach_migrate.run import events
+from outreach_migrate.run.sessions import Session
+
+_RECONNECT = 10.0  # s: how long a lost server is looked for, at the least
+_AGAIN = 0.1  # s between two looks at a server that crashes
+
+
+def take_back(session: Session, migration: Migration, applied: Sequence[events.Applied]) -> Outcome:
+    """Roll back what is open, make durable what stays, and read what that is.
+
+    Raise Interrupted when the run is asked to end meanwhile; called again after that, it isn't any more.
+    """
+    try:
+        session.clean()
+        if session.connection.closed:
+            session.reopen_briefly()
+        return _outcome(session, migration, applied, _entries(session))
+    except errors.Interrupted:
+        raise
+    except (psycopg.Error, errors.MigrateError):
+        session.close()
+    return unknown(migration, applied, durable=not session.unflushed)
+
+
+def after_loss(
+    session: Session, migration: Migration, applied: Sequence[events.Applied], lost: psycopg.Error, *, wait: float
+) -> float:
+    """Find out, on a new connection, whether a file was committed before the old one was lost; tell it if so.
+
+    Give how long the file took, in seconds. Raise ConnectionFailed when it was not, or when the server stays away for
+    longer than `wait`, in seconds.
+    """
+    why = connections.reason(lost)
+    message = f"lost the connection while {migration} ran: {why}"
+    deadline, entries = time.monotonic() + max(wait, _RECONNECT), None
+    try:
+        while entries is None:
+            session.reopen(wait=max(0.0, deadline - time.monotonic()))
+            try:
+                entries = _entries(session)
+            except psycopg.OperationalError:  # a server that crashes lets some in before it notices
+                if time.monotonic() > deadline:
+                    raise
+                session.stop.pause(_AGAIN)
+    except errors.Interrupted as error:
+        raise error.after(unknown(migration, applied, durable=not session.unflushed)) from None
+    except (errors.MigrateError, psycopg.Error) as error:
+        outcome = unknown(migration, applied, durable=not session.unflushed)
+        raise errors.ConnectionFailed(message, hint=getattr(error, "hint", None), outcome=outcome) from lost
+    committed = next((one for one in entries if one.number == migration.number), None)
+    if committed and committed.seconds is not None:
+        session.tell(events.Recovered(migration, why))
+        return committed.seconds
+    hint = "Run up again."
+    if "transaction timeout" in why:
+        hint = "transaction_timeout ended it: lift that for the role that migrates, then run up again."
+    outcome = _outcome(session, migration, applied, entries)
+    raise errors.ConnectionFailed(message, hint=hint, outcome=outcome) from lost
+
+
+def unknown(migration: Migration | None, applied: Sequence[events.Applied], *, durable: bool) -> Outcome:
+    """Give the outcome where the database could not be asked."""
+    before = sum(one.migration is not migration for one in applied)
+    if migration is None:
+        return Outcome(None, before=before, durable=durable)
+    return Outcome(Fate.UNKNOWN, str(migration), migration.version, migration.path, before=before, durable=durable)
+
+
+def _entries(session: Session) -> tuple[Entry, ...]:
+    """Read the entries, once nothing that is not among them can be committed any more, and they are durable."""
+    if not session.ended():
+        raise psycopg.OperationalError("the lost connection's work does not end")
+    session.flush()
+    return session.history().entries
+
+
+def _outcome(
+    session: Session, migration: Migration, applied: Sequence[events.Applied], entries: tuple[Entry, ...]
+) -> Outcome:
+    by_number = {entry.number: entry for entry in entries}
+    entry = by_number.get(migration.number)
+    before = [one for one in applied if one.migration.number != migration.number]
+    kept = sum(one.migration.number in by_number for one in before)
+    fate, done, statements = Fate.NOTHING, None, None
+    if entry and entry.finished_at:
+        fate = Fate.APPLIED
+    elif entry:
+        fate, done, statements = Fate.UNFINISHED, entry.statements_done, sum(1 for _ in pieces.cut(migration.sql))
+    return Outcome(
+        fate,
+        str(migration),
+        migration.version,
+        migration.path,
+        done=done,
+        statements=statements,
+        before=kept,
+        taken_back=len(before) - kept,
+        durable=not session.unflushed,
+    )

@@ -1,0 +1,198 @@
+"""A run's working connection."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Literal
+
+import psycopg
+from psycopg import pq, sql
+from psycopg.pq.abc import PGresult
+
+from outreach_migrate.files.migrations import Migration
+from outreach_migrate.history import history, record
+from outreach_migrate.history.history import History
+from outreach_migrate.history.table import Table
+from outreach_migrate.postgres import activity, connections
+from outreach_migrate.postgres.dsn import Target
+from outreach_migrate.run import events
+from outreach_migrate.run.request import Limits, Request
+from outreach_migrate.run.stop import Stop
+from outreach_migrate.run.watcher import Watcher
+
+# What DISCARD ALL does, as commands that may stand inside a transaction.
+# https://www.postgresql.org/docs/current/sql-discard.html
+RESET = (
+    *("CLOSE ALL", "SET SESSION AUTHORIZATION DEFAULT", "RESET ROLE", "RESET ALL", "DEALLOCATE ALL", "UNLISTEN *"),
+    "SET client_encoding = 'UTF8'",  # a pooler's connection was not opened with it, as ours are
+    # statements are cut and placed by the standard's rule for strings, whatever the role's own setting is
+    "SET standard_conforming_strings = on",
+    *("SELECT pg_catalog.pg_advisory_unlock_all()", "DISCARD PLANS", "DISCARD TEMP", "DISCARD SEQUENCES"),
+)
+
+
+class Session:
+    """The connection on which a run works, opened anew after a loss.
+
+    `token` marks its messages, so that other sessions find them behind a pooler, too. `checks_client` says whether the
+    server is asked to look for a client that is gone. `unflushed` says whether a commit was left to a later one to be
+    made durable.
+    """
+
+    def __init__(
+        self, connection: psycopg.Connection, target: Target, table: Table, *, tell: events.Tell, stop: Stop
+    ) -> None:
+        self.connection = connection
+        self.target = target
+        self.table = table
+        self.tell = tell
+        self.stop = stop
+        self.token = os.urandom(4).hex()
+        self.watcher = Watcher(target, self.token, tell)
+        self.checks_client = False
+        self.one_by_one = False
+        self.unflushed = False
+        self._file: Migration | None = None
+        self._opened: list[tuple[int, float]] = []
+        self._take(connection)
+
+    def _take(self, connection: psycopg.Connection) -> None:
+        self.connection = connection
+        self._opened.append((connection.info.backend_pid, time.monotonic()))
+        self.application = connection.info.parameter_status("application_name") or ""
+        connection.add_notice_handler(self._notice)
+        self.stop.reach(connection)
+
+    def _notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        if self._file:
+            self.tell(events.Noticed(self._file, connections.server_message(diagnostic)))
+
+    def close(self) -> None:
+        """Close the connection; what it still does is cancelled."""
+        self.stop.leave(self.connection)
+        if self.connection.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
+            connections.cancel(self.connection)
+        self.connection.close()
+
+    def give_back(self) -> None:
+        """Leave the connection as DISCARD ALL leaves it, and open."""
+        self.stop.leave(self.connection)
+        self.connection.remove_notice_handler(self._notice)
+        if not self.connection.closed:
+            self.clean()
+
+    def reopen(self, *, wait: float) -> None:
+        """Open the connection anew; raise ConnectionFailed."""
+        self.close()
+        self._take(connections.connect(self.target, wait=wait, read_write=True, tell=self.tell, pause=self.stop.pause))
+
+    def reopen_briefly(self) -> None:
+        """Open the connection anew for a last look: whoever interrupts a run doesn't wait for long."""
+        self.close()
+        brief = replace(self.target, parameters={**self.target.parameters, "connect_timeout": "2"})
+        self._take(connections.connect(brief, read_write=True))
+
+    @contextmanager
+    def at_work(self, migration: Migration) -> Iterator[None]:
+        """Tell the server's notices as this file's, and have the watcher look at it."""
+        self._file = migration
+        try:
+            with self.watcher.during(migration):
+                yield
+        finally:
+            self._file = None
+
+    def mark(self, migration: Migration) -> str:
+        """Write the comment by which this run's messages are found."""
+        return activity.mark(self.token, str(migration))
+
+    def exchange(self, message: str, *, within: float = math.inf) -> list[PGresult]:
+        """Send one message, see connections.exchange; raise Interrupted when the run was asked to end meanwhile."""
+        try:
+            return connections.exchange(self.connection, message, silent=self.watcher.wake, within=within)
+        finally:
+            self.stop.check()
+
+    def pipeline(self, groups: Sequence[Sequence[str]]) -> list[list[PGresult]]:
+        """Send groups of statements, see connections.pipeline; raise Interrupted as exchange does."""
+        try:
+            return connections.pipeline(self.connection, groups, silent=self.watcher.wake)
+        finally:
+            self.stop.check()
+
+    def opening(self) -> list[str]:
+        """Write the statements that follow BEGIN: a clean session, without limits yet."""
+        path = [history.set_search_path(self.target.schema).rstrip(";")] if self.target.schema else []
+        # RESET ALL has taken it away where a pooler's connection was opened with another
+        name = f"SET LOCAL application_name = {sql.quote(self.application)}"
+        return [*RESET, *self.client_check("LOCAL"), name, *path, *Limits(0, 0).sql()]
+
+    def client_check(self, scope: Literal["LOCAL", "SESSION"]) -> list[str]:
+        """Write the statement that lets the server end what it does for a client that is gone, where it can.
+
+        https://www.postgresql.org/docs/current/runtime-config-connection.html#GUC-CLIENT-CONNECTION-CHECK-INTERVAL
+        """
+        return [f"SET {scope} client_connection_check_interval = '1s'"] if self.checks_client else []
+
+    def clean(self) -> None:
+        """Roll back what is open and leave a clean session: behind a pooler somebody else has it next.
+
+        A lost connection has done so already.
+        """
+        rollback = ["ROLLBACK"] if self.connection.pgconn.transaction_status != pq.TransactionStatus.IDLE else []
+        try:
+            self.exchange("; ".join([*rollback, *RESET]))
+        except psycopg.Error:
+            self.close()
+
+    def history(self) -> History:
+        """Read the history."""
+        try:
+            past = history.read(self.connection, self.table, search_path=self.target.schema, tell=self.tell)
+        finally:
+            self.stop.check()
+        self.checks_client, self.one_by_one = past.checks_client, past.citus
+        return past
+
+    def flush(self) -> None:
+        """Make durable what was committed without waiting for the disk. If the connection is lost, this is skipped."""
+        if self.unflushed:
+            # what does not end may still hold the entry; and who doesn't answer in time, won't
+            message = f"SET LOCAL lock_timeout = '1s'; {record.rewrite(self.table)}"
+            with suppress(psycopg.Error):
+                self.unflushed = connections.failure(self.exchange(message, within=2.0)) is not None
+
+    def ended(self) -> bool:
+        """End what the connections before this one may have left at work; tell whether that has ended."""
+        *lost, ours = self._opened
+        for pid, opened in lost:
+            if not activity.end(self.connection, self.token, lost=pid, opened=time.monotonic() - opened):
+                return False
+        self._opened = [ours]
+        return True
+
+
+@contextmanager
+def of(request: Request, tell: events.Tell, stop: Stop) -> Iterator[Session]:
+    """Open a run's session, and close it; a connection that the caller has given is left open, and clean.
+
+    Raise ConnectionFailed when the server can't be reached in time.
+    """
+    given = request.connection
+    connection = given or connections.connect(
+        request.target, wait=request.wait, read_write=True, tell=tell, pause=stop.pause
+    )
+    session = Session(connection, request.target, request.table, tell=tell, stop=stop)
+    try:
+        with session.watcher:
+            yield session
+    finally:
+        if session.connection is given:
+            session.give_back()
+        else:
+            session.close()

@@ -1,0 +1,221 @@
+"""A file in one transaction with its entry: the message sent, the result read, the error placed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice, pairwise
+
+import psycopg
+from psycopg import pq
+from psycopg.pq.abc import PGresult
+
+from outreach_migrate.errors import Ban, Location, LockTimeout, Phase, StatementError
+from outreach_migrate.files import outline, statements
+from outreach_migrate.files.migrations import Migration
+from outreach_migrate.history import record
+from outreach_migrate.history.record import Place
+from outreach_migrate.postgres import connections
+from outreach_migrate.run.request import Limits
+from outreach_migrate.run.sessions import RESET, Session
+
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+_TAKEN = {"23505", "42P06", "42P07", "42710"}  # by a run that inserted this position, or made the table, first
+ENDING = ("SET LOCAL statement_timeout = 0", "SET SESSION AUTHORIZATION DEFAULT", "RESET ROLE")
+_WHOLE = 4_000_000  # characters: a larger file goes to the server in parts
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A file to be applied, where its entry goes, and what its statements run under.
+
+    `patience` is the lock timeout of what it builds concurrently, in seconds. A file that is not `durable` leaves it to
+    a later one to wait for the disk.
+    """
+
+    migration: Migration
+    place: Place
+    limits: Limits
+    patience: float = 0.0
+    durable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A piece of a file's text, which begins at the offset `start`, with the commands put around it.
+
+    `first` is the number of its first statement in the file, from 0.
+    """
+
+    before: tuple[str, ...] = ()
+    text: str = ""
+    start: int = 0
+    after: tuple[str, ...] = ()
+    first: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The file is applied; `tags` are its statements' command tags, `seconds` those between the times of its entry."""
+
+    tags: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Overtaken:
+    """Another run applied, or began, the file at this position first; `error` is what said so."""
+
+    error: StatementError | None = None
+
+
+def apply(session: Session, work: Work) -> Done | Overtaken:
+    """Run a file in one transaction with its entry.
+
+    Raise StatementError, LockTimeout, or psycopg.OperationalError when the connection is lost.
+    """
+    # the claim comes before the limits: it waits for another run as long as that takes
+    claim = [*work.place.create, record.insert(work.place, work.migration)]
+    before = [BEGIN, *session.opening(), *claim, *work.limits.sql()]
+    flush = [] if work.durable else ["SET LOCAL synchronous_commit = off"]
+    after = [record.finish(work.place), *flush, "COMMIT", *RESET]
+    tags: list[str] = []
+    try:
+        for message in _messages(work.migration, tuple(before), (*ENDING, *after)):
+            results = _exchange(session, work.migration, message)
+            tags += _tags(message, results)
+    except StatementError as error:
+        if is_taken(error):
+            return Overtaken(error)
+        raise
+    return Done(tuple(tags), record.seconds(results[-len(after)]))
+
+
+def is_taken(error: StatementError) -> bool:
+    """Tell whether an error says that another run has inserted the entry first."""
+    return error.phase is Phase.BEGIN and error.sqlstate in _TAKEN
+
+
+def _messages(migration: Migration, before: tuple[str, ...], after: tuple[str, ...]) -> Iterator[Message]:
+    """Cut a large file between statements: PostgreSQL parses all of a message before it runs any of it."""
+    text = statements.without_outer_transaction(migration.sql)
+    cuts = [(0, 0), *(migration.outline.cuts if len(text) > _WHOLE else ()), (len(text), 0)]
+    for (start, first), (end, _) in pairwise(cuts):
+        yield Message(before if start == 0 else (), text[start:end], start, after if end == len(text) else (), first)
+
+
+def send(session: Session, migration: Migration, message: Message) -> list[str]:
+    """Send a message, and give the command tags of the file's own statements.
+
+    Raise StatementError or LockTimeout, placed in the file, or psycopg.OperationalError when the connection is lost.
+    """
+    return _tags(message, _exchange(session, migration, message))
+
+
+def _tags(message: Message, results: list[PGresult]) -> list[str]:
+    own = results[len(message.before) : len(results) - len(message.after)]
+    return [sys.intern((result.command_status or b"").decode()) for result in own]
+
+
+def _exchange(session: Session, migration: Migration, message: Message) -> list[PGresult]:
+    """Send a message, and give a result for each of its commands."""
+    results, at = (_apart if session.one_by_one else _joined)(session, migration, message)
+    tagged = [result for result in results if result.command_status]  # one a command; results of rules have none
+    if failed := connections.failure(results):
+        raise failure(session, migration, message, failed, done=len(tagged), at=at)
+    return tagged
+
+
+def _joined(session: Session, migration: Migration, message: Message) -> tuple[list[PGresult], int | None]:
+    """Send all as one text; give the results, and the offset in the file's text that an error points at, if any."""
+    mark = session.mark(migration)
+    head = f"{mark}{'; '.join(message.before)};\n" if message.before else mark
+    tail = f"\n; {'; '.join(message.after)}" if message.after else ""
+    whole = head + message.text + tail
+    results = session.exchange(whole)
+    failed = connections.failure(results)
+    position = connections.position(session.connection, whole, failed) if failed else None
+    return results, None if position is None else position - len(head)
+
+
+def _apart(session: Session, migration: Migration, message: Message) -> tuple[list[PGresult], int | None]:
+    """Send the commands one by one, in a pipeline; give what _joined gives.
+
+    Citus sends the text of a statement on to its workers, and takes that of the whole message for it.
+    """
+    mark, own = session.mark(migration), list(statements.split(message.text))
+    texts = [mark + message.text[one.start : one.end] for one in own]
+    (results,) = session.pipeline([[*message.before, *texts, *message.after]])
+    nth = len(results) - 1 - len(message.before)
+    if (failed := connections.failure(results)) and 0 <= nth < len(own):
+        position = connections.position(session.connection, texts[nth], failed)
+        if position is not None:
+            last = own[nth].end - 1  # of a statement that breaks off the error points behind its end
+            return results, min(own[nth].start + position - len(mark), last)
+    return results, None
+
+
+def failure(
+    session: Session, migration: Migration, message: Message, failed: PGresult, *, done: int, at: int | None
+) -> psycopg.OperationalError | StatementError:
+    """Make the error of a message: `done` commands of it succeeded, `at` is the offset in its text, if known."""
+    if session.connection.pgconn.status != pq.ConnStatus.OK:
+        return psycopg.OperationalError(failed.get_error_message().strip())
+    cause = psycopg.errors.error_from_result(failed, encoding=session.connection.info.encoding)
+    nth = done - len(message.before)  # of the file's statements in this message, from 0
+    if at is not None and at >= len(message.text) and done == 0:  # nothing of the message could be parsed
+        end = message.start + len(message.text.rstrip()) - 1
+        return placed(session, migration, cause, offset=end, phase=Phase.END)
+    if at is not None and 0 <= at < len(message.text):
+        number = message.first + sum(one.start <= at for one in statements.split(message.text))
+        return placed(session, migration, cause, offset=message.start + at, statement=number)
+    if nth >= 0 and (statement := next(islice(statements.split(message.text), nth, None), None)):
+        offset = message.start + statement.start
+        return placed(session, migration, cause, offset=offset, statement=message.first + nth + 1)
+    if nth < 0:
+        return placed(session, migration, cause, phase=Phase.BEGIN)
+    command = message.after[nth - sum(1 for _ in statements.split(message.text))]
+    return placed(session, migration, cause, phase=Phase.COMMIT if command == "COMMIT" else Phase.FINISH)
+
+
+def placed(
+    session: Session,
+    migration: Migration,
+    cause: psycopg.Error,
+    *,
+    offset: int | None = None,
+    statement: int | None = None,
+    phase: Phase = Phase.TEXT,
+) -> StatementError:
+    """Make the error that points at an offset of a file, or at none where its text isn't to blame."""
+    report = connections.server_message(cause.diag)
+    error = (LockTimeout if report.sqlstate == "55P03" else StatementError)(
+        report,
+        version=migration.version,
+        location=Location(migration.path) if offset is None else migration.location(offset),
+        excerpt=None if offset is None else migration.excerpt(offset),
+        statement=statement,
+        phase=phase,
+        blockers=session.watcher.blockers if report.sqlstate == "55P03" else (),
+        ban=None if offset is None else _ban(report.sqlstate, migration, offset),
+    )
+    error.__cause__ = cause
+    return error
+
+
+def _ban(sqlstate: str, migration: Migration, offset: int) -> Ban | None:
+    """Tell why the server refuses a statement in this transaction, or anywhere but at the top."""
+    inside = migration.directives.transaction
+    if sqlstate == "2D000":
+        return Ban.COMMITS if inside else Ban.COMMITS_BELOW
+    if sqlstate != "25001":
+        return None
+    statement = next(one for one in statements.split(migration.sql) if offset < one.end)
+    tokens = outline.flattened(migration.sql[statement.start : statement.end])
+    if any(word.startswith("transaction") for word in statement.words[1:3]) or "set_config ( transaction_" in tokens:
+        return Ban.TOO_LATE
+    if not inside:
+        return Ban.BELOW
+    by_itself = statement.words[:1] in (("cluster",), ("reindex",), ("alter",), ("create",), ("drop",))
+    return Ban.INSIDE if by_itself else Ban.PERHAPS_BELOW

@@ -1,0 +1,86 @@
+"""Looks, while a file runs, at who blocks it and how far a long statement is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Self
+
+import psycopg
+
+from outreach_migrate.errors import Blocker, ConnectionFailed
+from outreach_migrate.files.migrations import Migration
+from outreach_migrate.postgres import activity, connections
+from outreach_migrate.postgres.dsn import Target
+from outreach_migrate.run import events
+
+_PAUSE = 0.2  # s between two looks
+
+
+class Watcher:
+    """A thread that looks at a run from a connection of its own, from the first time that the run wakes it.
+
+    It is never waited for: a full pool may answer its look only after the run itself has ended.
+    """
+
+    def __init__(self, target: Target, token: str, tell: events.Tell) -> None:
+        self._target = replace(target, parameters={**target.parameters, "connect_timeout": "2"})
+        self.token = token
+        self._tell = tell
+        self._file: Migration | None = None
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.blockers: tuple[Blocker, ...] = ()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+
+    @contextmanager
+    def during(self, migration: Migration) -> Iterator[None]:
+        """Look at this file, once awake, until the end of the block."""
+        self._file, self.blockers = migration, ()
+        try:
+            yield
+        finally:
+            self._file = None
+
+    def wake(self) -> None:
+        """Begin to look, and go on to the end of the run."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._look, name="outreach-migrate watcher", daemon=True)
+            self._thread.start()
+
+    def _look(self) -> None:
+        connection = None
+        while not self._ended.is_set():
+            if file := self._file:
+                try:
+                    connection = connection or connections.connect(self._target, read_write=True)
+                    self._look_at(file, connection)
+                except (ConnectionFailed, psycopg.Error):  # what can't be looked at was not seen
+                    _close(connection)
+                    connection = None
+            self._ended.wait(_PAUSE)
+        _close(connection)
+
+    def _look_at(self, file: Migration, connection: psycopg.Connection) -> None:
+        blockers = activity.blockers(connection, self.token)
+        progress = None if blockers else activity.progress(connection, self.token)
+        if file is not self._file:
+            return
+        if blockers:
+            self.blockers = blockers
+            self._tell(events.Waiting(file, blockers))
+        elif progress:
+            self._tell(events.Progressing(file, progress))
+
+
+def _close(connection: psycopg.Connection | None) -> None:
+    if connection:
+        with suppress(psycopg.Error):
+            connection.close()
