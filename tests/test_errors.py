@@ -201,6 +201,7 @@ def test_the_error_as_json(migrate: Migrate) -> None:
         "outcome": {
             "file": "nothing",
             "migration": "2_two",
+            **{"version": "2", "path": "sql/2_two.sql"},
             **{"done": None, "statements": None},
             **{"before": 1, "taken_back": 0, "durable": True},
         },

@@ -51,7 +51,8 @@ KINDS = [
     "INSERT INTO trail VALUES ({n}, 1); UPDATE account SET note = coalesce(note, '') || '{n} ';",
     """-- migrate: no-transaction
     VACUUM account;
-    ANALYZE account;
+    ANALYZE account;""",
+    """-- migrate: no-transaction
     CALL counted({n});""",
     """-- migrate: no-transaction
     ALTER TYPE mood ADD VALUE 'mood {n}';

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PROMPT = 1.5  # s: an interrupted run ends within two, also where the server answers no more
+_MANY = 1000  # events that wait to be shown
 _TICK = 0.1  # s between two looks at the clock, for the line that shows it
 
 
@@ -75,9 +76,14 @@ def carry_out(
     result: Future[T] = Future()
     stop, asked = Stop(), list[tuple[int, float]]()
 
+    def tell(event: Event) -> None:
+        while said.qsize() > _MANY:  # a flood of notices is not to fill the memory
+            time.sleep(0.01)
+        said.put(event)
+
     def work() -> None:
         try:
-            result.set_result(run(said.put, stop))
+            result.set_result(run(tell, stop))
         except BaseException as error:
             result.set_exception(error)
         said.put(None)
@@ -93,11 +99,11 @@ def carry_out(
             event = _next(said, timeout=_TICK if tick or asked else None)
             if event is not None:
                 show(event)
-            elif asked and not result.done() and time.monotonic() > asked[0][1]:
-                outcome = unknown()
-                raise errors.Interrupted(asked[0][0], during=outcome.migration, outcome=outcome)
             elif tick:
                 tick()
+            if asked and not result.done() and time.monotonic() > asked[0][1]:
+                outcome = unknown()
+                raise errors.Interrupted(asked[0][0], during=outcome.migration, outcome=outcome)
     return result.result()
 
 
