@@ -90,7 +90,7 @@ def test_what_needs_more_than_its_own_statement_is_refused(migrate: Migrate, row
         "do $$ begin create temp table y () on commit drop; perform 'commit'; /* commit */ end $$;"
         "create table seen as select to_regclass('y') as a",
         "create table p (a int primary key) partition by range (a); create table p1 partition of p default;"
-        "cluster p using p_pkey; reindex table p; reindex index p_pkey; create table seen as select 1 as a",
+        "reindex table p; reindex index p_pkey; create table seen as select 1 as a",
     ],
 )
 def test_what_runs_does_the_same_as_in_psql(migrate: Migrate, rows: Rows, server_url: str, text: str) -> None:
@@ -168,7 +168,7 @@ def test_a_procedure_that_fails_after_a_commit_is_run_again(migrate: Migrate, ro
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
-        ("CLUSTER p USING p_pkey", "Put it into a file of its own that begins with: -- migrate: no-transaction"),
+        ("REINDEX INDEX p_pkey", "Put it into a file of its own that begins with: -- migrate: no-transaction"),
         ("SELECT 1; REINDEX TABLE p", "Put it into a file of its own that begins with: -- migrate: no-transaction"),
         ("DO $$ BEGIN EXECUTE 'VACUUM'; END $$", "in no function, procedure or DO block"),
         (f"{HEAD}DO $$ BEGIN EXECUTE 'VACUUM'; END $$", "PostgreSQL runs this in no function, procedure or DO block"),
