@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from fix_cli import Migrate, Rows
 
 from outreach_migrate import cli
 
@@ -75,10 +76,21 @@ def test_small_versions_are_followed_by_the_time() -> None:
     assert "20260101000000" < Path(new("y").stdout).name < latest
 
 
-def test_a_file_without_a_transaction_has_the_directive() -> None:
-    """--no-transaction writes the directive where `up` finds it."""
-    text = Path(new("--no-transaction", "x").stdout.strip()).read_text()
-    assert "-- migrate: no-transaction\n" in text
+@pytest.mark.parametrize("option", [(), ("--no-transaction",)])
+def test_a_new_file_says_how_it_will_run(option: tuple[str, ...], migrate: Migrate, rows: Rows) -> None:
+    """Its head has the name, the directive where `up` finds it, and what a failure leaves; SQL goes below."""
+    path = Path(migrate(*("new", *option, "add", "t")).stdout.strip())
+    head = path.read_text()
+    assert head.startswith("-- add t\n")
+    assert ("-- migrate: no-transaction\n" in head) == bool(option)
+    assert max(map(len, head.splitlines())) <= 110
+    path.write_text(f"{head}CREATE TABLE t ();\nSELECT 1/0;\n")
+    assert migrate("up").exit_code == 1
+    stays = "those before it stay" in head
+    assert ("nothing of this file stays" in head, rows("SELECT to_regclass('t') IS NOT NULL")) == (
+        not stays,
+        [(stays,)],
+    )
 
 
 def test_the_editor_is_opened_with_the_file(tmp_path: Path) -> None:

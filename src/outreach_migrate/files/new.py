@@ -7,6 +7,11 @@ import re
 from datetime import UTC, datetime, timedelta
 
 _FORMAT = "%Y%m%d%H%M%S"
+# The second line of a file: how it will run, which its author has to know and can't see from it.
+_TRANSACTION = "-- One transaction: if a statement fails, nothing of this file stays. No BEGIN or COMMIT here."
+_NO_TRANSACTION = """\
+-- migrate: no-transaction
+-- Each statement is committed by itself: if one fails, those before it stay, and the next up goes on with it."""
 
 
 def make(folder: str, name: str, *, transaction: bool) -> str:
@@ -26,7 +31,7 @@ def make(folder: str, name: str, *, transaction: bool) -> str:
         path = os.path.join(folder, f"{version}_{plain}.sql")
         try:
             with open(path, "x", encoding="utf-8") as file:
-                file.write(f"-- {' '.join(name.split())}\n" + ("" if transaction else "-- migrate: no-transaction\n"))
+                file.write(f"-- {' '.join(name.split())}\n{_TRANSACTION if transaction else _NO_TRANSACTION}\n\n")
         except FileExistsError:  # somebody made it this very moment
             continue
         return path
