@@ -18,6 +18,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from fix_cli import Migrate
 from fix_private_server import lives
 
 from outreach_migrate import errors
@@ -255,6 +256,34 @@ def test_the_environment_does_not_matter(tmp_path: Path, monkeypatch: pytest.Mon
             assert ask(conninfo, "SELECT current_user") == "postgres"
     finally:
         os.umask(before)
+
+
+def test_libpqs_variables_do_not_matter(migrate: Migrate) -> None:
+    """Not even those that no connection string overrides: they are about another server. PGOPTIONS counts."""
+    strange = {
+        **{"PGSERVICE": "nowhere", "PGREQUIREAUTH": "scram-sha-256", "PGCHANNELBINDING": "require"},
+        **{"PGTARGETSESSIONATTRS": "standby", "PGSSLNEGOTIATION": "direct", "PGTZ": "nowhere", "PGHOST": "192.0.2.1"},
+    }
+    migrate.write({"1_a.sql": "SELECT 1;"})
+    for arguments in (["up"], ["psql", "-XAtc", "SHOW work_mem"]):
+        ended = migrate.process(
+            "--embedded", *arguments, DATABASE_URL="", PGOPTIONS="-c work_mem=7MB", within=60, **strange
+        )
+        assert ended.exit_code == 0, ended
+    assert ended.stdout == "7MB\n"
+    assert ended.database == f"{migrate.folder / '.outreach' / 'data'}/postgres"
+
+
+def test_the_readme_says_which_extensions_it_lacks() -> None:
+    """Of the extensions that migrations use most, the wheel has no pgcrypto and no uuid-ossp."""
+    folder = embedded.program("postgres").parents[1] / "share" / "extension"
+    readme = Path(__file__).parents[1].joinpath("README.md").read_text()
+    lacks = [
+        name
+        for name in ("citext", "hstore", "pgcrypto", "pg_trgm", "uuid-ossp")
+        if not (folder / f"{name}.control").exists()
+    ]
+    assert f"has no extension {' and no '.join(lacks)}" in " ".join(readme.replace("`", "").split())
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
