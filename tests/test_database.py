@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -250,6 +252,74 @@ def test_application_name(
     assert rows("SELECT application FROM who") == [(shown if given else variable or shown,)]
 
 
+@pytest.mark.parametrize(
+    "given", ["-csearch_path%3Dapp", "-c%20search_path%3Dapp", "-c search_path=app", "-csearch_path=app"]
+)
+def test_options_of_the_session_work(given: str, database: str, migrate: Migrate, rows: Rows) -> None:
+    """`?options=` reaches the files' sessions, its = encoded or not."""
+    rows("CREATE SCHEMA app")
+    url = f"{database}{'&' if '?' in database else '?'}options={given}"
+    assert migrate("--table", "public.h", "up", files={"1_a.sql": "CREATE TABLE t ();"}, url=url).exit_code == 0
+    assert rows("SELECT to_regclass('app.t')::text") == [("app.t",)]
+
+
+def test_an_error_of_the_sessions_options_is_the_servers_own(database: str, migrate: Migrate) -> None:
+    """A setting that the server does not know is told in its words."""
+    url = f"{database}{'&' if '?' in database else '?'}options=-c%20nonsense%3D1"
+    ended = migrate("status", files={"1_a.sql": "SELECT 1;"}, url=url)
+    assert ended.exit_code == 1
+    assert 'unrecognized configuration parameter "nonsense"' in ended.stderr
+
+
+# The database is named
+
+NAMES = [
+    ("postgresql://app:secret@db.example/outreach", "db.example/outreach"),
+    ("postgresql://app:secret@db.example:5433/outreach", "db.example:5433/outreach"),
+    ("postgresql://app@a.example,b.example:5433/outreach", "a.example,b.example:5433/outreach"),
+    ("postgresql://app@a.example,b.example:5433", "a.example,b.example:5433/app"),
+    ("host=/run/postgresql dbname=outreach user=app", "/run/postgresql/outreach"),
+    ("hostaddr=192.0.2.1 dbname=outreach", "192.0.2.1/outreach"),
+    ("postgresql:///?service=mine", "service mine"),
+]
+
+
+@pytest.mark.parametrize(("url", "name"), NAMES)
+def test_a_database_has_a_name(url: str, name: str) -> None:
+    """Servers and database, the port where it is not 5432, a socket as its folder, never the login."""
+    assert dsn.read(url).name == name
+
+
+def test_a_name_may_be_libpqs_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What the URL leaves out is named by libpq's variables, its service file, or its own defaults."""
+    assert re.fullmatch("/.*/outreach", dsn.read("dbname=outreach").name)
+    service = tmp_path / "services.conf"
+    service.write_text("[mine]\nhost=c.example\ndbname=of_service\n")
+    monkeypatch.setenv("PGDATABASE", "of_variable")
+    assert dsn.read("host=b.example").name == "b.example/of_variable"
+    monkeypatch.setenv("PGSERVICEFILE", str(service))
+    monkeypatch.setenv("PGSERVICE", "mine")
+    assert dsn.read("").name == "c.example/of_service"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["up", "--dry-run"], ["up"], ["status"], ["rehearse"], ["check"], ["psql", "-XAtc", "SELECT 1"]],
+    ids=" ".join,
+)
+def test_every_command_names_its_database(arguments: list[str], role: tuple[str, str], migrate: Migrate) -> None:
+    """Once, on stderr, without its login; in the document as well; -q leaves it out."""
+    _, url = role
+    migrate.write({"1_a.sql": "SELECT 1;"})
+    name = dsn.read(url).name
+    ended = migrate.process("--database", url, *arguments)
+    assert (ended.database, ended.stdout.count(name), ended.stderr.count(name)) == (name, 0, 0)
+    assert migrate.process("-q", "--database", url, *arguments).database is None
+    if arguments[0] != "psql":
+        assert migrate("--json", "--database", url, *arguments).json["database"] == name
+    assert migrate("--json", "check").json["database"] is None
+
+
 # Passwords
 
 SPECIAL = ["@", ":", "/", "%", "?", "#", '"', "'", " ", "\\", "&", "=", "+", "é", "@:/%?#\"' \\"]
@@ -495,6 +565,21 @@ def test_without_wait_an_absent_server_fails_at_once(migrate: Migrate) -> None:
     assert ended.exit_code == 1
     assert "Connection refused" in ended.stderr
     assert "--wait 60" in ended.stderr
+
+
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_waiting_for_a_server_that_hangs_ends(
+    hosts: int, files: Callable[..., None], run: Callable[..., Ended]
+) -> None:
+    """A server that takes the connection and never answers is not waited for any longer than --wait, and is named."""
+    files("SELECT 1;")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        place = f"127.0.0.1:{server.getsockname()[1]}"
+        began = time.monotonic()
+        ended = run("--database", f"postgresql://{','.join([place] * hosts)}/db", "--wait", "3", "up")
+    assert ended.code == 1
+    assert "127.0.0.1" in ended.err
+    assert time.monotonic() - began < 8  # without a limit of its own a try takes 10 s
 
 
 # Servers and roles that can only be read

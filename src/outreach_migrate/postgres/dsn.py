@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 import psycopg
 from psycopg import conninfo, pq, sql
@@ -78,7 +78,7 @@ def read(url: str) -> Target:
         _check_ports(parameters.get("port", ""))
         _check_names(parameters)
     except (psycopg.Error, ValueError) as error:
-        named = re.search(r'(?:query parameter|connection option):? "(\w+)"', str(error))
+        named = re.search(r'invalid (?:URI query parameter:|connection option) "(\w+)"', str(error))
         if named and not re.search("@|password", query):  # else it may be the rest of an unquoted password
             reason = f"it has a parameter that libpq does not know: {named[1]}"
         else:
@@ -126,4 +126,6 @@ def _without_foreign(url: str) -> tuple[str, str, str | None]:
         raise ValueError("its user or password has an @ or a / that must be percent-encoded")
     kept = [pair for pair in query.split("&") if pair and pair.partition("=")[0] not in _FOREIGN]
     schema = dict(parse_qsl(query)).get("schema") or None
+    # libpq wants the signs of options=-c search_path=x encoded, as few others do
+    kept = ["options=" + quote(pair[8:], safe="%+") if pair.startswith("options=") else pair for pair in kept]
     return f"postgresql://{login}{place}" + ("?" + "&".join(kept) if kept else ""), query, schema
