@@ -49,7 +49,19 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")
     parser.add_argument("--read", type=Path, metavar="FILE", help="measure nothing, print what --json wrote")
     parser.add_argument("--markdown", action="store_true", help="print the README's part")
-    return parser.parse_args()
+    options = parser.parse_args()
+    names = [
+        workload.name for workload in workloads.everything(workloads.QUICK if options.quick else workloads.FULL, ())
+    ]
+    _check(parser, "workloads", options.only, [*names, "planning"])
+    _check(parser, "peers", options.tool, [*(tool.name for tool in tools.PEERS), "none"])
+    return options
+
+
+def _check(parser: argparse.ArgumentParser, what: str, chosen: list[str] | None, names: list[str]) -> None:
+    for one in chosen or ():
+        if not any(_wanted(name, [one]) for name in names):
+            parser.error(f"there is no {one} among the {what}: {', '.join(names)}")
 
 
 def measured(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
