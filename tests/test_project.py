@@ -36,10 +36,10 @@ def test_paths_of_the_file_count_from_it(migrate: Migrate, below: Callable[[str]
     """A relative `dir` in pyproject.toml is beside it; on the command line and in a variable it is here."""
     folder = below("[tool.outreach-migrate]\ndir = 'sql'\n[tool.outreach-migrate.up]\ndry-run = true\n")
     migrate.write({"1_a.sql": "SELECT 1;"})
-    assert "1  a  would be applied" in migrate("up").stdout
+    assert "-- ../../sql/1_a.sql\n" in migrate("up").stdout
     (folder / "here").mkdir()
     (folder / "here" / "7_h.sql").write_text("SELECT 7;")
-    assert "7  h  would be applied" in migrate("--dir", "here", "up").stdout
+    assert "-- here/7_h.sql\n" in migrate("--dir", "here", "up").stdout
     absolute = migrate.folder / "sql"
     (migrate.folder / "pyproject.toml").write_text(f"[tool.outreach-migrate]\ndir = '{absolute}'\n")
     assert migrate("--json", "up").json["applied"][0]["path"] == f"{absolute}/1_a.sql"

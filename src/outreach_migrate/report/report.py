@@ -24,7 +24,7 @@ class Report:
     def __init__(self, command: str | None, *, as_json: bool, verbosity: int) -> None:
         self.as_json = as_json
         self.verbosity = verbosity
-        self.document: dict[str, Any] = {"command": command, "ok": True, "error": None, "database": None}
+        self.document: dict[str, Any] = {"command": command, "ok": True, "database": None, "error": None}
         self.live = bool(sys.stderr and sys.stderr.isatty()) and verbosity >= 0 and not terminal.is_dumb()
         self.drawn = False
 
