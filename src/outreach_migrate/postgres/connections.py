@@ -106,8 +106,8 @@ def _shorter(timeout: str, left: float) -> str:
 
 def _reason(target: Target, error: psycopg.Error) -> str:
     """Say why there is no connection; psycopg's own timeout names no server, so it is put as libpq puts its."""
-    if isinstance(error, psycopg.errors.ConnectionTimeout) and len(target.hosts) == 1:
-        return f'connection to server at "{target.hosts[0]}" failed: timeout expired'
+    if isinstance(error, psycopg.errors.ConnectionTimeout):
+        return f'connection to server at "{",".join(target.hosts)}" failed: timeout expired'
     return reason(error)
 
 
