@@ -179,6 +179,7 @@ def test_the_document_of_the_readme_has_the_real_ones_keys(migrate: Migrate) -> 
     document = migrate("--json", "up", files={"20260301120000_add_phone.sql": text}).json
     assert list(document) == list(example)
     assert list(document["error"]) == list(example["error"])
+    assert list(document["error"]["outcome"]) == list(example["error"]["outcome"])
     assert list(document["pending"][0]) == list(example["pending"][0])
     same = ("kind", "message", "path", "line", "column", "sqlstate", "state", "version")
     assert [document["error"][key] for key in same] == [example["error"][key] for key in same]
