@@ -173,6 +173,22 @@ def test_what_the_base_has_gained_is_not_missed(migrate: Migrate, git: Callable[
     assert [one["path"] for one in findings(migrate, "check", "--base", "main")] == ["sql/4_d.sql"]
 
 
+@pytest.mark.parametrize(("base", "said"), [("", "it is empty"), (" ", "it is empty"), ("--all", "begins with -")])
+def test_a_base_that_names_no_revision_is_wrong_usage(
+    migrate: Migrate, git: Callable[..., str], base: str, said: str
+) -> None:
+    """A variable that CI leaves empty must not pass for a comparison, nor reach git as an option."""
+    run = migrate("check", f"--base={base}")
+    assert (run.exit_code, said in run.stderr) == (2, True)
+
+
+def test_a_base_without_the_folder_is_told(migrate: Migrate, git: Callable[..., str]) -> None:
+    """A revision that has no such folder, as after --dir was misspelt, has nothing to compare with."""
+    migrate.files.rename(migrate.folder / "other")
+    run = migrate("--dir", "other", "check", "--base", "main")
+    assert (run.exit_code, "main has no folder other: there is nothing to compare with" in run.stderr) == (1, True)
+
+
 def test_an_unknown_revision_is_told(migrate: Migrate, git: Callable[..., str]) -> None:
     """A --base that isn't there is an error with what git says."""
     run = migrate("check", "--base", "nowhere")

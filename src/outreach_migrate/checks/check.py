@@ -65,6 +65,11 @@ def against(folder: str, found: Iterable[Migration], ref: str) -> list[Finding]:
     What the revision has gained since the branches parted is not missed here, but must be older than what is new.
     """
     theirs = {name for name in _git(folder, "ls-tree", "-z", "--name-only", ref, "./").split("\0") if name}
+    if not theirs:  # git keeps no empty folders
+        hint = (
+            "Name the folder as it is called there with --dir. For the change that makes the folder, leave --base out."
+        )
+        raise MigrateError(f"{ref} has no folder {folder}: there is nothing to compare with", hint=hint)
     parted = _git(folder, "merge-base", ref, "HEAD", otherwise=ref).strip()
     since, now = _changes(folder, parted), _changes(folder, ref)
     newest = max((int(name.partition("_")[0]) for name in theirs if migrations.is_name(name)), default=-1)

@@ -208,7 +208,9 @@ def rehearse(common: options.Common, /, form: str, **given: Any) -> None:
 @main.command()
 @click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False), metavar="[FILE]...")
 @click.option("--lint", is_flag=True, help="Run squawk over the pending files too.")
-@click.option("--base", metavar="REF", help="A git revision whose files must be older, and unchanged.")
+@click.option(
+    "--base", type=options.REVISION, metavar="REF", help="A git revision whose files must be older, and unchanged."
+)
 @click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
 @options.format_of("check", "github", help="How to print it; github stands for its workflow commands.")
 @click.pass_context

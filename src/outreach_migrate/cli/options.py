@@ -60,6 +60,23 @@ class Duration(click.ParamType[float]):
 DURATION = Duration()
 
 
+class Revision(click.ParamType[str]):
+    """A git revision: not an empty text, nor one that git would take for an option."""
+
+    name = "ref"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return it as it is."""
+        if not value.strip():
+            self.fail("it is empty: is the variable set that should name the revision?", param, ctx)
+        if value.startswith("-"):
+            self.fail(f"{value} begins with -, as no revision does", param, ctx)
+        return str(value)
+
+
+REVISION = Revision()
+
+
 def distance(ctx: click.Context, name: str) -> int:
     """Tell how far away a parameter was set: 0 for the command line."""
     sources = click.core.ParameterSource
