@@ -108,20 +108,49 @@ def test_begin_and_commit_around_a_whole_file_are_harmless(migrate: Migrate, row
     [
         ("begin;\nselect 1;", [(1, 1)]),
         ("select 1;\ncommit;", [(2, 1)]),
-        ("commit;\nselect 1;\nbegin;", [(1, 1), (3, 1)]),
-        ("begin;\nselect 1;\ncommit;\nselect 2;", [(1, 1), (3, 1)]),
-        ("begin;\nselect 1;\ncommit;\nbegin;\nselect 2;\ncommit;", [(3, 1), (4, 1)]),
         ("begin;\nselect 1;\nrollback;", [(1, 1), (3, 1)]),
         ("begin;\nselect 1;\ncommit and chain;", [(1, 1), (3, 1)]),
-        ("begin isolation level serializable;\nselect 1;\ncommit;", [(1, 1), (3, 1)]),
-        ("begin read only;\nselect 1;\nend;", [(1, 1), (3, 1)]),
     ],
 )
-def test_any_other_pair_is_refused(migrate: Migrate, rows: Rows, text: str, places: list[tuple[int, int]]) -> None:
-    """A pair that is not around the whole file, or says more than BEGIN and COMMIT, is refused with every place."""
+def test_any_other_transaction_control_is_refused(
+    migrate: Migrate, rows: Rows, text: str, places: list[tuple[int, int]]
+) -> None:
+    """Where BEGIN and COMMIT make no pair, each is refused with its place."""
     found = problems(migrate("--json", "up", files={**GOOD, "2_bad.sql": text}))
     assert [(one["line"], one["column"]) for one in found] == places
     assert rows(TABLES) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "named"),
+    [
+        ("begin;\nselect 1;\ncommit;\nselect 2;", (1, 1), "BEGIN, with COMMIT on line 3,"),
+        ("select 1; start transaction;\nselect 1;\nend work;", (1, 11), "START TRANSACTION, with END on line 3,"),
+        ("begin;\nselect 1;\ncommit;\nbegin;\nselect 2;\ncommit;", (3, 1), "COMMIT, with BEGIN on line 4,"),
+        ("commit;\nselect 1;\nbegin;", (1, 1), "COMMIT, with BEGIN on line 3,"),
+    ],
+)
+def test_a_pair_within_a_file_is_one_problem(
+    migrate: Migrate, rows: Rows, text: str, place: tuple[int, int], named: str
+) -> None:
+    """BEGIN and COMMIT in the middle of a file are told together: both are to be removed."""
+    problem = refused(migrate, rows, {"2_bad.sql": text})
+    assert (problem["line"], problem["column"]) == place
+    assert problem["message"] == f"{named} cannot be used in a migration"
+    assert problem["hint"] == "Remove both lines: the whole file is one transaction."
+
+
+@pytest.mark.parametrize("text", ["begin;\nselect 1;\ncommit;", "begin;\nselect 1;\ncommit;\nselect 2;"])
+def test_a_pair_in_a_file_without_a_transaction_has_its_own_hint(migrate: Migrate, rows: Rows, text: str) -> None:
+    """There no transaction is around the statements: removed, the lines leave each of them alone."""
+    problem = refused(migrate, rows, {"2_bad.sql": f"-- migrate: no-transaction\n{text}"})
+    assert problem["hint"].startswith("Remove both lines: without a transaction each statement commits by itself.")
+
+
+def test_commit_in_a_file_without_a_transaction_has_its_own_hint(migrate: Migrate, rows: Rows) -> None:
+    """A file that has no transaction is not told that it has one."""
+    problem = refused(migrate, rows, {"2_bad.sql": "-- migrate: no-transaction\nselect 1; commit"})
+    assert problem["hint"].startswith("In a file without a transaction each statement commits by itself.")
 
 
 @pytest.mark.parametrize(
@@ -338,6 +367,15 @@ def test_an_unknown_directive_is_refused(migrate: Migrate, rows: Rows, directive
     assert problem["message"].startswith("unknown directive:")
     assert "no-transaction" in problem["hint"]
     assert "lock-timeout" in problem["hint"]
+
+
+@pytest.mark.parametrize("directive", ["lock-timeout 3s", "no-transaction", "isolation serializable"])
+def test_a_directive_given_twice_is_refused(migrate: Migrate, rows: Rows, directive: str) -> None:
+    """Of two directives of one kind only one could hold; the second is told, and where the first stands."""
+    other = directive.replace("3s", "5s")
+    problem = refused(migrate, rows, {"2_bad.sql": f"-- migrate: {directive}\n\n--migrate: {other}\nselect 1"})
+    assert (problem["path"], problem["line"]) == ("sql/2_bad.sql", 3)
+    assert problem["message"] == f"{directive.split()[0]} was given on line 1 already"
 
 
 def test_a_directive_after_a_statement_is_refused(migrate: Migrate, rows: Rows) -> None:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from outreach_migrate.files import outline, statements
+from outreach_migrate.files import control, outline, statements
+from outreach_migrate.files.migrations import Migration
 
 # The scanner's hard cases, each a text that PostgreSQL accepts.
 ACCEPTED = [
@@ -101,6 +102,12 @@ def words_of_postgresql(sql: str) -> list[tuple[tuple[int, int], tuple[str, ...]
     return found
 
 
+def findings(sql: str) -> list[outline.Finding]:
+    """What a file with a transaction may not have."""
+    made = outline.make(sql)
+    return sorted([*made.findings, *control.findings(sql, made, transaction=True)], key=lambda found: found.offset)
+
+
 @pytest.mark.parametrize("sql", ACCEPTED)
 def test_tokens_are_those_of_postgresql(sql: str) -> None:
     """Nothing but comments and spaces is lost, and a dollar-quoted string or a quoted name is one token."""
@@ -113,7 +120,7 @@ def test_tokens_are_those_of_postgresql(sql: str) -> None:
 def test_statements_are_those_of_postgresql(sql: str) -> None:
     """A text that PostgreSQL accepts is split where PostgreSQL's parser splits it."""
     assert spans(sql) == spans_of_postgresql(sql)
-    assert not [finding for finding in outline.findings(sql) if re.match(r"unterminated|\\", finding.message)]
+    assert not [finding for finding in findings(sql) if re.match(r"unterminated|\\", finding.message)]
 
 
 @pytest.mark.parametrize("comment", ["-- it's", "--\n -- isn't\n\t--", " \t-- '\r"])
@@ -222,7 +229,7 @@ soups = st.lists(
 def test_any_text_falls_into_the_tokens_of_postgresql(sql: str) -> None:
     """The scanner's semicolons, words and ends are those of PostgreSQL's scanner, for valid SQL or not."""
     assume(not re.search("e'.*--", sql, re.DOTALL | re.IGNORECASE))  # see test_a_comment_may_stand_in_a_literal
-    found = [*outline.findings(sql)]
+    found = [*findings(sql)]
     assume(not any(finding.message.startswith("\\") for finding in found))
     try:
         expected = words_of_postgresql(sql)
@@ -274,12 +281,14 @@ def test_places_count_characters_from_one() -> None:
         ("start\r\ntransaction; commit transaction -- é;\n ;", "     \r\n                                -- é;\n  "),
         ("BEGIN TRANSACTION; END WORK /* ; */ ; -- end", " " * 28 + "/* ; */   -- end"),
         ("begin /* a */ work; commit;;", " " * 27 + ";"),
+        ("begin isolation level serializable, read write; commit", " " * 54),
+        ("start transaction isolation /**/ level repeatable\nread not deferrable; end", f"{' ' * 49}\n{' ' * 24}"),
     ],
 )
 def test_an_outer_transaction_is_blanked_out(sql: str, blank: str) -> None:
     """BEGIN as the first and COMMIT as the last statement become spaces; lines and offsets stay."""
-    assert statements.without_outer_transaction(sql) == blank
-    assert not [*outline.findings(blank)]
+    assert Migration("1", "a", "1_a.sql", sql).body == blank
+    assert not [*findings(blank)]
 
 
 @pytest.mark.parametrize(
@@ -292,7 +301,7 @@ def test_an_outer_transaction_is_blanked_out(sql: str, blank: str) -> None:
 )
 def test_other_transaction_control_stays(sql: str) -> None:
     """Only the plain pair around the whole file is harmless; anything else is left for `findings`."""
-    assert statements.without_outer_transaction(sql) == sql
+    assert outline.make(sql).outer is None
 
 
 @pytest.mark.parametrize(
@@ -308,7 +317,7 @@ def test_other_transaction_control_stays(sql: str) -> None:
 def test_transaction_control_is_found(sql: str, command: str) -> None:
     """Transaction control at the top level is found wherever it stands, by its name."""
     assert len(spans_of_postgresql(sql)) == 1
-    (found,) = outline.findings(f"select 1;\n{sql}; select 2")
+    (found,) = findings(f"select 1;\n{sql}; select 2")
     assert (found.offset, found.message) == (10, f"{command} cannot be used in a migration")
     assert found.hint
     assert "SAVEPOINT" in found.hint
@@ -318,7 +327,13 @@ def test_transaction_control_is_found(sql: str, command: str) -> None:
     "sql",
     [
         *["savepoint a", "release a", "rollback to a", "rollback work to savepoint a", "rollback transaction to a"],
-        *["prepare transaction as select 1", "prepare transaction (int) as select $1", "set transaction read only"],
+        *["prepare transaction as select 1", "prepare transaction (int) as select $1", "set transaction read write"],
+        *[
+            "set transaction isolation level read committed",
+            "set transaction_timeout = 1",
+            "set constraints a deferred",
+        ],
+        *["set local transaction_isolation to 'read committed'", "set default_transaction_isolation = serializable"],
         *["do $$ begin commit; end $$", "select 'commit; begin'", "/* commit; */ select 1 -- ; commit"],
         *["create procedure p() begin atomic end", "create rule r as on insert to t do (select 1; select 2)"],
         *["select 1 as commit", 'select 1 as "commit;"', "copy t to 'f'", "copy t from program 'stdin'"],
@@ -328,7 +343,7 @@ def test_transaction_control_is_found(sql: str, command: str) -> None:
 def test_what_a_migration_may_have_is_not_found(sql: str) -> None:
     """Savepoints, and these words in strings, comments, names and bodies, are the file's own business."""
     assert len(spans_of_postgresql(sql)) == 1
-    assert not [*outline.findings(sql)]
+    assert not [*findings(sql)]
 
 
 @pytest.mark.parametrize(
@@ -345,10 +360,10 @@ def test_what_a_migration_may_have_is_not_found(sql: str) -> None:
 )
 def test_what_only_psql_understands_is_found(sql: str, expected: list[tuple[int, str]]) -> None:
     """psql's commands and COPY from the client are found; after COPY … FROM stdin come data, which is not read."""
-    assert [(found.offset, found.message) for found in outline.findings(sql)] == [
+    assert [(found.offset, found.message) for found in findings(sql)] == [
         (offset, f"{command} cannot be used in a migration") for offset, command in expected
     ]
-    assert all(found.hint for found in outline.findings(sql))
+    assert all(found.hint for found in findings(sql))
 
 
 @pytest.mark.parametrize(
@@ -362,7 +377,7 @@ def test_what_only_psql_understands_is_found(sql: str, expected: list[tuple[int,
 )
 def test_what_never_closes_is_found_where_it_opens(sql: str, offset: int, what: str) -> None:
     """An unterminated string, name or comment is told at its first character, in PostgreSQL's words."""
-    (found,) = outline.findings(sql)
+    (found,) = findings(sql)
     assert (found.offset, found.message) == (offset, f"unterminated {what}")
     with pytest.raises(postgast.PgQueryError, match=re.escape(found.message)) as error:
         postgast.scan(sql)
@@ -424,6 +439,6 @@ def test_what_can_run_in_a_transaction_is_left_alone(sql: str) -> None:
 def test_offsets_rise() -> None:
     """Findings come in the order of the text."""
     sql = "\\a\nbegin; \\b\ncommit; end 'x"
-    offsets = [finding.offset for finding in outline.findings(sql)]
-    assert len(offsets) == 6
+    offsets = [finding.offset for finding in findings(sql)]
+    assert len(offsets) == 5
     assert all(first < second for first, second in pairwise(offsets))

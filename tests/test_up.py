@@ -469,7 +469,7 @@ def test_a_strangers_table_is_never_touched(migrate: Migrate, rows: Rows, tool: 
         "create schema other; alter table schema_migrations set schema other",
         "alter table schema_migrations drop column finished_at",
         "update schema_migrations set position = position + 10",
-        "set local transaction_read_only = on",
+        "select set_config('transaction_read_only', 'on', true)",
     ],
 )
 def test_a_file_cannot_undo_its_own_record(migrate: Migrate, recorded: Recorded, change: str) -> None:

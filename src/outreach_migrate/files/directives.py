@@ -8,12 +8,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from outreach_migrate import durations
-from outreach_migrate.files import statements
+from outreach_migrate.files import control, statements
+from outreach_migrate.files.control import Isolation
 from outreach_migrate.files.outline import Finding
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from outreach_migrate.files.outline import Outline
 
+_KNOWN = (
+    "There are: no-transaction, lock-timeout DURATION (as 30s, 500ms, 2min, 1h), isolation serializable, "
+    "isolation repeatable read."
+)
+_LEVELS = {str(level) for level in Isolation}
 _DIRECTIVE = re.compile(r"^[ \t]*--[ \t]*migrate:(.*)$", re.MULTILINE | re.IGNORECASE)
 
 
@@ -22,6 +30,7 @@ class Directives:
     """What a file asks for, `lock_timeout` in seconds, 0 for no limit; and what is wrong with how it asks."""
 
     transaction: bool
+    isolation: Isolation
     lock_timeout: float | None
     findings: tuple[Finding, ...]
 
@@ -29,20 +38,42 @@ class Directives:
 def read(sql: str, outline: Outline) -> Directives:
     """Read what a text asks for; one statement that can't run in a transaction asks for none by itself."""
     transaction, lock_timeout, findings = not (outline.count == 1 and outline.outside), None, list[Finding]()
+    level, given = None, dict[str, re.Match[str]]()
     head, lines = _lines(sql)
     for line in lines:
         text = line[1].strip()
         word, _, value = text.partition(" ")
         if line.start() > head:
             findings.append(Finding(line.start(1), "a directive must stand before the first statement"))
+        elif word in given:
+            first, _ = statements.place(sql, given[word].start())
+            findings.append(
+                Finding(line.start(1), f"{word} was given on line {first} already", "Remove one of the two.")
+            )
         elif text == "no-transaction":
             transaction = False
         elif word == "lock-timeout" and (limit := durations.seconds(value)) is not None:
             lock_timeout = limit
+        elif word == "isolation" and " ".join(value.upper().split()) in _LEVELS:
+            level = Isolation(" ".join(value.upper().split()))
         else:
-            hint = "There are: no-transaction, lock-timeout DURATION (as 30s, 500ms, 2min, 1h)."
-            findings.append(Finding(line.start(1), f"unknown directive: {text}", hint))
-    return Directives(transaction, lock_timeout, tuple(findings))
+            findings.append(Finding(line.start(1), f"unknown directive: {text}", _KNOWN))
+        given.setdefault(word, line)
+    findings += _contradictions(sql, outline, given.get("isolation"), level, transaction=transaction)
+    asked = control.isolation(sql, outline.outer[0]) if outline.outer and not level else level
+    return Directives(transaction, asked or Isolation.READ_COMMITTED, lock_timeout, tuple(findings))
+
+
+def _contradictions(
+    sql: str, outline: Outline, line: re.Match[str] | None, level: Isolation | None, *, transaction: bool
+) -> Iterator[Finding]:
+    if not (line and level):
+        return
+    if not transaction:
+        hint = "Remove it: each statement commits by itself, and is READ COMMITTED."
+        yield Finding(line.start(1), "a file without a transaction has no isolation level", hint)
+    elif outline.outer and control.names_level(outline.outer[0]) and control.isolation(sql, outline.outer[0]) != level:
+        yield Finding(line.start(1), "BEGIN asks for another isolation level", "Remove BEGIN and COMMIT, or this line.")
 
 
 def _lines(sql: str) -> tuple[int, list[re.Match[str]]]:

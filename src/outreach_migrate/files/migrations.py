@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from outreach_migrate import display
 from outreach_migrate.errors import Location, MigrationFileError, Problem
-from outreach_migrate.files import directives, outline, statements
+from outreach_migrate.files import control, directives, outline, statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,6 +55,12 @@ class Migration:
     def directives(self) -> Directives:
         """What the comments at the file's head ask for."""
         return directives.read(self.sql, self.outline)
+
+    @property
+    def body(self) -> str:
+        """The text without BEGIN and COMMIT around it; no offset changes."""
+        first, last = self.outline.outer or (None, None)
+        return statements.blanked(statements.blanked(self.sql, last), first) if first and last else self.sql
 
     def location(self, offset: int) -> Location:
         """Place an offset, in characters of `sql`."""
@@ -153,9 +159,9 @@ def problems(migration: Migration) -> list[Problem]:
         nul = outline.Finding(migration.sql.index("\0"), "a NUL byte, which PostgreSQL's text can't hold")
         return [_problem(migration, nul)]
     wanted, whole = migration.directives, migration.outline
-    sql = statements.without_outer_transaction(migration.sql) if wanted.transaction else migration.sql
-    findings = whole.findings if sql == migration.sql else outline.findings(sql)
-    wrong = [*wanted.findings, *findings]
+    controls = control.findings(migration.sql, whole, transaction=wanted.transaction)
+    wrong = [*wanted.findings, *whole.findings, *controls]
+    wrong.sort(key=lambda finding: finding.offset)
     if not wrong:
         wrong += _not_inside(migration) if wanted.transaction else _not_alone(migration)
     return [_problem(migration, finding) for finding in wrong]

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from outreach_migrate.files import statements
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from outreach_migrate.files.statements import Statement
 
 # Matched with a statement's words.
-_CONTROL = re.compile(
+CONTROL = re.compile(
     r"(?:commit|rollback) prepared\b|start transaction\b|(?:begin|commit|end|abort)\b"
+    r"|set (?:(?:local|session) )?(?:session characteristics as )?transaction(?:_(?:isolation|read_only|deferrable))?\b"
     r"|rollback\b(?! (?:(?:work|transaction) )?to\b)|prepare transaction\b(?!.* as\b)"  # AS: a statement of that name
 )
 _CLIENT_COPY = re.compile(r"copy\b.*? (from (?:stdin|stdout))\b")  # PostgreSQL takes the two for the same
@@ -36,10 +36,9 @@ _DROP_SUBSCRIPTION = re.compile(r"drop subscription (?:if exists )?(\S+) ")
 _SLOTLESS = re.compile(r"(?:alter|create) subscription (\S+) .*[(,] slot_name = none ")
 
 DROP_SUBSCRIPTION = "DROP SUBSCRIPTION with a slot"
-_OWN_TRANSACTION = "the file runs in a transaction of its own; SAVEPOINT and ROLLBACK TO can be used"
 _ONLY_SQL = r"psql's commands cannot be used: only SQL is sent (remove \restrict and \unrestrict, which pg_dump writes)"
 _NO_DATA = "only SQL is sent: use INSERT statements, or COPY with a file or program on the server"
-_REFUSED = "{} cannot be used in a migration"
+REFUSED = "{} cannot be used in a migration"
 _OPENERS = {'"': "quoted identifier", "$": "dollar-quoted string", "/": "/* comment"}
 _CUT = 1_000_000  # characters between the places where a large text can be cut
 
@@ -57,38 +56,53 @@ class Finding:
 class Outline:
     """What stands in a text: what can't be sent, what can't be in a transaction, and where a large one can be cut.
 
-    `cuts` are starts of statements, with their numbers, about a megabyte apart.
+    `control` are the statements that begin, end or set a transaction; `outer` are BEGIN as the first and COMMIT as the
+    last statement, where both are there. `cuts` are starts of statements, with their numbers, about a megabyte apart.
     """
 
     findings: tuple[Finding, ...]
+    control: tuple[Statement, ...]
+    outer: tuple[Statement, Statement] | None
     outside: tuple[tuple[Statement, str], ...]
     cuts: tuple[tuple[int, int], ...]
     count: int
 
 
 def make(sql: str) -> Outline:
-    """Read a text through, once: of all that we do this takes the most time."""
-    findings, outside, cuts, count, cut = [], [], [], 0, 0
-    slotless = set[str]()
-    for found in _read_through(sql):
-        if isinstance(found, Finding):
-            findings.append(found)
+    """Read a text through, once: of all that we do this takes the most time.
+
+    After COPY … FROM stdin nothing is read any more: the lines that follow are data.
+    """
+    findings, control, outside, cuts, count, cut = [], [], [], [], 0, 0
+    first, last, slotless = None, None, set[str]()
+    for found in statements.walk(sql):
+        if isinstance(found, range):
+            findings.append(_no_statement(sql, found))
             continue
+        first, last = first or found, found
         if command := outside_transaction(sql, found) or _drops_slot(sql, found, slotless):
             outside.append((found, command))
         if found.start - cut >= _CUT:
             cut = found.start
             cuts.append((cut, count))
         count += 1
-    return Outline(tuple(findings), tuple(outside), tuple(cuts), count)
+        words = " ".join(found.words)
+        if CONTROL.match(words):
+            control.append(found)
+        elif copy := _CLIENT_COPY.match(words):
+            findings.append(Finding(found.start, REFUSED.format(f"COPY … {copy[1].upper()}"), _NO_DATA))
+            last = None
+            break
+    outer = _outer(sql, first, last)
+    return Outline(tuple(findings), tuple(control), outer, tuple(outside), tuple(cuts), count)
 
 
-def findings(sql: str) -> Iterator[Finding]:
-    """Yield what cannot be sent: transaction control, psql's commands, COPY FROM stdin, what is never closed.
-
-    After COPY … FROM stdin nothing is read any more: the lines that follow are data.
-    """
-    return (found for found in _read_through(sql) if isinstance(found, Finding))
+def _outer(sql: str, first: Statement | None, last: Statement | None) -> tuple[Statement, Statement] | None:
+    """Give the BEGIN and the COMMIT around a whole text; `last` is null where data cut the reading short."""
+    if first is None or not statements.begins(sql, first):
+        return None
+    last = last or deque(statements.split(sql), maxlen=1)[0]
+    return (first, last) if statements.commits(sql, last) else None
 
 
 def outside_transaction(sql: str, statement: Statement) -> str | None:
@@ -114,26 +128,11 @@ def _drops_slot(sql: str, statement: Statement, slotless: set[str]) -> str | Non
     return DROP_SUBSCRIPTION if dropped and dropped[1] not in slotless else None
 
 
-def _read_through(sql: str) -> Iterator[Statement | Finding]:
-    """Yield the statements of a text, and after each what there is to find in it."""
-    for found in statements.walk(sql):
-        if isinstance(found, range):
-            yield _no_statement(sql, found)
-            continue
-        yield found
-        words = " ".join(found.words)
-        if control := _CONTROL.match(words):
-            yield Finding(found.start, _REFUSED.format(control[0].upper()), _OWN_TRANSACTION)
-        elif copy := _CLIENT_COPY.match(words):
-            yield Finding(found.start, _REFUSED.format(f"COPY … {copy[1].upper()}"), _NO_DATA)
-            return
-
-
 def _no_statement(sql: str, offsets: range) -> Finding:
     sign = sql[offsets.start]
     if sign == "\\":
         command = sql[offsets.start : offsets.stop].split()[0]
-        return Finding(offsets.start, _REFUSED.format(command), _ONLY_SQL)
+        return Finding(offsets.start, REFUSED.format(command), _ONLY_SQL)
     return Finding(offsets.start, f"unterminated {_OPENERS.get(sign, 'quoted string')}")
 
 

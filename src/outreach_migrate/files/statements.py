@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -46,7 +45,12 @@ _LEADING = re.compile(_GAP)
 _DOLLARS = re.compile(rf"\$(?:{_LETTER}{_IN_TAG}*+)?\$")
 _COMMENT_MARK = re.compile(r"/\*|\*/")
 _PIECE = rf"{_SPACES}|{_REMARK}|{_COMMENT}|({_TOKEN}|{_WORD}|.)"  # compiled when it is needed: few files need it
-_BEGIN = re.compile(rf"(?ia:begin(?:{_GAP}\b(?:work|transaction))?|start{_GAP}\btransaction)")
+_LEVEL = rf"serializable|repeatable{_GAP}\bread|read{_GAP}\b(?:un)?committed"
+_MODE = rf"(?:isolation{_GAP}\blevel{_GAP}\b(?:{_LEVEL})|read{_GAP}\bwrite|not{_GAP}\bdeferrable)"
+_BEGIN = re.compile(
+    rf"(?ia:(?:begin(?:{_GAP}\b(?:work|transaction))?|start{_GAP}\btransaction)"
+    rf"(?:{_GAP}\b{_MODE}(?:{_GAP}(?:,{_GAP})?\b{_MODE})*)?)"
+)
 _COMMIT = re.compile(rf"(?ia:(?:commit|end)(?:{_GAP}\b(?:work|transaction))?)")
 
 _ROUTINE = re.compile(r"create (?:or replace )?(?:function|procedure)\b")  # matched with a statement's words
@@ -93,18 +97,22 @@ def place(sql: str, offset: int) -> tuple[int, int]:
     return sql.count("\n", 0, offset) + 1, offset - sql.rfind("\n", 0, offset)
 
 
-def without_outer_transaction(sql: str) -> str:
-    """Blank out BEGIN as the first and COMMIT as the last statement, if both are there; no offset changes."""
-    start = _after_gap(sql, 0)
-    while sql.startswith(";", start):
-        start = _after_gap(sql, start + 1)
-    if not (_BEGIN.match(sql, start) or sql.startswith("\\", start)):  # as nearly always: to split takes longer
-        return sql
-    first = next(split(sql), None)
-    if first is None or not _BEGIN.fullmatch(sql, first.start, first.end):
-        return sql
-    last = deque(split(sql), maxlen=1)[0]
-    return _blanked(_blanked(sql, last), first) if _COMMIT.fullmatch(sql, last.start, last.end) else sql
+def begins(sql: str, statement: Statement) -> bool:
+    """Tell whether a statement is BEGIN, and asks for no more than an isolation level."""
+    return _BEGIN.fullmatch(sql, statement.start, statement.end) is not None
+
+
+def commits(sql: str, statement: Statement) -> bool:
+    """Tell whether a statement is COMMIT and no more."""
+    return _COMMIT.fullmatch(sql, statement.start, statement.end) is not None
+
+
+def blanked(sql: str, statement: Statement) -> str:
+    """Write spaces over a statement and its semicolon; no offset changes."""
+    blank = re.sub(r"[^\r\n]", " ", sql[statement.start : statement.end])
+    semicolon = _after_gap(sql, statement.end)
+    after = semicolon + sql.startswith(";", semicolon)
+    return sql[: statement.start] + blank + sql[statement.end : semicolon] + " " * (after - semicolon) + sql[after:]
 
 
 def tokens(sql: str) -> Iterator[str]:
@@ -118,13 +126,6 @@ def tokens(sql: str) -> Iterator[str]:
                 yield sql[start:pos]
         elif found[1]:
             yield found[1]
-
-
-def _blanked(sql: str, statement: Statement) -> str:
-    blank = re.sub(r"[^\r\n]", " ", sql[statement.start : statement.end])
-    semicolon = _after_gap(sql, statement.end)
-    rest = re.sub(r"\A;", " ", sql[semicolon:])
-    return sql[: statement.start] + blank + sql[statement.end : semicolon] + rest
 
 
 def _statement(sql: str, start: int, marks: Iterator[tuple[str, int, int]]) -> tuple[Statement, str, int, int]:

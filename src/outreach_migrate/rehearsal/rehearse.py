@@ -202,7 +202,7 @@ def _file(stage: _Stage, migration: Migration) -> None:
 
 def _pieces(migration: Migration) -> Iterator[tuple[Location, str, Message]]:
     """Cut a file before each statement: the text of an error counts to where the next one begins, as in a run."""
-    sql = statements.without_outer_transaction(migration.sql)
+    sql = migration.body
     following = chain(statements.split(sql), [None])
     for number, (statement, after) in enumerate(pairwise(following)):
         if statement:

@@ -42,6 +42,8 @@ def message(error: MigrateError) -> str:
             return f"cannot begin the file: {report.message}"
         case Phase.END:
             return "syntax error at the end of the file"
+        case Phase.COMMIT if report.sqlstate == "40001":
+            return f"at COMMIT: {report.message}"
         case Phase.COMMIT:
             kind = "constraint" if report.constraint else "trigger"
             return f"at COMMIT, a deferred {kind} failed: {report.message}"
@@ -60,10 +62,11 @@ _HINTS = {
     "53200": "The server is out of memory: free some, or split the file, then run up again.",
     "55P03": "Somebody else holds the lock. Try again, or wait longer: --lock-timeout, or in the file: "
     "-- migrate: lock-timeout 30s",
+    "40001": "Other transactions changed meanwhile what the file has read: run up again, when less is going on.",
     "22P05": "The database's encoding can't hold one of the file's characters.",
 }
 _BANS = {
-    Ban.TOO_LATE: "The file's transaction has begun already, with its entry: SET TRANSACTION comes too late.",
+    Ban.TOO_LATE: "SET TRANSACTION comes too late. Begin the file with: -- migrate: isolation serializable",
     Ban.INSIDE: "Put it into a file of its own that begins with: -- migrate: no-transaction",
     Ban.PERHAPS_BELOW: "Put it into a file that begins with: -- migrate: no-transaction."
     " A command such as VACUUM must also stand there by itself, in no function, procedure or DO block.",

@@ -60,15 +60,17 @@ def run(request: Request, tell: events.Tell, stop: Stop) -> Result:
         past = session.history()
         plan, steps = planning.to_carry_out(past, request)
         session.tell(events.Planned(plan, steps))
+        in_vain = 0
         with _outcome_told(session, applied):
             while steps:
                 stopped = _apply_all(session, request, past, steps, applied)
                 if stopped is None:
                     break
-                _make_way(session, request, past, stopped, applied)
+                _make_way(session, request, past, stopped, applied, in_vain=in_vain)
                 # another run has been at work: what it has done is not done anew
                 request = replace(request, from_start=None)
-                past = session.history()
+                before, past = past, session.history()
+                in_vain = in_vain + 1 if past == before else 0
                 plan, steps = planning.to_carry_out(past, request)
             session.flush()
     return Result(tuple(applied), plan, time.monotonic() - began)
@@ -89,14 +91,25 @@ def _outcome_told(session: Session, applied: list[events.Applied]) -> Iterator[N
 
 
 def _make_way(
-    session: Session, request: Request, past: History, stopped: Stopped, applied: list[events.Applied]
+    session: Session,
+    request: Request,
+    past: History,
+    stopped: Stopped,
+    applied: list[events.Applied],
+    *,
+    in_vain: int,
 ) -> None:
-    """Pause where another run is ahead; after a loss, find out whether the file was committed."""
+    """Pause where another run is ahead; after a loss, find out whether the file was committed.
+
+    `in_vain` counts the tries since the history last changed. A serialization failure may be the doing of
+    any transaction, and is tried again as a lock timeout is.
+    """
     match stopped:
         case Overtaken(error):
             session.clean()
             session.stop.pause(random.uniform(0.1, 0.3))  # it spreads runs that wait for the same
-            if error and past == session.history():
+            left = request.lock_retries - in_vain if error and error.sqlstate == "40001" else 0
+            if error and left <= 0 and past == session.history():
                 raise error  # by nobody: it would go on for ever
         case Busy(migration, claimants):
             session.clean()

@@ -21,7 +21,8 @@ from outreach_migrate.run.request import Limits
 from outreach_migrate.run.sessions import RESET, Session
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
-_TAKEN = {"23505", "42P06", "42P07", "42710"}  # by a run that inserted this position, or made the table, first
+# By a run that inserted this position, or made the table, first; 40001 instead where the file is SERIALIZABLE.
+_TAKEN = {"23505", "42P06", "42P07", "42710", "40001"}
 ENDING = ("SET LOCAL statement_timeout = 0", "SET SESSION AUTHORIZATION DEFAULT", "RESET ROLE")
 _WHOLE = 4_000_000  # characters: a larger file goes to the server in parts
 
@@ -77,7 +78,8 @@ def apply(session: Session, work: Work) -> Done | Overtaken:
     """
     # the claim comes before the limits: it waits for another run as long as that takes
     claim = [*work.place.create, record.insert(work.place, work.migration)]
-    before = [BEGIN, *session.opening(), *claim, *work.limits.sql()]
+    begin = f"BEGIN ISOLATION LEVEL {work.migration.directives.isolation}"
+    before = [begin, *session.opening(), *claim, *work.limits.sql()]
     flush = [] if work.durable else ["SET LOCAL synchronous_commit = off"]
     after = [record.finish(work.place), *flush, "COMMIT", *RESET]
     tags: list[str] = []
@@ -99,7 +101,7 @@ def is_taken(error: StatementError) -> bool:
 
 def _messages(migration: Migration, before: tuple[str, ...], after: tuple[str, ...]) -> Iterator[Message]:
     """Cut a large file between statements: PostgreSQL parses all of a message before it runs any of it."""
-    text = statements.without_outer_transaction(migration.sql)
+    text = migration.body
     cuts = [(0, 0), *(migration.outline.cuts if len(text) > _WHOLE else ()), (len(text), 0)]
     for (start, first), (end, _) in pairwise(cuts):
         yield Message(before if start == 0 else (), text[start:end], start, after if end == len(text) else (), first)

@@ -1,0 +1,118 @@
+"""Statements that begin, end or set a transaction: a file may not have them."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from outreach_migrate.files import outline, statements
+from outreach_migrate.files.outline import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from outreach_migrate.files.outline import Outline
+    from outreach_migrate.files.statements import Statement
+
+
+class Isolation(StrEnum):
+    """The isolation level of a file's transaction."""
+
+    READ_COMMITTED = "READ COMMITTED"
+    REPEATABLE_READ = "REPEATABLE READ"
+    SERIALIZABLE = "SERIALIZABLE"
+
+
+# Matched with a statement's words.
+_OPENS = re.compile(r"(?:begin|start transaction)\b")
+_CLOSES = re.compile(r"(?:commit|end)(?: work| transaction)?$")
+# Matched with a statement's tokens; 'repeatable read' in quotes is one, without the space.
+_SERIALIZABLE = re.compile(r" serializable ")
+_REPEATABLE = re.compile(r" repeatable ?read ")
+_REASONS = (
+    (re.compile(r" read only |transaction_read_only "), "A file can't be READ ONLY: its transaction writes the entry."),
+    (re.compile(r" deferrable |transaction_deferrable "), "DEFERRABLE is for transactions that only read."),
+    (re.compile(r" snapshot "), "A file's transaction has a snapshot of its own."),
+    (
+        re.compile(r" read ?uncommitted "),
+        "PostgreSQL takes READ UNCOMMITTED for READ COMMITTED, which a file has anyway.",
+    ),
+)
+
+_ONE = "The file runs in a transaction of its own. To undo a part of it, use SAVEPOINT and ROLLBACK TO."
+_ONE_EACH = (
+    "In a file without a transaction each statement commits by itself. Put what belongs together into another file."
+)
+
+
+def isolation(sql: str, statement: Statement) -> Isolation:
+    """Read the isolation level that BEGIN or SET TRANSACTION names, READ COMMITTED for none."""
+    text = outline.flattened(sql[statement.start : statement.end])
+    if _SERIALIZABLE.search(text):
+        return Isolation.SERIALIZABLE
+    return Isolation.REPEATABLE_READ if _REPEATABLE.search(text) else Isolation.READ_COMMITTED
+
+
+def names_level(statement: Statement) -> bool:
+    """Tell whether BEGIN names an isolation level."""
+    return "isolation" in statement.words
+
+
+def findings(sql: str, whole: Outline, *, transaction: bool) -> Iterator[Finding]:
+    """Yield what a file may not have; BEGIN and COMMIT that belong together are one finding.
+
+    Around a whole file that has a transaction they are harmless, and so is SET TRANSACTION that sets what is set.
+    """
+    outer = whole.outer or () if transaction else ()
+    left = iter([statement for statement in whole.control if statement not in outer])
+    following = next(left, None)
+    while statement := following:
+        following = next(left, None)
+        if statement.words[0] == "set":  # see no_transaction for files that have none
+            yield from _setting(sql, statement) if transaction else ()
+        elif following and _kinds(statement, following) in (("opens", "closes"), ("closes", "opens")):
+            yield _pair(sql, statement, following, transaction=transaction)
+            following = next(left, None)
+        else:
+            message = outline.REFUSED.format(_name(statement))
+            yield Finding(statement.start, message, _ONE if transaction else _ONE_EACH)
+
+
+def _setting(sql: str, statement: Statement) -> Iterator[Finding]:
+    if wrong := _modes(sql, statement, transaction=True):
+        yield Finding(statement.start, outline.REFUSED.format(_name(statement)), " ".join(["Remove it.", *wrong]))
+
+
+def _pair(sql: str, first: Statement, second: Statement, *, transaction: bool) -> Finding:
+    line, _ = statements.place(sql, second.start)
+    lines = " lines" if "\n" in sql[first.start : second.start] else ""
+    why = (
+        "the whole file is one transaction" if transaction else "without a transaction each statement commits by itself"
+    )
+    modes = [mode for one in (first, second) for mode in _modes(sql, one, transaction=transaction)]
+    message = outline.REFUSED.format(f"{_name(first)}, with {_name(second)} on line {line},")
+    return Finding(first.start, message, " ".join([f"Remove both{lines}: {why}.", *modes]))
+
+
+def _modes(sql: str, statement: Statement, *, transaction: bool) -> list[str]:
+    """Say what to do about the modes of a transaction that a file can't have, or not in this way."""
+    if _CLOSES.match(" ".join(statement.words)):
+        return []
+    text = outline.flattened(sql[statement.start : statement.end])
+    said = [reason for pattern, reason in _REASONS if pattern.search(text)]
+    level = isolation(sql, statement)
+    if level is not Isolation.READ_COMMITTED:
+        other = f"Begin the file with: -- migrate: isolation {level.lower()}"
+        said.append(other if transaction else "In a file without a transaction each statement is READ COMMITTED.")
+    return said
+
+
+def _kinds(*pair: Statement) -> tuple[str, ...]:
+    words = [" ".join(statement.words) for statement in pair]
+    return tuple("opens" if _OPENS.match(one) else "closes" if _CLOSES.match(one) else "" for one in words)
+
+
+def _name(statement: Statement) -> str:
+    found = outline.CONTROL.match(" ".join(statement.words))
+    return found[0].upper() if found else ""

@@ -1,0 +1,203 @@
+"""The isolation level that a file's transaction asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import psycopg
+import pytest
+from fix_cli import Migrate, Rows
+from fix_runs import Run, until
+from fix_servers import Connect
+
+SEEN = "create table seen as select current_setting('transaction_isolation') as level"
+SERIALIZABLE = "-- migrate: isolation serializable\n"
+GATE = "SELECT pg_advisory_xact_lock(4711);"  # who holds this lock decides when the file goes on
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+TABLES = "SELECT relname FROM pg_class WHERE relkind = 'r' AND oid >= 16384"
+
+
+@pytest.mark.parametrize(
+    ("text", "level"),
+    [
+        (f"{SERIALIZABLE}{SEEN}", "serializable"),
+        (f"-- migrate: isolation  Repeatable read\n{SEEN}", "repeatable read"),
+        (f"-- migrate: isolation read committed\n{SEEN}", "read committed"),
+        (f"begin isolation level serializable;\n{SEEN};\ncommit;", "serializable"),
+        (f"start transaction isolation level repeatable read, read write; {SEEN}; end", "repeatable read"),
+        (f"begin transaction isolation level read committed; {SEEN}; commit", "read committed"),
+        (f"{SERIALIZABLE}begin isolation level serializable; {SEEN}; commit", "serializable"),
+        (f"{SERIALIZABLE}begin; {SEEN}; commit", "serializable"),
+        (f"set transaction isolation level read committed; {SEEN}", "read committed"),
+        (SEEN, "read committed"),
+    ],
+)
+def test_a_file_has_the_level_it_asks_for(migrate: Migrate, rows: Rows, text: str, level: str) -> None:
+    """The directive, or BEGIN around the whole file, names it; the file and its entry have one transaction."""
+    run = migrate("up", files={"1_a.sql": text, "2_b.sql": SEEN.replace("seen", "after")})
+    assert (run.exit_code, run.stderr) == (0, "")
+    assert rows("SELECT seen.level, after.level FROM seen, after") == [(level, "read committed")]
+    assert rows("SELECT xmin::text FROM pg_class WHERE relname = 'seen'") == rows(
+        "SELECT xmin::text FROM schema_migrations WHERE version = '1'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("statement", "named", "hint"),
+    [
+        ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "SET TRANSACTION", "isolation serializable"),
+        ("set local transaction isolation level repeatable read", "SET LOCAL TRANSACTION", "isolation repeatable read"),
+        ("set transaction_isolation = 'repeatable read'", "SET TRANSACTION_ISOLATION", "isolation repeatable read"),
+        (
+            "set session characteristics as transaction isolation level serializable",
+            "SET SESSION CHARACTERISTICS AS TRANSACTION",
+            "isolation serializable",
+        ),
+        ("set transaction isolation level read uncommitted", "SET TRANSACTION", "READ UNCOMMITTED"),
+        ("set transaction read only", "SET TRANSACTION", "can't be READ ONLY"),
+        ("set transaction not deferrable", "SET TRANSACTION", "DEFERRABLE is for"),
+        ("set transaction snapshot '1-1'", "SET TRANSACTION", "snapshot of its own"),
+        (
+            "begin isolation level serializable; select 1; commit",
+            "BEGIN, with COMMIT on line 2,",
+            "isolation serializable",
+        ),
+    ],
+)
+def test_a_level_set_within_a_file_is_refused(
+    migrate: Migrate, rows: Rows, statement: str, named: str, hint: str
+) -> None:
+    """The transaction has begun before the file: it is told before anything runs, with what to write instead."""
+    run = migrate("--json", "up", files={"1_good.sql": SEEN, "2_bad.sql": f"select 1;\n{statement};select 2"})
+    [problem] = run.json["error"]["problems"]
+    assert (problem["path"], problem["line"], problem["column"]) == ("sql/2_bad.sql", 2, 1)
+    assert problem["message"] == f"{named} cannot be used in a migration"
+    assert hint in problem["hint"]
+    assert rows(TABLES) == []
+
+
+@pytest.mark.parametrize("modes", ["read only", "isolation level serializable, read only, deferrable", "deferrable"])
+def test_a_transaction_that_cannot_write_is_refused(migrate: Migrate, rows: Rows, modes: str) -> None:
+    """A file's entry is written in its transaction; such a BEGIN is told, together with its COMMIT."""
+    run = migrate("--json", "up", files={"1_a.sql": f"begin {modes};\nselect 1;\ncommit;"})
+    [problem] = run.json["error"]["problems"]
+    assert (problem["line"], problem["message"]) == (1, "BEGIN, with COMMIT on line 3, cannot be used in a migration")
+    assert modes.rpartition(" ")[2].upper() in problem["hint"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"-- migrate: no-transaction\n{SERIALIZABLE}select 1", "a file without a transaction has no isolation level"),
+        (f"{SERIALIZABLE}vacuum", "a file without a transaction has no isolation level"),
+        (f"{SERIALIZABLE}begin isolation level repeatable read; commit", "BEGIN asks for another isolation level"),
+        ("-- migrate: isolation\nselect 1", "unknown directive: isolation"),
+        ("-- migrate: isolation snapshot\nselect 1", "unknown directive: isolation snapshot"),
+    ],
+)
+def test_a_level_that_cannot_be_had_is_refused(migrate: Migrate, text: str, message: str) -> None:
+    """A level that would be passed over is told: the file's author counts on it."""
+    [problem] = migrate("--json", "up", files={"1_a.sql": text}).json["error"]["problems"]
+    assert problem["message"] == message
+    assert problem["hint"]
+
+
+@pytest.mark.parametrize(
+    ("level", "first"), [("serializable", ""), ("serializable", "SELECT 0;"), ("repeatable read", "SELECT 0;")]
+)
+def test_runs_at_once_apply_such_a_file_once(
+    level: str,
+    first: str,
+    database: str,
+    files: Callable[..., None],
+    start: Callable[..., Run],
+    rows: Rows,
+    connect: Connect,
+) -> None:
+    """Runs that lose the race for the entry, which may be a serialization failure now, go on with the next file."""
+    gate = connect()
+    gate.execute("SELECT pg_advisory_lock(4711)")
+    body = f"-- migrate: isolation {level}\n{GATE} CREATE TABLE once (); SELECT count(*) FROM schema_migrations;"
+    files(*([first] if first else []), body, "SELECT 1;")
+    if first:
+        assert start("--database", database, "up", "--to", "1").end().code == 0
+    runs = [start("--database", database, "up", "--lock-timeout", "0") for _ in range(4)]
+    until(lambda: rows(WAITING) == [(4,)])
+    gate.close()
+    ended = [run.end() for run in runs]
+    assert [one.code for one in ended] == [0] * 4, ended
+    assert rows("SELECT count(*), count(DISTINCT version) FROM schema_migrations") == [(2 + bool(first),) * 2]
+
+
+REFUSES = """
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF NEW.version = '2' AND current_setting('application_name') = 'loser' THEN
+            PERFORM pg_advisory_xact_lock(4711);
+            RAISE 'could not serialize' USING ERRCODE = '40001';
+        END IF;
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER refuse BEFORE INSERT ON schema_migrations FOR EACH ROW EXECUTE FUNCTION refuse();"""
+
+
+def test_a_serialization_failure_of_the_entry_is_a_lost_race(
+    database: str, files: Callable[..., None], start: Callable[..., Run], rows: Rows, connect: Connect
+) -> None:
+    """Where the server tells the loser so instead of a unique violation, it makes a new plan and says nothing."""
+    gate = connect()
+    gate.execute("SELECT pg_advisory_lock(4711)")
+    files(REFUSES)
+    assert start("--database", database, "up").end().code == 0
+    files(REFUSES, "SELECT 2;", "SELECT 3;")
+    loser = start("--database", database, "up", PGAPPNAME="loser")
+    until(lambda: rows(WAITING) == [(1,)])
+    assert start("--database", database, "up", "--to", "2").end().code == 0
+    gate.close()
+    ended = loser.end()
+    assert (ended.code, "could not serialize" in ended.err) == (0, False), ended
+    assert "3  a  applied in" in ended.out
+
+
+def test_a_serialization_failure_of_the_entry_is_tried_again(
+    database: str, files: Callable[..., None], start: Callable[..., Run]
+) -> None:
+    """Where no other run was first, some other transaction was: the file is tried again, but not for ever."""
+    files(REFUSES)
+    assert start("--database", database, "up").end().code == 0
+    files(REFUSES, "SELECT 2;")
+    ended = start("--database", database, "up", "--lock-retries", "1", PGAPPNAME="loser").end()
+    assert ended.code == 1
+    assert "sql/2_a.sql: error: cannot begin the file: could not serialize" in ended.err
+
+
+def test_a_serialization_failure_is_tried_again(
+    database: str, files: Callable[..., None], start: Callable[..., Run], rows: Rows, connect: Connect
+) -> None:
+    """A file whose row another transaction changed meanwhile is tried again, as after a lock timeout."""
+    rows("CREATE TABLE counter (n int)")
+    rows("INSERT INTO counter VALUES (0)")
+    files(f"{SERIALIZABLE}SELECT n FROM counter; UPDATE counter SET n = n + 10;")
+    other: psycopg.Connection = connect()
+    other.execute("BEGIN")
+    other.execute("UPDATE counter SET n = n + 1")
+    run = start("--database", database, "up", "--lock-timeout", "0")
+    until(lambda: rows(WAITING) == [(1,)])
+    other.execute("COMMIT")
+    ended = run.end()
+    assert ended.code == 0, ended
+    assert "could not serialize access" in ended.err
+    assert rows("SELECT n FROM counter") == [(11,)]
+
+
+def test_a_serialization_failure_at_commit_is_told(migrate: Migrate, rows: Rows) -> None:
+    """One that only COMMIT meets is no failure of a deferred constraint, and has the place of its file."""
+    raises = "RAISE 'could not serialize' USING ERRCODE = '40001'"
+    rows(f"CREATE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {raises}; END $$")
+    text = (
+        "create table t (); create constraint trigger t after insert on t deferrable initially deferred"
+        " for each row execute function fails(); insert into t default values;"
+    )
+    run = migrate("up", "--lock-retries", "0", files={"1_a.sql": SERIALIZABLE + text})
+    assert run.exit_code == 1
+    assert "sql/1_a.sql: error: at COMMIT: could not serialize" in run.stderr
+    assert "run up again" in run.stderr
