@@ -22,6 +22,7 @@ _KNOWN = (
     "isolation repeatable read."
 )
 _LEVELS = {str(level) for level in Isolation}
+_DBMATE = re.compile(r"(?:up|down)\b", re.IGNORECASE)  # these are told of as marks: see ways_down
 _DIRECTIVE = re.compile(r"^[ \t]*--[ \t]*migrate:(.*)$", re.MULTILINE | re.IGNORECASE)
 
 
@@ -43,6 +44,8 @@ def read(sql: str, outline: Outline) -> Directives:
     for line in lines:
         text = line[1].strip()
         word, _, value = text.partition(" ")
+        if _DBMATE.match(line[1]):
+            continue
         if line.start() > head:
             findings.append(Finding(line.start(1), "a directive must stand before the first statement"))
         elif word in given:

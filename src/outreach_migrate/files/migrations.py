@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from outreach_migrate import display
 from outreach_migrate.errors import Location, MigrationFileError, Problem
-from outreach_migrate.files import control, directives, outline, statements
+from outreach_migrate.files import control, directives, outline, statements, ways_down
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,7 +105,8 @@ def read(folder: str) -> tuple[tuple[Migration, ...], list[Problem]]:
             found.append(one)
     if not found and not problems:
         hint = "Make the first with: outreach-migrate new NAME. Or name another folder with --dir."
-        problems.append(Problem("there are no migrations in this folder", Location(folder), hint))
+        none = Problem("there are no migrations in this folder", Location(folder), hint)
+        problems.append(ways_down.of_folder(folder) or none)
     found.sort(key=lambda migration: (migration.number, migration.path))
     problems += _same_version_twice(found)
     return tuple(found), problems
@@ -121,6 +122,8 @@ def _read_file(file: os.DirEntry[str]) -> Migration | Problem | None:
             return None
         if not match or shown != path:
             return Problem("not a migration's name", Location(shown), "It must be VERSION_name.sql, VERSION digits.")
+        if another := ways_down.of_name(path):
+            return another
         if not file.is_file() and os.stat(file.path):  # opening a FIFO would hang; a link to nothing can't be read
             return Problem("not a regular file", Location(shown))
         with open(file.path, "rb", buffering=0) as opened:
@@ -160,7 +163,7 @@ def problems(migration: Migration) -> list[Problem]:
         return [_problem(migration, nul)]
     wanted, whole = migration.directives, migration.outline
     controls = control.findings(migration.sql, whole, transaction=wanted.transaction)
-    wrong = [*wanted.findings, *whole.findings, *controls]
+    wrong = [*wanted.findings, *ways_down.findings(migration.sql), *whole.findings, *controls]
     wrong.sort(key=lambda finding: finding.offset)
     if not wrong:
         wrong += _not_inside(migration) if wanted.transaction else _not_alone(migration)

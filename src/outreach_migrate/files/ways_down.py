@@ -1,0 +1,127 @@
+"""Marks, files and folders of other tools that have a way down, which would be run as well."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from outreach_migrate.errors import Location, Problem
+from outreach_migrate.files import statements
+from outreach_migrate.files.outline import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# As the tools' own parsers read their marks: internal/sqlparser of goose, sqlparse of sql-migrate, pkg/dbmate,
+# src/sqlMigration.ts of node-pg-migrate, migrate/migrate.go of tern, whose mark alone may stand behind SQL.
+_TOOLS = {
+    "goose": r"[ \t]*\+goose[ \t]*(?:up|down)\b",
+    "sql-migrate": r"[ \t]*\+migrate[ \t]+(?:up|down)\b",
+    "dbmate": r"[ \t]*migrate:(?:up|down)\b",
+    "node-pg-migrate": r"[ \t-]*\b(?:up|down)[ \t]+migration",
+    "tern": "-- create above / drop below ----",
+}
+_MARK = re.compile("--(?i:" + "|".join(f"({pattern})" for pattern in _TOOLS.values()) + ")")
+_NO_MORE = re.compile(r"s?[ \t:-]*(?:\n|\Z)")
+_SIGNS = (
+    "+goose",
+    "+migrate",
+    "igrate:",
+    "IGRATE:",
+    "igration",
+    "IGRATION",
+    "drop below",
+)  # nearly no time to look for
+_ENDINGS = {".down.sql": "golang-migrate's or sqlx's", ".rollback.sql": "yoyo's"}
+_FOLDERS = {"migration.sql": "Prisma's", "up.sql": "diesel's or Hasura's"}
+_NO_WAY_DOWN = "there is no way down"
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """A mark's offset and text, and whether the line says more than that."""
+
+    start: int
+    text: str
+    tool: str
+    says_more: bool
+
+    @property
+    def is_up(self) -> bool:
+        return "up" in self.text.lower()
+
+
+def findings(sql: str) -> Iterator[Finding]:
+    """Yield the mark with which a way down begins that has a statement, and all of dbmate's: they look like ours."""
+    if not any(sign in sql for sign in _SIGNS) or not (marks := list(_marks(sql))):
+        return
+    starts = _starts(sql, marks)
+    marks = [mark for mark in marks if mark.start + 1 in starts]
+    starts -= {mark.start + 1 for mark in marks}
+    for mark in marks:
+        ups = [one for one in marks if one.tool == mark.tool and one.is_up]
+        end = next((one.start for one in ups if one.start > mark.start), len(sql))
+        if mark.is_up and mark.tool == "dbmate":
+            yield _begins(sql, mark)
+        elif mark.is_up or (mark.says_more and not ups):  # a comment on what the way down would be
+            continue
+        elif mark.tool == "dbmate" or any(mark.start < start < end for start in starts):
+            keep = f"below {ups[0].text}" if end < len(sql) else "above this line"
+            hint = f"Keep the part {keep}, and remove the rest: all of a file is run, and {_NO_WAY_DOWN}."
+            yield Finding(mark.start, f"a way down of {mark.tool}'s begins here: {mark.text}", hint)
+            return
+
+
+def _begins(sql: str, mark: _Mark) -> Finding:
+    line = sql[mark.start :].partition("\n")[0].strip()
+    hint = "Write instead: -- migrate: no-transaction" if "transaction:false" in line else "Remove the line."
+    return Finding(mark.start, f"a mark of dbmate's: {line}", hint)
+
+
+def _marks(sql: str) -> Iterator[_Mark]:
+    for found in _MARK.finditer(sql):
+        tool = [*_TOOLS][(found.lastindex or 1) - 1]
+        before = sql[sql.rfind("\n", 0, found.start()) + 1 : found.start()]
+        if tool == "tern" or not before.strip():
+            says_more = tool == "node-pg-migrate" and not _NO_MORE.match(sql, found.end())
+            yield _Mark(found.start(), found[0], tool, says_more)
+
+
+def _starts(sql: str, marks: list[_Mark]) -> set[int]:
+    """Give where statements start once a statement of one letter stands in the place of each mark.
+
+    There is one where the mark is a comment at the top level, also before a missing semicolon; in a string, in another
+    comment or in parentheses there is none.
+    """
+    texts, last = [], 0
+    for mark in marks:
+        texts += [sql[last : mark.start], ";x;", "-" * (len(mark.text) - 3)]
+        last = mark.start + len(mark.text)
+    return {statement.start for statement in statements.split("".join([*texts, sql[last:]]))}
+
+
+def of_name(path: str) -> Problem | None:
+    """Tell of a file whose name says that it is another tool's way down."""
+    for ending, whose in _ENDINGS.items():
+        if path.lower().endswith(ending):
+            message = f"a way down of {whose}, which would be run as well"
+            hint = f"Remove the file: every .sql file of the folder is run, and {_NO_WAY_DOWN}."
+            return Problem(message, Location(path), hint)
+    return None
+
+
+def of_folder(folder: str) -> Problem | None:
+    """Tell of another tool's folder, in which each migration is a folder."""
+    import glob
+
+    for name, whose in _FOLDERS.items():
+        found = sorted(glob.glob(f"{glob.escape(folder)}/*/{name}") or glob.glob(f"{glob.escape(folder)}/*/*/{name}"))
+        if found:
+            version, _, rest = os.path.basename(os.path.dirname(found[0])).partition("_")
+            file = os.path.join(folder, f"{re.sub('[^0-9]', '', version) or 1}_{rest or version}.sql")
+            message = f"this is a folder of {whose}: a migration is a folder there, with a file {name} in it"
+            hint = f"Here a migration is a file: copy {found[0]} to {file}, and the others likewise."
+            return Problem(message, Location(folder), hint)
+    return None

@@ -1,0 +1,118 @@
+"""Files and folders of other tools: their ways down are not run."""
+
+from __future__ import annotations
+
+import pytest
+from fix_cli import Migrate, Rows
+
+UP, DOWN = "create table users (id int);\n", "drop table users;\n"
+TABLES = "SELECT relname FROM pg_class WHERE relkind = 'r' AND oid >= 16384"
+
+MARKS = [
+    ("goose", "-- +goose Up", "-- +goose Down"),
+    ("goose", "-- +goose up\n-- +goose StatementBegin", "--+goose DOWN"),
+    ("sql-migrate", "-- +migrate Up", "-- +migrate Down"),
+    ("sql-migrate", "-- +migrate Up notransaction", "-- +migrate Down notransaction"),
+    ("node-pg-migrate", "-- Up Migration", "-- Down Migration"),
+    ("node-pg-migrate", "--- up  migration", "  ---- down  migration"),
+    ("node-pg-migrate", "-- Up Migration", "-- Down Migration (drops the users)"),
+    ("tern", "-- users", "---- create above / drop below ----"),
+    ("tern", "-- users\nselect 1; ", "---- create above / drop below ----"),
+]
+
+
+@pytest.mark.parametrize(("tool", "up", "down"), MARKS)
+def test_a_way_down_is_refused(migrate: Migrate, rows: Rows, tool: str, up: str, down: str) -> None:
+    """Neither `up` nor `check` passes over a mark, which makes the file run its way down right after its way up."""
+    text = f"{up}\n{UP}\n{down}\n{DOWN}"
+    run = migrate("--json", "up", files={"1_users.sql": text})
+    assert run.exit_code == 1
+    [problem] = run.json["error"]["problems"]
+    assert (problem["path"], problem["line"]) == ("sql/1_users.sql", text[: text.index(down)].count("\n") + 1)
+    assert problem["message"].startswith(f"a way down of {tool}'s begins here: {down[:8].strip()}")
+    assert problem["hint"].startswith("Keep the part above this line, and remove the rest")
+    assert rows(TABLES) == []
+    assert f"{tool}'s" in migrate("check").stdout
+
+
+def test_a_way_down_after_a_missing_semicolon_is_refused(migrate: Migrate) -> None:
+    """These tools need no semicolon before their mark; the server would tell of a syntax error."""
+    files = {"1_a.sql": "-- +migrate Up\ncreate table a ()\n-- +migrate Down\ndrop table a"}
+    assert "sql/1_a.sql:3:1: error: a way down of sql-migrate's" in migrate("check", files=files).stdout
+
+
+def test_a_way_down_before_the_way_up_has_its_own_hint(migrate: Migrate) -> None:
+    """Where the way up comes last, that is the part to keep."""
+    run = migrate("check", files={"1_a.sql": f"-- Down Migration\n{DOWN}-- Up Migration\n{UP}"})
+    assert "hint: Keep the part below -- Up Migration, and remove the rest" in run.stdout
+
+
+def test_dbmates_marks_are_refused(migrate: Migrate) -> None:
+    """They look like directives of this program, and each is told with what to write instead."""
+    text = f"-- migrate:up transaction:false\n{UP}\n-- migrate:down\n{DOWN}"
+    up, down = migrate("--json", "check", files={"1_a.sql": text}).json["findings"]
+    assert (up["line"], up["message"]) == (1, "a mark of dbmate's: -- migrate:up transaction:false")
+    assert up["hint"] == "Write instead: -- migrate: no-transaction"
+    assert (down["line"], down["message"]) == (4, "a way down of dbmate's begins here: -- migrate:down")
+
+
+@pytest.mark.parametrize("mark", [down for _, _, down in MARKS] + ["-- migrate:down"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{UP}select '\n{}\nx';",
+        "{UP}select $a$\n{}\n$a$;",
+        "{UP}/*\n{}\n*/ select 1;",
+        "create table users (\n{}\nid int)",
+    ],
+)
+def test_what_only_looks_like_a_mark_runs(migrate: Migrate, text: str, mark: str) -> None:
+    """A mark is a comment between statements, not within a string, another comment, or parentheses."""
+    assert migrate("up", files={"1_a.sql": text.replace("{UP}", UP).replace("{}", mark)}).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"-- +goose Up\n{UP}-- +goose Down\n-- nothing: {DOWN}",
+        f"-- Down migration: {DOWN}{UP}",
+        f"{UP}-- down migration: {DOWN}select 1;",
+        f"select 1; -- Down Migration\n{UP}",
+        f"{UP}-- Down migrations are not for us\nselect 1;",
+    ],
+)
+def test_a_way_down_that_has_no_statement_runs(migrate: Migrate, text: str) -> None:
+    """Comments do no harm, and an applied file that has them could not be changed any more."""
+    assert migrate("up", files={"1_a.sql": text}).exit_code == 0
+
+
+@pytest.mark.parametrize(("ending", "tool"), [("down", "golang-migrate"), ("rollback", "yoyo")])
+def test_a_file_of_the_way_down_is_refused(migrate: Migrate, rows: Rows, ending: str, tool: str) -> None:
+    """It has the version of the way up, or one of its own; it is told by its name, once."""
+    run = migrate("--json", "up", files={"1_a.up.sql": UP, f"1_a.{ending}.sql": DOWN})
+    [problem] = run.json["error"]["problems"]
+    assert problem["path"] == f"sql/1_a.{ending}.sql"
+    assert problem["message"].startswith(f"a way down of {tool}'s")
+    assert problem["hint"].startswith("Remove the file")
+    assert rows(TABLES) == []
+    (migrate.files / f"1_a.{ending}.sql").unlink()
+    assert migrate("up").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "whose", "copy"),
+    [
+        ("20260301_init/migration.sql", "Prisma's", "sql/20260301_init.sql"),
+        ("2026-03-01-000000_init/up.sql", "diesel's or Hasura's", "sql/20260301000000_init.sql"),
+        ("default/1654696186008_init/up.sql", "diesel's or Hasura's", "sql/1654696186008_init.sql"),
+    ],
+)
+def test_a_folder_of_folders_is_named(migrate: Migrate, path: str, whose: str, copy: str) -> None:
+    """Where there are folders with migrations in them, it would be wrong to say that there are none."""
+    file = migrate.files / path
+    file.parent.mkdir(parents=True)
+    file.write_text(UP)
+    run = migrate("up")
+    assert run.exit_code == 1
+    assert f"sql: error: this is a folder of {whose}" in run.stderr
+    assert f"hint: Here a migration is a file: copy sql/{path} to {copy}, and the others likewise." in run.stderr
