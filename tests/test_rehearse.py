@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any, LiteralString, NamedTuple
 import psycopg
 import pytest
 from fix_cli import Files, Migrate, Rows
+from fix_private_server import PrivateServer
 from fix_runs import Run, until
 from fix_servers import Connect
 
@@ -365,11 +368,95 @@ def test_a_file_without_a_transaction_is_named_and_left_out(tables: None, rehear
     assert rows("SELECT to_regclass('t_a')") == [(None,)]
 
 
-def test_a_file_that_needs_one_that_was_left_out_says_so(tables: None, rehearse: Rehearse) -> None:
-    """It may fail for that reason alone; the hint names the file."""
-    document = rehearse("CREATE INDEX CONCURRENTLY t_a ON t (n);", "DROP INDEX t_a;", exit_code=1)
-    assert document["error"]["message"] == 'index "t_a" does not exist'
-    assert "1_a" in document["error"]["hint"]
+BUILD = "CREATE INDEX CONCURRENTLY t_a ON t (n);"
+ALONE = "-- migrate: no-transaction\n"
+
+
+class Needy(NamedTuple):
+    """A file that can't be rehearsed, and one after it that may need what it does."""
+
+    first: str
+    second: str
+
+    def __str__(self) -> str:
+        return self.second
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Needy(BUILD, "DROP INDEX t_a;"),
+        Needy(BUILD, "COMMENT ON INDEX public.t_a IS 'x';"),
+        Needy('CREATE UNIQUE INDEX CONCURRENTLY "T a" ON t (id);', 'ALTER TABLE t ADD UNIQUE USING INDEX "T a";'),
+        Needy("DROP INDEX CONCURRENTLY t_n;", "CREATE INDEX t_n ON t (n, s);"),
+        Needy("-- migrate: no-transaction\nALTER TYPE mood ADD VALUE 'glad';", "SELECT 'glad'::mood;"),
+        Needy(ALONE + "ALTER TABLE t ADD x int, ADD y int;", "SELECT a.y FROM t AS a;"),
+        Needy(ALONE + "ALTER TABLE child ADD y int;", "INSERT INTO child (y) VALUES (1);"),
+        Needy(ALONE + "ALTER TABLE child ADD y int;", "SELECT y FROM child;"),
+        Needy(ALONE + "ALTER TABLE t RENAME n TO m;", "ALTER TABLE t RENAME m TO k;"),
+        Needy(ALONE + "ALTER TABLE child RENAME TO kid;", "DROP TABLE kid;"),
+        Needy(ALONE + "ALTER TABLE child DROP n;", "ALTER TABLE child ADD n text;"),
+        Needy(ALONE + "CREATE SCHEMA s; CREATE TABLE s.x ();", "CREATE TABLE s.y ();"),
+        Needy(ALONE + "CREATE TABLE x (); SELECT 1;", "CREATE VIEW y AS SELECT FROM x;"),
+        Needy(ALONE + "CREATE FUNCTION f(int) RETURNS int LANGUAGE sql AS 'SELECT 1';", "SELECT f(1);"),
+        Needy(ALONE + "CREATE DOMAIN d AS int;", "CREATE TABLE x (d d);"),
+        Needy(ALONE + "ALTER TABLE t ADD CONSTRAINT c CHECK (id > 0);", "ALTER TABLE t DROP CONSTRAINT c;"),
+    ],
+    ids=str,
+)
+def test_a_file_that_needs_one_that_is_not_rehearsed_is_not_either(
+    tables: None, rehearse: Rehearse, rows: Rows, migrate: Migrate, case: Needy
+) -> None:
+    """What misses the other's object, and is no failure in a run, is named with the file it needs; the rest goes on."""
+    rows("CREATE TYPE mood AS ENUM ('sad')")
+    document = rehearse(case.first, case.second, "SELECT 1;")
+    _, second, third = document["files"]
+    assert second["needs"] == "sql/1_a.sql"
+    assert "sql/2_a.sql:1" in second["not_rehearsed"]
+    assert "sql/1_a.sql" in second["not_rehearsed"]
+    assert (third["not_rehearsed"], len(third["statements"])) == (None, 1)
+    assert (document["ok"], document["complete"]) == (True, False)
+    assert migrate("up").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Needy(BUILD, "DROP INDEX IF EXISTS t_a; DROP INDEX t_a;"),
+        Needy(BUILD, "DROP INDEX t_ab;"),
+        Needy(BUILD, "COMMENT ON INDEX other.t_a IS 'x';"),
+        Needy(BUILD, "SET search_path = other; DROP INDEX t_a;"),
+        Needy(BUILD, "SELECT t_a FROM t;"),
+        Needy(BUILD, "SELECT t_a.n FROM t;"),
+        Needy(BUILD, "INSERT INTO child VALUES (1, 0);"),
+        Needy("DROP INDEX CONCURRENTLY t_n;", "CREATE INDEX t_s ON t (n, s);"),
+        Needy("ALTER TYPE mood ADD VALUE 'glad';", "SELECT 'bad'::mood;"),
+        Needy("SELECT 1;", "ALTER TYPE mood ADD VALUE 'glad'; SELECT 'glad'::mood;"),
+        Needy("ALTER TYPE mood ADD VALUE 'merry';", "ALTER TYPE mood ADD VALUE 'glad'; SELECT 'glad'::mood;"),
+        Needy(ALONE + "ALTER TABLE t ADD y int;", "SELECT c.y FROM child c, t;"),
+        Needy(ALONE + "ALTER TABLE t ADD y int;", "INSERT INTO child (y) SELECT 1 FROM t;"),
+        Needy(ALONE + "ALTER TABLE t ADD y int; ALTER TABLE t DROP y;", "SELECT y FROM t;"),
+        Needy(ALONE + 'ALTER TABLE t ADD "column" int;', "SELECT y FROM t;"),
+        Needy(ALONE + "CREATE TABLE x (y int);", "SELECT x.y FROM t;"),
+    ],
+    ids=str,
+)
+def test_a_failure_is_not_hidden_behind_a_file_that_is_not_rehearsed(
+    tables: None, rehearse: Rehearse, rows: Rows, migrate: Migrate, case: Needy
+) -> None:
+    """What fails in a run fails here, with the same code."""
+    rows("CREATE TYPE mood AS ENUM ('sad', 'new'); CREATE SCHEMA other")
+    document = rehearse(case.first, case.second, exit_code=1)
+    assert (document["ok"], document["complete"]) == (False, False)
+    assert migrate("--json", "up").json["error"]["sqlstate"] == document["error"]["sqlstate"]
+
+
+def test_a_file_taken_back_leaves_nothing_to_the_next(tables: None, rehearse: Rehearse) -> None:
+    """Its statements before the one that stopped it are undone; what it would have made is needed from it."""
+    document = rehearse(BUILD, "ALTER TABLE child ADD x int; DROP INDEX t_a;", "ALTER TABLE child ADD x int;")
+    assert [file["needs"] for file in document["files"]] == [None, "sql/1_a.sql", None]
+    document = rehearse(BUILD, "ALTER TABLE child ADD x int; DROP INDEX t_a;", "ALTER TABLE child DROP x;")
+    assert [file["needs"] for file in document["files"]] == [None, "sql/1_a.sql", "sql/2_a.sql"]
 
 
 def test_vacuum_beside_other_statements_is_refused(tables: None, rehearse: Rehearse) -> None:
@@ -378,16 +465,22 @@ def test_vacuum_beside_other_statements_is_refused(tables: None, rehearse: Rehea
     assert problem["message"] == "VACUUM cannot run in a transaction"
 
 
-def test_an_enum_value_of_an_earlier_file_ends_the_rehearsal(rehearse: Rehearse, rows: Rows) -> None:
+def test_an_enum_value_of_an_earlier_file_is_needed_from_it(rehearse: Rehearse, rows: Rows) -> None:
     """A new value can be used once it is committed: by a run, not in one transaction. That is no failure."""
     rows("CREATE TYPE mood AS ENUM ('sad'); CREATE TABLE t (m mood)")
     document = rehearse("ALTER TYPE mood ADD VALUE 'glad';", "INSERT INTO t VALUES ('glad');", "SELECT 1;")
     first, second, third = document["files"]
-    assert first["not_rehearsed"] is None
-    assert "sql/2_a.sql:1:23" in second["not_rehearsed"]
-    assert "unsafe use of new value" in second["not_rehearsed"]
-    assert "2_a" in third["not_rehearsed"]
-    assert document["ok"]
+    assert (first["not_rehearsed"], second["needs"], third["not_rehearsed"]) == (None, "sql/1_a.sql", None)
+    assert "sql/2_a.sql:1:23: unsafe use of new value" in second["not_rehearsed"]
+    assert (document["ok"], document["complete"]) == (True, False)
+
+
+def test_an_enum_value_that_a_block_adds_is_known_by_being_there(rehearse: Rehearse, rows: Rows) -> None:
+    """The catalog says that an earlier file added it, though no statement of a file does."""
+    rows("CREATE TYPE mood AS ENUM ('sad')")
+    block = "DO $$ BEGIN EXECUTE 'ALTER TYPE mood ADD VALUE ''glad'' '; END $$;"
+    document = rehearse(block, "SELECT 'glad'::mood;")
+    assert document["files"][1]["not_rehearsed"].endswith("an earlier file adds it, and must be committed first")
 
 
 def test_an_enum_value_of_the_same_file_is_a_failure(rehearse: Rehearse, rows: Rows, migrate: Migrate) -> None:
@@ -444,11 +537,98 @@ def test_to_ends_it_at_a_version(rehearse: Rehearse, migrate: Migrate) -> None:
 
 
 def test_it_says_that_its_locks_are_real(tables: None, migrate: Migrate) -> None:
-    """The note stands beside the result: on stderr, and in the document."""
-    result = migrate("rehearse", files={"1_a.sql": "DROP VIEW seen;"})
+    """The note stands in the document, and with -v on stderr; who knows it need not read it every time."""
+    result = migrate("-v", "rehearse", files={"1_a.sql": "DROP VIEW seen;"})
     assert "on a copy, or on staging" in result.stderr
     assert "on a copy" not in result.stdout
+    assert migrate("rehearse").stderr == ""
     assert "on a copy, or on staging" in migrate("--json", "rehearse").json["warning"]
+
+
+def interleaved(migrate: Migrate, text: str) -> list[str]:
+    """Rehearse a file; give the lines of stdout and stderr as they came."""
+    migrate.write({"1_a.sql": text})
+    command = [sys.executable, "-m", "outreach_migrate", "--database", migrate.url, "rehearse"]
+    run = subprocess.run(command, cwd=migrate.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    return run.stdout.decode().splitlines()
+
+
+def test_a_notice_stands_after_its_statement(migrate: Migrate) -> None:
+    """As it does for somebody who types the statements; before the error of its own statement."""
+    text = "SELECT 1;\nDROP TABLE IF EXISTS gone;\nDO $$ BEGIN RAISE NOTICE 'soon'; RAISE 'now'; END $$;"
+    lines = interleaved(migrate, text)
+    assert [line.strip().partition("  ")[0] for line in lines[1:6]] == [
+        "sql/1_a.sql:1: SELECT 1",
+        "sql/1_a.sql:2: DROP TABLE IF EXISTS gone",
+        'sql/1_a.sql: NOTICE: table "gone" does not exist, skipping',
+        "sql/1_a.sql: NOTICE: soon",
+        "sql/1_a.sql:3:1: error: now",
+    ]
+
+
+def test_inserts_of_a_dump_are_told_as_one(rehearse: Rehearse, rows: Rows, migrate: Migrate) -> None:
+    """Consecutive ones on one table, with their number, lines and rows; the statement that fails has its place."""
+    rows('CREATE TABLE "T 1" (n int CHECK (n < 9)); CREATE TABLE u (n int)')
+    text = (
+        'INSERT INTO "T 1" VALUES (1);\n' * 3 + "insert into\n  u values (1), (2); INSERT INTO u SELECT 1;\nSELECT 1;\n"
+    )
+    found = statements(rehearse(text))
+    told = [(one["line"], one["last_line"], one["count"], one["rows"]) for one in found]
+    assert told == [(1, 3, 3, 3), (4, 5, 2, 3), (6, 6, 1, 1)]
+    assert locks(found[0]) == {("T 1", "ROW EXCLUSIVE")}
+    result = migrate("rehearse").stdout
+    assert '  sql/1_a.sql:1-3: INSERT INTO "T 1" VALUES (1)  3 statements, ' in result
+    error = rehearse(text + text.replace("(1);\ni", "(9);\ni"), exit_code=1)["error"]
+    assert (error["line"], error["statement"]) == (9, 9)
+    error = rehearse('INSERT INTO "T 1" VALUES (1);\nINSERT INTO "T 1" VALUE (1);', exit_code=1)["error"]
+    assert (error["line"], error["statement"]) == (2, 2)
+
+
+def test_a_large_group_is_sent_in_several_messages(rehearse: Rehearse, rows: Rows) -> None:
+    """Each row is there once, and told once."""
+    rows("CREATE TABLE t (s text)")
+    text = f"INSERT INTO t VALUES ('{'x' * 400_000}');\n" * 6
+    (one, check) = statements(rehearse(text + "DO $$ BEGIN ASSERT (SELECT count(*) FROM t) = 6; END $$;"))
+    assert (one["count"], one["rows"], check["count"]) == (6, 6, 1)
+
+
+@pytest.mark.parametrize("name", ["a" * 70, f'"{"a" * 70}"', "b" + "é" * 33], ids=["plain", "quoted", "two bytes"])
+def test_a_long_word_is_cut_as_names_are(rehearse: Rehearse, connect: Connect, name: str) -> None:
+    """It means the table of its first 63 bytes, without half a character; by that name its lock is presumed."""
+    connect().execute(f"CREATE TABLE {name} (n int)".encode())
+    document = rehearse(f"ALTER TABLE {name} ADD a int;", f"ALTER TABLE {name} ADD b int;")
+    assert [len(statement["locks"]) for statement in statements(document)] == [1, 1]
+
+
+def test_a_transaction_that_may_only_read_fails_as_in_up(rehearse: Rehearse, migrate: Migrate) -> None:
+    """The entry could not be finished."""
+    mine = rehearse("SELECT 1; SELECT set_config('transaction_read_only', 'on', true);", exit_code=1)["error"]
+    theirs = migrate("--json", "up").json["error"]
+    assert mine == theirs | {"state": "Everything that was rehearsed is rolled back.", "outcome": mine["outcome"]}
+
+
+def test_a_constraint_that_a_file_makes_is_deferred_in_it(rehearse: Rehearse, rows: Rows) -> None:
+    """The check at an earlier file's end is none for constraints that are yet to be made."""
+    rows("CREATE TABLE q (id int PRIMARY KEY); CREATE TABLE d (id int REFERENCES q DEFERRABLE INITIALLY DEFERRED)")
+    rehearse(
+        "INSERT INTO d VALUES (1); INSERT INTO q VALUES (1);",
+        "CREATE TABLE p (id int PRIMARY KEY); CREATE TABLE c (id int REFERENCES p DEFERRABLE INITIALLY DEFERRED);"
+        "INSERT INTO c VALUES (1); INSERT INTO p VALUES (1);",
+    )
+
+
+def test_locks_that_no_server_has_room_for_are_no_failure(
+    private_server: Callable[..., PrivateServer], migrate: Migrate
+) -> None:
+    """One transaction holds the locks of all files, a run those of one: what can't be rehearsed for that is named."""
+    server = private_server(max_locks_per_transaction="10", max_connections="10")
+    files = {f"{number}_a.sql": f"CREATE TABLE t{number} (id serial PRIMARY KEY, s text);" for number in range(1, 801)}
+    result = migrate("--json", "rehearse", files=files, url=server.url)
+    assert result.exit_code == 0
+    left = [file for file in result.json["files"] if file["not_rehearsed"]]
+    assert 0 < len(left) < 800
+    assert all("max_locks_per_transaction" in file["not_rehearsed"] for file in left)
+    assert len(result.json["files"]) == 800
 
 
 def test_markdown_is_a_table_for_a_pull_request(tables: None, migrate: Migrate) -> None:
@@ -517,3 +697,12 @@ def test_the_cadence_engines_columns_lock_but_do_not_rewrite(migrate: Migrate, r
     (blocked,) = document["blocked"]
     assert blocked["table"] == "OutreachStep"
     assert blocked["reads_milliseconds"] == blocked["writes_milliseconds"] >= index["milliseconds"] > 0
+
+
+def test_a_rehearsal_has_the_isolation_level_of_its_first_file(rehearse: Rehearse) -> None:
+    """It is one transaction: a file that asks for another level can't be rehearsed with it."""
+    shown = "DO $$ BEGIN ASSERT current_setting('transaction_isolation') = 'serializable'; END $$;"
+    document = rehearse("-- migrate: isolation serializable\n" + shown, "SELECT 1;")
+    first, second = document["files"]
+    assert (first["not_rehearsed"], document["complete"]) == (None, False)
+    assert "READ COMMITTED" in second["not_rehearsed"]

@@ -58,6 +58,41 @@ def inserts(megabytes: float, rows: int) -> Iterator[File]:
     yield File(1, "".join(lines))
 
 
+def bare_tables(count: int, *, files: int) -> Iterator[File]:
+    """Generate files of nothing but CREATE TABLE, so many tables in all."""
+    for number in range(files):
+        made = range(number + 1, count + 1, files)
+        columns = "id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL, email text NOT NULL"
+        yield File(number + 1, "".join(f"CREATE TABLE bench_{table} ({columns});\n" for table in made))
+
+
+def grown(count: int) -> Iterator[File]:
+    """Generate files as a project has them after years: tables, indexes, foreign keys, and changes of older ones."""
+    for number in range(1, count + 1):
+        older = max(1, number - 1)
+        yield File(
+            number,
+            f"""CREATE TABLE bench_{number} (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name text NOT NULL,
+    older_id bigint REFERENCES bench_{older} (id),
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX bench_{number}_older ON bench_{number} (older_id);
+CREATE UNIQUE INDEX bench_{number}_name ON bench_{number} (lower(name));
+ALTER TABLE bench_{older} ADD COLUMN note_{number} text, ADD COLUMN flag_{number} boolean NOT NULL DEFAULT false;
+ALTER TABLE bench_{number} ADD CONSTRAINT bench_{number}_named CHECK (name <> '');
+COMMENT ON TABLE bench_{number} IS 'the table of file {number}';
+""",
+        )
+
+
+def single_inserts(count: int) -> Iterator[File]:
+    """Generate one file with so many INSERTs of a row each."""
+    lines = (f"INSERT INTO bench_1 VALUES ({n}, 'Name {n}', 'name{n}@example.com');\n" for n in range(count))
+    yield File(1, "CREATE TABLE bench_1 (id integer, name text, email text);\n" + "".join(lines))
+
+
 Write = Callable[[Path, Sequence[File]], None]
 Start = Callable[[Path, Path, str], Command]
 

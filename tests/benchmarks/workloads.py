@@ -12,6 +12,7 @@ from benchmarks.tools import File, Start, Tool
 from outreach_migrate.postgres import embedded
 
 SLOW_FLUSH = ("commit_delay = 5000", "commit_siblings = 0")  # each flush waits 5 ms more
+UP, REHEARSE = "up", "rehearse"
 EIGHT, ONE, PSQL = "eight runs at once", "one run", "psql"
 FEW = replace(tools.US, name="few", write=lambda folder, files: tools.plain(folder, files[:10]))
 IMPORTS = "import click, psycopg"
@@ -25,10 +26,11 @@ class Sizes:
     many: int = 100  # of the round trips, the slow flush, and the eight runs
     applied: tuple[int, ...] = (100, 1000)
     megabytes: float = 20.0
+    rehearsed: tuple[int, int, int] = (1000, 287, 30_000)  # tables, grown files, INSERTs
 
 
 FULL = Sizes()
-QUICK = Sizes((1, 10, 20, 50), 10, (10, 20), 1.0)
+QUICK = Sizes((1, 10, 20, 50), 10, (10, 20), 1.0, (20, 10, 100))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class Case:
     start: Start
     first: Start | None = None
     times: int = 1
+    leaves_tables: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ def everything(sizes: Sizes, peers: Sequence[Tool]) -> list[Workload]:
         _grown(sizes),
         *_offline(),
         *_large(sizes, peers),
+        *_rehearsed(sizes),
     ]
     cases = (
         Case(ONE, tools.US, tools.US.up),
@@ -162,3 +166,17 @@ def _large(sizes: Sizes, peers: Sequence[Tool]) -> Iterator[Workload]:
             return tools.inserts(sizes.megabytes, rows)
 
         yield Workload(f"large-{rows}", title, "psql -1 -f", cases, files, 1, is_counted=False)
+
+
+def _rehearsed(sizes: Sizes) -> Iterator[Workload]:
+    tables, files, inserts = sizes.rehearsed
+    up, rehearse = Case(UP, tools.US, tools.US.up), Case(REHEARSE, tools.US, tools.ours("rehearse"))
+    cases = (up, replace(rehearse, leaves_tables=False))
+    found: list[tuple[str, str, Callable[[], Iterator[File]], int]] = [
+        ("one", f"{tables:,} CREATE TABLE in one file", lambda: tools.bare_tables(tables, files=1), tables),
+        ("each", f"{tables:,} CREATE TABLE in as many", lambda: tools.bare_tables(tables, files=tables), tables),
+        ("grown", f"{files} files of a grown project", lambda: tools.grown(files), files),
+        ("inserts", f"{inserts:,} INSERTs in one file", lambda: tools.single_inserts(inserts), 1),
+    ]
+    for name, title, written, count in found:
+        yield Workload(f"rehearse-{name}", f"Rehearse, {title}", UP, cases, written, count, is_counted=False)

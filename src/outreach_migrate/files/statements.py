@@ -115,6 +115,11 @@ def blanked(sql: str, statement: Statement) -> str:
     return sql[: statement.start] + blank + sql[statement.end : semicolon] + " " * (after - semicolon) + sql[after:]
 
 
+def folded(word: str) -> str:
+    """Fold a word's case as PostgreSQL does: lower() would take the Kelvin sign for a K."""
+    return word.translate(_ASCII_LOWER)
+
+
 def tokens(sql: str) -> Iterator[str]:
     """Yield the tokens of a text; a dollar-quoted string is one."""
     piece, pos = re.compile(_PIECE, re.DOTALL), 0
@@ -140,7 +145,7 @@ def _statement(sql: str, start: int, marks: Iterator[tuple[str, int, int]]) -> t
             break
         end, previous, before = stop, kind, previous
         if kind == "word":
-            previous = word = sql[begin:stop].translate(_ASCII_LOWER)  # lower() would take the Kelvin sign for a K
+            previous = word = folded(sql[begin:stop])
             if len(words) < 16:
                 words.append(word)
             if word == "end" and before == ";":

@@ -124,23 +124,45 @@ class Effects:
     dropped: tuple[Relation, ...]
 
 
+NOTHING = Effects((), (), (), (), ())
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What our own session sees at a moment: its locks, and of the relations locked what is there to compare."""
+    """What our own session sees at a moment: its locks, and of the relations locked what is there to compare.
+
+    Only relations that were there before the rehearsal are looked at.
+    """
 
     locks: frozenset[tuple[int, Mode]]
     files: Mapping[int, int]  # relfilenodes, of relations that are still there
     scans: Mapping[int, tuple[int, int]]  # sequential scans begun, and rows they read
-    indexes: Mapping[tuple[int | None, str], int]  # files by table and name: a change of type may make an index anew
+    path: tuple[str, ...]  # the schemas of the search path
+
+    def lost(self, after: Seen) -> set[int]:
+        """Give the relations, locked still, that were there in this look, or not yet locked, and are gone after it."""
+        new = {oid for oid, _ in after.locks - self.locks}
+        gone = (self.files.keys() | new) - after.files.keys()
+        if not gone:
+            return set()
+        return gone & {oid for oid, _ in after.locks} - ({oid for oid, _ in self.locks} - self.files.keys())
 
 
-def between(before: Seen, after: Seen, known: Mapping[int, Relation], tag: str) -> Effects:
-    """Compare two looks: what was done between them, by a statement with this tag, to relations that others know."""
-    gone = {oid for oid, _ in after.locks - before.locks if oid in known and oid not in after.files}
-    gone -= {oid for oid, _ in before.locks if oid not in before.files}
-    made_again = {oid for oid in gone if (known[oid].table_oid, known[oid].plain_name) in after.indexes}
-    there = {oid for oid, _ in after.locks if oid in known and (oid in after.files or oid in made_again)}
-    rewritten = {oid for oid in there if _is_rewritten(known[oid], before, after)}
+Indexes = dict[tuple[int | None, str], int]  # files by table and name: a change of type may make an index anew
+
+
+def between(before: Seen, after: Seen, known: Mapping[int, Relation], tag: str, *, indexes: Indexes) -> Effects:
+    """Compare two looks: what was done between them, by a statement with this tag, to relations that others know.
+
+    `indexes` are those that the tables of lost indexes have now.
+    """
+    if after == before:
+        return NOTHING
+    gone = before.lost(after) & known.keys()
+    made_again = {oid for oid in gone if (known[oid].table_oid, known[oid].plain_name) in indexes}
+    differing = _differing(before, after) & known.keys()
+    there = {oid for oid in differing if oid in after.files} | made_again
+    rewritten = {oid for oid in there if _is_rewritten(known[oid], before, after, indexes)}
 
     def chosen(oids: Iterable[int]) -> tuple[Relation, ...]:
         return tuple(sorted((known[oid] for oid in oids), key=lambda relation: relation.name))
@@ -155,18 +177,33 @@ def between(before: Seen, after: Seen, known: Mapping[int, Relation], tag: str) 
     )
 
 
+def _differing(before: Seen, after: Seen) -> set[int]:
+    """Give the relations of which the two looks differ: most statements touch few of those that are locked."""
+    pairs = (after.locks - before.locks, after.files.items() - before.files.items())
+    return {oid for found in (*pairs, after.scans.items() - before.scans.items()) for oid, _ in found}
+
+
+def modes(locks: Iterable[tuple[int, Mode]]) -> Mapping[int, list[Mode]]:
+    """Give the modes in which each relation is locked."""
+    found: dict[int, list[Mode]] = {}
+    for oid, mode in locks:
+        found.setdefault(oid, []).append(mode)
+    return found
+
+
 def _taken(before: Seen, after: Seen, known: Mapping[int, Relation]) -> Iterator[Lock]:
     new = [(known[oid], mode) for oid, mode in after.locks - before.locks if oid in known]
+    held = modes(after.locks) if new else {}
     for relation, mode in sorted(new, key=lambda lock: (not lock[0].is_table, lock[0].name, -lock[1])):
-        of_table = [held.weakest_blocked for oid, held in after.locks if oid == relation.table_oid]
+        of_table = [one.weakest_blocked for one in held.get(relation.table_oid or 0, ())]
         harmless = min([Mode.SHARE, *of_table])  # what blocks neither DML nor a schema change is no news of an index
         yield Lock(relation, mode, covered=not relation.is_table and mode.weakest_blocked >= harmless)
 
 
-def _is_rewritten(relation: Relation, before: Seen, after: Seen) -> bool:
+def _is_rewritten(relation: Relation, before: Seen, after: Seen, indexes: Indexes) -> bool:
     """Say whether its data lie in another file than before; an index made again may have kept its file."""
     old = before.files.get(relation.oid, relation.file)
-    new = after.files.get(relation.oid) or after.indexes.get((relation.table_oid, relation.plain_name), old)
+    new = after.files.get(relation.oid) or indexes.get((relation.table_oid, relation.plain_name), old)
     return relation.kind in _REWRITABLE and new != old
 
 
@@ -185,13 +222,15 @@ def _is_scanned(relation: Relation, before: Seen, after: Seen) -> bool:
     return scans > scans_before and (read - read_before) * 100 >= (relation.rows or 0)
 
 
-def presumed(oids: Iterable[int], tag: str, first: Seen, known: Mapping[int, Relation]) -> Iterator[Lock]:
+def presumed(
+    oids: Iterable[int], tag: str, first: Mapping[int, list[Mode]], known: Mapping[int, Relation]
+) -> Iterator[Lock]:
     """Give the locks that a statement can't be seen to take, since an earlier file holds them: for a run it is new.
 
-    That the statement names the table, and what its command takes at most, is all there is to go by.
+    That the statement names the table, and what its command takes at most, is all there is to go by. `first` are the
+    modes in which relations were locked when the file began.
     """
     strongest = _STRONGEST.get(re.sub(r"[ \d]+$", "", tag))
     for oid in sorted(oids):
-        held = [mode for locked, mode in first.locks if locked == oid]
-        if strongest and held and oid in known:
-            yield Lock(known[oid], min(strongest, max(held)), presumed=True)
+        if strongest and oid in first and oid in known:
+            yield Lock(known[oid], min(strongest, max(first[oid])), presumed=True)

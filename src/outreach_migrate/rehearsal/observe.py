@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import psycopg
 from psycopg import pq, sql
 
+from outreach_migrate.files import statements
 from outreach_migrate.history import history
 from outreach_migrate.postgres import connections
 from outreach_migrate.rehearsal.effects import Mode, Relation, Seen
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from outreach_migrate.postgres.dsn import Target
+    from outreach_migrate.rehearsal.effects import Indexes
     from outreach_migrate.run.sessions import Session
 
 _KINDS = {
@@ -26,36 +29,56 @@ _KINDS = {
 }
 _OWN_OIDS = 16384  # below are the catalogs: FirstNormalObjectId of PostgreSQL's access/transam.h
 _WORD = re.compile(r'"((?:[^"]|"")+)"|([^\W\d][\w$]*)')
+_MODES = {f"{mode.name.title().replace('_', '')}Lock": mode for mode in Mode}  # as pg_locks has them
+Scans = dict[int, tuple[int, int]]  # sequential scans begun, and rows they read
 _HEAD = 10_000  # characters of a statement in which the names of tables are looked for
 
 
-def look(session: Session, *, scans: dict[int, tuple[int, int]]) -> Seen:
+def look(session: Session, *, newest: int, scans: Scans) -> Seen:
     """Look at the locks of the transaction that is open, and at what it has done so far.
 
+    Only relations up to the oid `newest` are looked at, those of before: the ones that the rehearsal makes get greater
+    oids, and would make every look longer. (Where oids have wrapped around they are looked at, and known to nobody.)
     The look leaves ACCESS SHARE locks on catalogs, which are not told of, and nothing else. `scans` are the counts of
     before the transaction: the server passes them on late, and behind a pooler the session was another's.
     """
-    rows = ask(
+    ((found,),) = ask(
         session,
         f"""
-        SELECT l.relation, l.mode, c.relfilenode, i.indrelid, c.relname,
-               pg_catalog.pg_stat_get_xact_numscans(l.relation), pg_catalog.pg_stat_get_xact_tuples_returned(l.relation)
-          FROM pg_catalog.pg_locks l
-          LEFT JOIN pg_catalog.pg_class c ON c.oid = l.relation
-          LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = l.relation
-         WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND l.granted
-           AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
-           AND (l.relation >= {_OWN_OIDS} OR l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock'))""",
+        SELECT pg_catalog.json_build_array(pg_catalog.current_schemas(false), (
+            SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+                       h.relation::bigint, h.modes, c.relfilenode::bigint,
+                       pg_catalog.pg_stat_get_xact_numscans(h.relation),
+                       pg_catalog.pg_stat_get_xact_tuples_returned(h.relation)))
+              FROM (SELECT l.relation, pg_catalog.array_agg(l.mode) AS modes FROM pg_catalog.pg_locks l
+                     WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation' AND l.granted
+                       AND l.relation <= '{newest}'::pg_catalog.oid AND l.database <> 0
+                       AND (l.relation >= {_OWN_OIDS}
+                            OR l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock'))
+                     GROUP BY l.relation) h
+              LEFT JOIN pg_catalog.pg_class c ON c.oid = h.relation))""",
     )
+    path, rows = json.loads(found)
+    rows = rows or []
     return Seen(
-        locks=frozenset((int(row[0]), Mode.named(row[1])) for row in rows),
-        files={int(row[0]): int(row[2]) for row in rows if row[2]},
-        scans=scans | {int(row[0]): (int(row[5] or 0), int(row[6] or 0)) for row in rows},
-        indexes={(int(row[3]), row[4]): int(row[2]) for row in rows if row[3]},
+        locks=frozenset((row[0], _MODES[mode]) for row in rows for mode in row[1]),
+        files={row[0]: row[2] for row in rows if row[2] is not None},
+        scans=scans | {row[0]: (row[3] or 0, row[4] or 0) for row in rows},
+        path=tuple(path),
     )
 
 
-def earlier_scans(session: Session) -> dict[int, tuple[int, int]]:
+def indexes(session: Session, tables: Iterable[int]) -> Indexes:
+    """Read the indexes that tables have now, with their files."""
+    rows = ask(
+        session,
+        f"""SELECT i.indrelid, c.relname, c.relfilenode FROM pg_catalog.pg_index i
+              JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = {_oids(tables)}""",
+    )
+    return {(int(table), name): int(file) for table, name, file in rows}
+
+
+def earlier_scans(session: Session) -> Scans:
     """Read the session's counts that the server has not passed on yet."""
     rows = ask(
         session,
@@ -84,6 +107,7 @@ def ask(session: Session, query: str) -> list[list[str]]:
 class Before:
     """The relations as they were before the rehearsal: as others see them, on a connection of its own.
 
+    `newest` is the greatest of their oids.
     What is not there for others was made by the rehearsal. Whatever holds a lock that our files took can't have
     changed for others since.
     """
@@ -97,6 +121,7 @@ class Before:
 
     def __enter__(self) -> Self:
         self._connection = connections.connect(self._target, read_write=True)
+        ((self.newest,),) = self._rows("SELECT coalesce(max(oid), 0)::bigint FROM pg_catalog.pg_class")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -114,16 +139,17 @@ class Before:
             size = self._sizes.get(oid, size)
             self.known[oid] = Relation(oid, name, _KINDS.get(kind, kind), table_oid, table, rows, size, file, plain)
 
+    def look_up(self, texts: Iterable[str]) -> None:
+        """Look for the tables that statements name, all of them before anything is locked, and measure them."""
+        words = {word for text in texts for word in _words(text)}
+        with suppress(psycopg.errors.UntranslatableCharacter):  # the statement itself will say so, at its place
+            for word, oid in self._rows(_tables_named(words)) if words else ():
+                self._named.setdefault(word, set()).add(oid)
+        self._measure({oid for oids in self._named.values() for oid in oids})
+
     def named(self, text: str) -> set[int]:
-        """Find the tables that a statement names, with their partitions; before they are locked, measure them."""
-        words = {quoted.replace('""', '"') or plain.lower() for quoted, plain in _WORD.findall(text[:_HEAD])}
-        new = words - self._named.keys()
-        if new:
-            self._named |= {word: set[int]() for word in new}
-            for word, oid in self._rows(_tables_named(new)):
-                self._named[word].add(oid)
-            self._measure({oid for word in new for oid in self._named[word]})
-        return {oid for word in words for oid in self._named[word]}
+        """Give the tables that a statement names, with their partitions."""
+        return {oid for word in _words(text) for oid in self._named.get(word, ())}
 
     def _measure(self, oids: set[int]) -> None:
         """Ask for sizes; what somebody has locked against reading is left out, and not waited for."""
@@ -139,6 +165,15 @@ class Before:
         while cursor.nextset():
             pass
         return cursor.fetchall()
+
+
+def _words(text: str) -> set[str]:
+    """Give a text's words as names; a server whose encoding has one byte a letter folds more letters than ASCII's."""
+    found = _WORD.findall(text[:_HEAD])
+    return {
+        *(quoted.replace('""', '"') or statements.folded(plain) for quoted, plain in found),
+        *(plain.lower() for _, plain in found if not plain.isascii()),
+    }
 
 
 def _oids(oids: Iterable[int]) -> str:
@@ -171,13 +206,14 @@ def _relations(oids: Iterable[int]) -> str:
 
 
 def _tables_named(words: Iterable[str]) -> str:
-    """An index's name stands for its table."""
+    """An index's name stands for its table. The server cuts a word that is too long for a name, as it cuts names."""
     return f"""
         WITH RECURSIVE named(word, oid) AS (
-            SELECT c.relname::text, coalesce(i.indrelid, c.oid) FROM pg_catalog.pg_class c
+            SELECT w.word, coalesce(i.indrelid, c.oid)
+              FROM pg_catalog.unnest(ARRAY[{", ".join(map(sql.quote, words))}]::text[]) AS w(word)
+              JOIN pg_catalog.pg_class c ON c.relname = w.word::pg_catalog.name
               LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
-             WHERE c.relname = ANY (ARRAY[{", ".join(map(sql.quote, words))}]::pg_catalog.name[])
-               AND c.relkind IN ('r', 'p', 'm', 'i', 'I') AND c.oid >= {_OWN_OIDS}
+             WHERE c.relkind IN ('r', 'p', 'm', 'i', 'I') AND c.oid >= {_OWN_OIDS}
             UNION SELECT named.word, h.inhrelid FROM named JOIN pg_catalog.pg_inherits h ON h.inhparent = named.oid)
         SELECT word, oid::bigint FROM named"""
 

@@ -10,6 +10,7 @@ from outreach_migrate import durations
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from outreach_migrate.rehearsal import rehearse
     from outreach_migrate.rehearsal.effects import Effects, Lock, Relation
     from outreach_migrate.rehearsal.held import Blocked, Held
 
@@ -27,6 +28,23 @@ def shortened(text: str) -> str:
     """Show the first words of a statement in one line."""
     plain = " ".join(_COMMENT.sub(" ", text).split())
     return plain if len(plain) <= _WIDTH else f"{plain[: _WIDTH - 1]}…"
+
+
+def reason(stopped: rehearse.Stopped) -> str:
+    """Write why a file could not be rehearsed."""
+    from outreach_migrate.rehearsal.rehearse import Why
+
+    error = stopped.error
+    if error is None:
+        level = stopped.migration.directives.isolation
+        return f"its isolation level is {level}, and the rehearsal is one transaction with that of the first file"
+    if stopped.why is Why.NO_ROOM:
+        own = f"{error.location}: {error.message}: " if error.version == stopped.migration.version else ""
+        return f"{own}one transaction can't hold the locks of so many files here (see max_locks_per_transaction)"
+    needed = stopped.needs.path if stopped.needs else "an earlier file"
+    if stopped.why is Why.ENUM_VALUE:
+        return f"{error.location}: {error.message}: {needed} adds it, and must be committed first"
+    return f"{error.location}: {error.message}: it needs {needed}, which is not rehearsed"
 
 
 def effect_lines(did: Effects, *, every: bool) -> list[tuple[str, str]]:

@@ -30,7 +30,7 @@ class RehearsalReport(report_run.RunReport):
         self.ends: list[rehearse.Ended] = []
         self.markdown: list[str] = []
         del self.document["applied"]
-        self.document |= {"warning": _WARNING, "files": [], "blocked": []}
+        self.document |= {"warning": _WARNING, "complete": False, "files": [], "blocked": []}
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         super().__exit__(kind, *rest)
@@ -61,10 +61,10 @@ class RehearsalReport(report_run.RunReport):
                     self.result(f"  {line}")
             case rehearse.Skipped(migration, statements):
                 self._skipped(migration, statements)
-            case rehearse.Stopped(migration, error, left):
-                self._stopped(migration, error, left)
+            case rehearse.Stopped():
+                self._stopped(event)
             case events.Planned(_, steps):
-                if steps:
+                if steps and self.verbosity > 0:
                     self.aside(f"{terminal.styled('note:', colour='yellow')} {_WARNING}")
                 self.markdown = _markdown_head(len(steps)) if steps else ["Nothing is to be rehearsed."]
                 self.event(event)
@@ -74,15 +74,15 @@ class RehearsalReport(report_run.RunReport):
     def _done(self, done: rehearse.Done) -> None:
         self.document["files"][-1]["statements"].append(_done_value(done))
         self.markdown.append(_markdown_row(done))
+        several = f"{len(done.group.members)} statements, " if len(done.group.members) > 1 else ""
         rows = f", {wording.count(done.rows, 'row', 'rows')}" if done.rows is not None else ""
-        place = f"{done.location.path}:{done.location.line}:"
-        self.result(f"  {place} {rehearsal_text.shortened(done.text)}  {rehearsal_text.span(done.seconds)}{rows}")
+        text = rehearsal_text.shortened(done.group.text)
+        self.result(f"  {_place(done)}: {text}  {several}{rehearsal_text.span(done.seconds)}{rows}")
         for line, blocks in rehearsal_text.effect_lines(done.effects, every=self.verbosity > 0):
             self.result(f"    {terminal.styled(line, colour=rehearsal_text.COLOURS.get(blocks))}")
 
     def _skipped(self, migration: Migration, statements: Iterable[rehearse.Unrehearsed]) -> None:
-        reason = "it runs without a transaction, so it can't be rolled back; files after it that need it may fail"
-        self._not_rehearsed(migration, reason)
+        self._not_rehearsed(migration, "it runs without a transaction, so it can't be rolled back")
         for one in statements:
             lock = f"{one.mode}, blocks {one.mode.blocks} (by the manual)" if one.mode else None
             place = f"{one.location.path}:{one.location.line}"
@@ -95,13 +95,12 @@ class RehearsalReport(report_run.RunReport):
             }
             self.document["files"][-1]["statements"].append(value)
 
-    def _stopped(self, migration: Migration, error: MigrateError, left: tuple[Migration, ...]) -> None:
-        place = getattr(error, "location", migration.path)
-        begun = self.document["files"].pop()  # its statements up to here
-        self._not_rehearsed(migration, f"{place}: {error.message}: it needs what an earlier file commits")
-        self.document["files"][-1]["statements"] = begun["statements"]
-        for one in left:
-            self._not_rehearsed(one, f"it comes after {migration}, where the rehearsal had to stop")
+    def _stopped(self, stopped: rehearse.Stopped) -> None:
+        files, begun = self.document["files"], list[dict[str, Any]]()
+        if files and files[-1]["version"] == stopped.migration.version:
+            begun = files.pop()["statements"]
+        self._not_rehearsed(stopped.migration, rehearsal_text.reason(stopped))
+        files[-1] |= {"statements": begun, "needs": stopped.needs and stopped.needs.path}
 
     def _not_rehearsed(self, migration: Migration, reason: str) -> None:
         self.result(f"{wording.title(migration)}  {terminal.styled('not rehearsed', colour='yellow')}: {reason}")
@@ -119,8 +118,15 @@ class RehearsalReport(report_run.RunReport):
             self.markdown += ["", *(f"- **{line}**" for line in lines or ["Nobody would be blocked."])]
         for line in lines:
             self.result(line)
+        files = self.document["files"]
+        left = sum(file["not_rehearsed"] is not None for file in files)
+        self.document["complete"] = not left
         if self.ends:
             self.result("Rolled back: nothing of it stays.")
+        if left:
+            incomplete = f"{left} of {wording.count(len(files), 'migration', 'migrations')} not rehearsed."
+            self.result(incomplete)
+            self.markdown += ["", incomplete]
 
     def failed(self, error: MigrateError) -> None:
         """Print an error, in Markdown too."""
@@ -143,8 +149,14 @@ def _markdown_head(count: int) -> list[str]:
 def _markdown_row(done: rehearse.Done) -> str:
     lines = "<br>".join(line for line, _ in rehearsal_text.effect_lines(done.effects, every=False))
     rows = "" if done.rows is None else str(done.rows)
-    place = f"{done.location.path}:{done.location.line}"
-    return _markdown_cells(place, done.text, rehearsal_text.span(done.seconds), rows, lines)
+    several = f" ({len(done.group.members)} statements)" if len(done.group.members) > 1 else ""
+    return _markdown_cells(_place(done) + several, done.group.text, rehearsal_text.span(done.seconds), rows, lines)
+
+
+def _place(done: rehearse.Done) -> str:
+    """Give the line of a statement, or the first and the last one of several."""
+    first, last = done.location.line, done.group.members[-1].last_line
+    return f"{done.location.path}:{first}{f'-{last}' if len(done.group.members) > 1 else ''}"
 
 
 def _markdown_cells(place: str, text: str, took: str, rows: str, what: str) -> str:
@@ -156,7 +168,8 @@ def _markdown_cells(place: str, text: str, took: str, rows: str, what: str) -> s
 def _file_value(migration: Migration) -> dict[str, Any]:
     return {
         **{"version": migration.version, "name": migration.name, "path": migration.path},
-        **{"not_rehearsed": None, "milliseconds": None, "statements": [], "held": []},
+        **{"not_rehearsed": None, "needs": None, "milliseconds": None},
+        **{"statements": [], "held": []},
     }
 
 
@@ -164,7 +177,8 @@ def _done_value(done: rehearse.Done) -> dict[str, Any]:
     did = done.effects
     return {
         **json_values.location(done.location),
-        "text": done.text,
+        **{"last_line": done.group.members[-1].last_line, "count": len(done.group.members)},
+        "text": done.group.text,
         "tag": done.tag,
         "milliseconds": json_values.milliseconds(done.seconds),
         "rows": done.rows,

@@ -1,0 +1,111 @@
+"""A file's statements as they are rehearsed: one by one, but a dump's INSERTs together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain, groupby, islice, pairwise
+from typing import TYPE_CHECKING
+
+from outreach_migrate.errors import Location
+from outreach_migrate.files import statements
+from outreach_migrate.rehearsal import changes
+from outreach_migrate.run.transaction import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from outreach_migrate.files.migrations import Migration
+    from outreach_migrate.files.statements import Statement
+
+_AT_ONCE = 1_000_000  # characters: PostgreSQL parses all of a message before it runs any of it
+_HEAD = 500  # characters that surely hold a command and the name of its table
+_BEFORE_NAME = {"insert": {"into"}, "update": {"only"}, "delete": {"from", "only"}}
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A statement, where it starts, and its last line; `end` is the offset where the next one starts."""
+
+    statement: Statement
+    location: Location
+    last_line: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What is rehearsed as one: a statement, or consecutive ones of one kind that change the rows of one table.
+
+    `sql` is the file's text, `first` the number of the first statement, from 0.
+    """
+
+    sql: str
+    first: int
+    members: tuple[Placed, ...]
+
+    @property
+    def location(self) -> Location:
+        """Where the first statement starts."""
+        return self.members[0].location
+
+    @property
+    def text(self) -> str:
+        """The first statement."""
+        return self.sql[self.members[0].statement.start : self.members[0].statement.end]
+
+    @property
+    def whole(self) -> str:
+        """All of its statements."""
+        return self.sql[self.members[0].statement.start : self.members[-1].statement.end]
+
+    @property
+    def changes_rows(self) -> bool:
+        """Whether it changes the rows of a table, and nothing else."""
+        return bool(_changed(self.sql, self.members[0].statement))
+
+    def messages(self) -> Iterator[Message]:
+        """Cut the messages out of the file; each goes to where the next starts, as in a run, for an error's place."""
+        begin = self.members[0].statement.start
+        first, last = self.first, self.members[-1]
+        for number, member in enumerate(self.members, self.first + 1):
+            if member is last or member.end - begin >= _AT_ONCE:
+                yield Message(text=self.sql[begin : member.end], start=begin, first=first)
+                begin, first = member.end, number
+
+
+def cut(migration: Migration) -> tuple[Group, ...]:
+    """Cut a file into what is rehearsed as one."""
+    sql = migration.body
+    numbered = enumerate(placed(migration.path, sql))
+    runs = groupby(numbered, key=lambda one: _changed(sql, one[1].statement) or one[0])
+    found = []
+    for _, run in runs:
+        (first, member), *others = run
+        found.append(Group(sql, first, (member, *(other for _, other in others))))
+    return tuple(found)
+
+
+def placed(path: str, sql: str) -> Iterator[Placed]:
+    """Yield the statements of a text with their places; every line is counted once."""
+    line, at, newline = 1, 0, -1
+    for statement, after in pairwise(chain(statements.split(sql), [None])):
+        if statement:
+            line += sql.count("\n", at, statement.start)
+            newline = max(newline, sql.rfind("\n", at, statement.start))
+            at = statement.start
+            last_line = line + sql.count("\n", at, statement.end)
+            end = after.start if after else len(sql)
+            yield Placed(statement, Location(path, line, at - newline), last_line, end)
+
+
+def _changed(sql: str, statement: Statement) -> tuple[str, ...]:
+    """Give the command and the table of a statement that changes rows; nothing for another statement."""
+    command = statement.words[0] if statement.words else ""
+    if command not in _BEFORE_NAME:
+        return ()
+    head = sql[statement.start : min(statement.end, statement.start + _HEAD)]
+    tokens = list(islice(statements.tokens(head), 1, 10))
+    while tokens and tokens[0].lower() in _BEFORE_NAME[command]:
+        del tokens[0]
+    table, _ = changes.name(tokens, 0)
+    return (command, *table)

@@ -1,0 +1,136 @@
+"""Whether a statement failed for what another file does, which the rehearsal could not carry out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from outreach_migrate.files import statements
+from outreach_migrate.rehearsal import changes
+from outreach_migrate.rehearsal.changes import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from outreach_migrate.errors import ServerMessage
+    from outreach_migrate.files.migrations import Migration
+    from outreach_migrate.rehearsal.changes import Change
+
+# Of which kind the name is that a statement misses, or finds taken.
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_MISSING = {
+    "42P01": {Kind.RELATION},
+    "42704": {Kind.RELATION, Kind.OTHER},
+    "42703": {Kind.COLUMN},
+    "42883": {Kind.FUNCTION},
+    "3F000": {Kind.SCHEMA},
+    "22P02": {Kind.VALUE},
+}
+_TAKEN = {
+    "42P07": {Kind.RELATION},
+    "42710": {Kind.RELATION, Kind.OTHER},
+    "42701": {Kind.COLUMN},
+    "42723": {Kind.FUNCTION},
+    "42P06": {Kind.SCHEMA},
+}
+_NAME = re.compile(
+    r"""["«»„“‹][ \u00a0]?([^"«»„“”‹›]+?)[ \u00a0]?["«»“”›]"""  # in the quotes of some language
+    r"""|(?<!\S)([^\s"«»„“”(]+)\("""  # a function with its arguments
+    r"""|(?<!\S)(\w[\w$]*\.\w[\w$]*)(?!\S)"""  # a column with its table
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What a file changes before the statement that failed, which may be its own; and whether it was carried out."""
+
+    migration: Migration
+    changes: Sequence[Change]
+    rehearsed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A statement that failed: the server's message, its text, and the schemas of its search path."""
+
+    report: ServerMessage
+    text: str
+    path: tuple[str, ...]
+
+
+def found(failure: Failure, earlier: Sequence[Earlier], home: str | None) -> Migration | None:
+    """Give the one file that was not carried out, and makes what the statement misses, or drops what is in its way.
+
+    `home` is the schema in which a clean session makes things. What decides is the last change of the name that the
+    server's error tells, in the files' own statements: where that was carried out, or takes the name away again, a
+    run fails as well. What can't be told for sure is a failure.
+    """
+    code = failure.report.sqlstate
+    kinds = _MISSING.get(code) or _TAKEN.get(code) or set()
+    for file in reversed(earlier):
+        for change in reversed(file.changes):
+            if change.kind in kinds and _is_meant(change, failure, home):
+                return file.migration if not file.rehearsed and change.made == (code in _MISSING) else None
+    return None
+
+
+def adding_value(report: ServerMessage, earlier: Iterable[Earlier]) -> Migration | None:
+    """Give the last file whose statements add the enum value that a message names."""
+    adding = [
+        file.migration
+        for file in earlier
+        for change in file.changes
+        if change.kind is Kind.VALUE and change.made and change.name in names(report.message)
+    ]
+    return adding[-1] if adding else None
+
+
+def _is_meant(change: Change, failure: Failure, home: str | None) -> bool:
+    """Say whether the name in the server's message can only be this one."""
+    said = names(failure.report.message)
+    qualifiers = [one.removesuffix(change.name).rstrip(".") for one in said if _is(one, change.name)]
+    owner = change.owner or ""
+    if change.kind is Kind.VALUE:
+        return change.name in said and owner in re.findall(r"[\w$]+", failure.report.message)
+    if not qualifiers or change.kind is Kind.SCHEMA:
+        return bool(qualifiers)
+    if change.kind is Kind.COLUMN:
+        return _is_column_of(owner, qualifiers[0], [one for one in said if not _is(one, change.name)], failure.text)
+    if change.kind is Kind.OTHER and owner:
+        return any(_is(one, owner) for one in said)
+    if failure.report.sqlstate == "42P01" and _only_qualifies(change.name, failure.text):  # no FROM clause has it
+        return False
+    schema = change.schema or home
+    return qualifiers[0] == schema if qualifiers[0] else schema in failure.path
+
+
+def _is_column_of(table: str, qualifier: str, others: list[str], text: str) -> bool:
+    """Say whether a column is the table's: the message says so, or the statement names the table or its alias."""
+    if qualifier:
+        words = " ".join(token.strip('"') for token in statements.tokens(text))
+        alias = rf"(?<![\w$]){re.escape(table)} (?:as )?{re.escape(qualifier)}(?![\w$])"
+        return qualifier == table or re.search(alias, words, re.IGNORECASE) is not None
+    if others:
+        return any(_is(one, table) for one in others)
+    return any(changes.plain(token) == table for token in statements.tokens(text))
+
+
+def _only_qualifies(name: str, text: str) -> bool:
+    """Say whether a statement has a name only before a dot, as that of a table that its FROM clause lacks."""
+    tokens = [*statements.tokens(text), ""]
+    following = [after for token, after in pairwise(tokens) if changes.plain(token) == name]
+    return bool(following) and set(following) == {"."}
+
+
+def _is(said: str, name: str) -> bool:
+    return said == name or said.endswith(f".{name}")
+
+
+def names(message: str) -> list[str]:
+    """Give the names that a message of the server tells, in any of its languages; a schema or table may qualify them.
+
+    They are in quotes, but for a function, and a column with its table.
+    """
+    return ["".join(found) for found in _NAME.findall(message)]
