@@ -185,7 +185,7 @@ def rehearse(common: options.Common, /, form: str, **given: Any) -> None:
     For each statement: how long it took, which locks it took on what was there before and whom they block, whether
     a table was rewritten or scanned; in the end, for how long each table was not available. It takes the real locks
     and does the real work, so it belongs on a copy or on staging. No table and no row stays; what was drawn from a
-    sequence is not given back. Files without a transaction are named, and left out.
+    sequence is not given back. Files without a transaction, and those that need them, are named and left out.
     """
     from outreach_migrate.files import migrations
     from outreach_migrate.rehearsal import rehearse as rehearsing
