@@ -72,14 +72,15 @@ def blockers(connection: Connection, token: str) -> tuple[Blocker, ...]:
 def holders(connection: Connection, schema: str, name: str) -> tuple[Blocker, ...]:
     """Read who keeps others from reading a table: the sessions that hold or await its ACCESS EXCLUSIVE lock.
 
-    REINDEX locks but an index of it, for which a reader waits as well.
+    A reader waits for those of its indexes as well, which REINDEX takes.
     """
     query = f"""
         SET LOCAL lock_timeout = '1s';
         WITH wanted AS MATERIALIZED (
             SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
              WHERE n.nspname = {sql.quote(schema)} AND c.relname = {sql.quote(name)})
-        SELECT coalesce(l.pid, 0), b.usename::text, b.application_name, pg_catalog.host(b.client_addr), b.backend_type,
+        SELECT DISTINCT ON (coalesce(l.pid, 0))
+               coalesce(l.pid, 0), b.usename::text, b.application_name, pg_catalog.host(b.client_addr), b.backend_type,
                b.state, extract(epoch FROM pg_catalog.clock_timestamp() - b.xact_start)::float8,
                pg_catalog.to_char(b.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'),
                nullif(pg_catalog.left(b.query, 500), '<insufficient privilege>'),
@@ -90,7 +91,7 @@ def holders(connection: Connection, schema: str, name: str) -> tuple[Blocker, ..
            AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
            AND (l.relation IN (SELECT oid FROM wanted)
                 OR l.relation IN (SELECT indexrelid FROM pg_catalog.pg_index JOIN wanted ON oid = indrelid))
-         ORDER BY l.granted DESC, b.xact_start"""
+         ORDER BY coalesce(l.pid, 0), l.granted DESC"""
     cursor = connection.execute(query.encode())
     cursor.nextset()
     return _shown(Blocker(*row) for row in cursor.fetchall())
