@@ -1,3 +1,204 @@
-"""Applies plain, versioned .sql files to PostgreSQL, each in one transaction with its row."""
+"""Applies plain, versioned .sql files to PostgreSQL, each in one transaction with its row.
+
+An application that migrates at its start, a test suite or a script of its own calls these functions; so does the
+command line. They block: asynchronous code calls them by `await asyncio.to_thread(outreach_migrate.up, …)`. They set up
+no logging and no signal handlers, share nothing, and may be called by several threads at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from outreach_migrate.errors import (
+    Blocker,
+    ConnectionFailed,
+    Fate,
+    HistoryError,
+    HistoryLocked,
+    Location,
+    LockTimeout,
+    MigrateError,
+    MigrationFileError,
+    Outcome,
+    Problem,
+    Refused,
+    ServerMessage,
+    StatementError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from importlib.resources.abc import Traversable
+    from os import PathLike
+
+    import psycopg
+
+    from outreach_migrate.files.migrations import Migration as Migration
+    from outreach_migrate.history.history import Entry as Entry
+    from outreach_migrate.run import events as events
+    from outreach_migrate.run.apply import Result as Result
+    from outreach_migrate.run.events import Applied as Applied
+    from outreach_migrate.run.plan import Plan as Plan
+    from outreach_migrate.run.plan import State as State
+    from outreach_migrate.run.plan import Step as Step
+    from outreach_migrate.run.request import Behind as Behind
+
+    Database = str | psycopg.Connection[Any]
+    Folder = str | PathLike[str] | Traversable
+    Duration = float | str
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Applied",
+    "Behind",
+    "Blocker",
+    "ConnectionFailed",
+    "Entry",
+    "Fate",
+    "HistoryError",
+    "HistoryLocked",
+    "Location",
+    "LockTimeout",
+    "MigrateError",
+    "Migration",
+    "MigrationFileError",
+    "Outcome",
+    "Plan",
+    "Problem",
+    "Refused",
+    "Result",
+    "ServerMessage",
+    "State",
+    "StatementError",
+    "Step",
+    "UsageError",
+    "__version__",
+    "check_current",
+    "events",
+    "status",
+    "up",
+]
+
+# These import psycopg, which takes longer than all the rest: they are imported when they are asked for.
+_LATER = {
+    "Applied": "run.events",
+    "Behind": "run.request",
+    "Entry": "history.history",
+    "Migration": "files.migrations",
+    "Plan": "run.plan",
+    "Result": "run.apply",
+    "State": "run.plan",
+    "Step": "run.plan",
+}
+
+
+def up(
+    database: Database,
+    *,
+    folder: Folder = "sql",
+    schema: str | None = None,
+    table: str = "schema_migrations",
+    to: int | str | None = None,
+    allow_out_of_order: bool = False,
+    lock_timeout: Duration = "5s",
+    lock_retries: int = 10,
+    statement_timeout: Duration | None = None,
+    wait: Duration = 0,
+    tell: Callable[[events.Event], None] | None = None,
+) -> Result:
+    """Apply the pending migrations of a folder, in order, each in one transaction with its row.
+
+    `database` is a postgresql:// URL, a libpq key=value string, or an open psycopg connection, in autocommit mode and
+    idle. A connection is not closed, but it is left as DISCARD ALL leaves it: its settings, temporary tables, prepared
+    statements and LISTENs are gone. `folder` is a path, or a package's resources, such as
+    importlib.resources.files("app") / "sql". `schema` goes to the front of the search path, and the history table is
+    there; `table` is [SCHEMA.]NAME. Durations are in seconds, or text such as "500ms", "5m". `wait` is for a server
+    that can't be reached yet.
+
+    `tell` is called with what goes on, a value of outreach_migrate.events; never by two threads at once, but not
+    always by the caller's own. Do little in it: the run waits for it.
+
+    Return the applied migrations, the plan and the seconds. Raise MigrateError: UsageError, MigrationFileError and
+    HistoryError before anything ran; StatementError, LockTimeout and ConnectionFailed with an `outcome`, the state that
+    the database is in.
+    """
+    from outreach_migrate.files import migrations
+
+    found = migrations.read(folder)  # of a large file the bytes are gone before the driver comes
+    from outreach_migrate.run import apply, request, stop
+
+    asked = request.of(
+        database,
+        found,
+        schema=schema,
+        table=table,
+        to=to,
+        out_of_order=allow_out_of_order,
+        lock_timeout=lock_timeout,
+        lock_retries=lock_retries,
+        statement_timeout=statement_timeout,
+        wait=wait,
+    )
+    return apply.run(asked, tell or _ignore, stop.Stop())
+
+
+def status(
+    database: Database,
+    *,
+    folder: Folder = "sql",
+    schema: str | None = None,
+    table: str = "schema_migrations",
+    wait: Duration = 0,
+) -> Plan:
+    """Compare the files with the history, and write nothing: a role that may only read, on a standby, is enough.
+
+    The arguments are those of `up`. Return every version with its state. Raise MigrateError: MigrationFileError when
+    files can't be migrations, HistoryError when the history table is none, ConnectionFailed.
+    """
+    from outreach_migrate import errors
+    from outreach_migrate.files import migrations
+    from outreach_migrate.run import request
+
+    found = migrations.read(folder)
+    if found[1]:
+        raise errors.MigrationFileError(found[1])
+    asked = request.of(database, found, schema=schema, table=table, wait=wait)
+    with request.reading(asked, _ignore) as seen:
+        return seen.plan
+
+
+def check_current(
+    database: Database,
+    *,
+    folder: Folder = "sql",
+    schema: str | None = None,
+    table: str = "schema_migrations",
+    wait: Duration = 0,
+) -> None:
+    """Return when the database has all migrations of the folder: an application calls this at its start.
+
+    The arguments are those of `up`; with `wait` it asks again until then, so that another process may migrate. A
+    database that is ahead of the files is current: an older release meets it during a deployment. Raise Behind with
+    the steps that are pending, HistoryError when files and history contradict each other, or what `status` raises.
+    """
+    from outreach_migrate.files import migrations
+    from outreach_migrate.run import request
+
+    asked = request.of(database, migrations.read(folder), schema=schema, table=table, wait=wait)
+    request.await_current(asked, _ignore)
+
+
+def _ignore(_: object) -> None:
+    """Take an event, and do nothing."""
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name == "events":
+        return import_module("outreach_migrate.run.events")
+    if name in _LATER:
+        return getattr(import_module(f"outreach_migrate.{_LATER[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 from psycopg import errors as pg
@@ -13,8 +12,7 @@ from psycopg import sql
 from outreach_migrate.checks.check import Finding
 from outreach_migrate.errors import Location, Problem, Refused
 from outreach_migrate.history import history
-from outreach_migrate.postgres import connections
-from outreach_migrate.run import plan
+from outreach_migrate.run import request as asked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -23,8 +21,7 @@ if TYPE_CHECKING:
 
     from outreach_migrate.files.migrations import Migration
     from outreach_migrate.history.history import History
-    from outreach_migrate.history.table import Table
-    from outreach_migrate.postgres.dsn import Target
+    from outreach_migrate.run.request import Request
 
 _PART = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
 _ALTERED = re.compile(  # the tables that must be ours
@@ -36,24 +33,19 @@ _LONG = 60  # s: a transaction open for longer is in a run's way
 _CATCHING_UP = 1.0  # s: a standby that takes longer to replay what it has received lags
 
 
-def look(
-    target: Target, table: Table, found: tuple[Migration, ...], *, wait: float, tell: Callable[[history.Locked], None]
-) -> tuple[tuple[Migration, ...], list[Finding]]:
+def look(request: Request, tell: Callable[[history.Locked], None]) -> tuple[tuple[Migration, ...], list[Finding]]:
     """Compare files and history, and look around; give the pending files and what was found."""
-    connection = connections.connect(target, wait=wait)
-    with closing(connection), connections.translated():
-        try:
-            past = history.read(connection, table, search_path=target.schema, tell=tell)
-        except Refused as error:
-            return (), [Finding(problem) for problem in error.problems]
-        whole = plan.make(found, past.entries)
-        problems = whole.problems(out_of_order=False) + whole.unfinished()
-        steps = whole.having(plan.State.PENDING, plan.State.OUT_OF_ORDER, plan.State.UNFINISHED)
-        pending = tuple(step.migration for step in steps if step.migration)
-        connection.execute(f"BEGIN READ ONLY; {history.set_search_path(target.schema)}".encode())
-        met = [*_invalid_indexes(connection), *_lag(connection)]
-        met += [*_open_transactions(connection, pending), *_privileges(connection, past, pending)]
-        connection.execute("ROLLBACK")
+    try:
+        with asked.reading(request, tell) as seen:
+            connection = seen.connection
+            problems = seen.plan.problems(out_of_order=False) + seen.plan.unfinished()
+            pending = tuple(step.migration for step in seen.plan.to_run(to=None, out_of_order=True))
+            connection.execute(f"BEGIN READ ONLY; {history.set_search_path(request.target.schema)}".encode())
+            met = [*_invalid_indexes(connection), *_lag(connection)]
+            met += [*_open_transactions(connection, pending), *_privileges(connection, seen.past, pending)]
+            connection.execute("ROLLBACK")
+    except Refused as error:
+        return (), [Finding(problem) for problem in error.problems]
     return pending, [Finding(problem) for problem in problems] + met
 
 

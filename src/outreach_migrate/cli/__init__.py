@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -47,7 +46,7 @@ SIGINT and SIGTERM."""
     default="sql",
     show_default=True,
     envvar="OUTREACH_MIGRATE_DIR",
-    help="The folder with the migrations.",
+    help="The folder with the migrations, or PACKAGE:PATH.",
 )
 @click.option("--table", metavar="[SCHEMA.]NAME", help="The history table.  [default: public.schema_migrations]")
 @click.option("--embedded", is_flag=True, help="Use a private PostgreSQL, kept in .outreach.")
@@ -104,19 +103,22 @@ def main(ctx: click.Context, /, quiet: bool, verbose: bool, **common: Any) -> No
 @click.pass_obj
 def up(common: options.Common, /, dry_run: bool, **given: Any) -> None:
     """Apply the pending migrations, in order."""
-    from outreach_migrate.files import migrations
+    from outreach_migrate.files import folders, migrations
     from outreach_migrate.report import report_run
 
     out = report_run.RunReport("up", as_json=common.as_json, verbosity=common.verbosity)
     with out, options.told(out):
-        files, problems = migrations.read(common.folder)  # of a large one the bytes are gone before the driver comes
+        found = migrations.read(
+            folders.find(common.folder)
+        )  # of a large one the bytes are gone before the driver comes
         from outreach_migrate.run import apply, events
         from outreach_migrate.run import request as asked
 
         with options.database(common, out) as target:
-            request = options.request(common, target, files, problems, **given)
+            request = options.request(common, target, found, **given)
             if dry_run:
-                planned = events.Planned(*asked.look(request, out.event))
+                with asked.reading(request, out.event) as seen:
+                    planned = events.Planned(*asked.plan_of(seen.past, request))
                 out.would_run(planned, from_start=request.from_start)
                 return
             signals.carry_out(partial(apply.run, request), out.event, tick=out.tick, unknown=out.unknown)
@@ -128,32 +130,21 @@ def up(common: options.Common, /, dry_run: bool, **given: Any) -> None:
 @click.pass_obj
 def status(common: options.Common, /, check: bool) -> None:
     """Show what is applied, what is pending, and what is wrong. Writes nothing."""
-    from outreach_migrate.files import migrations
-    from outreach_migrate.history import history
-    from outreach_migrate.postgres import connections
+    from outreach_migrate.files import folders, migrations
     from outreach_migrate.report import report_status
-    from outreach_migrate.run import plan
+    from outreach_migrate.run import request as asked
+    from outreach_migrate.run.plan import State
 
     with report_status.StatusReport(as_json=common.as_json, verbosity=common.verbosity) as out, options.told(out):
-        files, problems = migrations.read(common.folder)
-        with options.database(common, out) as target, connections.translated():
-            connection = connections.connect(target, wait=common.wait)
-            with closing(connection):
-                past = history.read(
-                    connection, options.table(common, target), search_path=target.schema, tell=out.locked
-                )
-                at_work = {}
-                if any(entry.finished_at is None for entry in past.entries):
-                    from outreach_migrate.run import request as asked
-
-                    at_work = asked.at_work(connection, past)
-        whole = plan.make(files, past.entries)
-        to_run = whole.to_run(to=None, out_of_order=True)
-        problems += [problem for step in to_run for problem in migrations.problems(step.migration)]
-        problems += whole.problems(out_of_order=False) + whole.unfinished(at_work=at_work)
-        out.plan(whole, problems, at_work)
+        found = migrations.read(folders.find(common.folder))
+        with (
+            options.database(common, out) as target,
+            asked.reading(options.request(common, target, found), out.locked) as seen,
+        ):
+            problems = found[1] + seen.problems()
+        out.plan(seen.plan, problems, seen.at_work)
         if check:
-            pending = whole.having(plan.State.PENDING, plan.State.UNFINISHED)
+            pending = seen.plan.having(State.PENDING, State.UNFINISHED)
             sys.exit(1 if problems else 3 if pending else 0)
 
 
@@ -164,10 +155,11 @@ def status(common: options.Common, /, check: bool) -> None:
 @click.pass_obj
 def new(common: options.Common, /, name: tuple[str, ...], no_transaction: bool, edit: bool) -> None:
     """Make a migration's file, the newest, and print its path."""
+    from outreach_migrate.files import folders
     from outreach_migrate.files import new as files
 
     try:
-        path = files.make(common.folder, " ".join(name), transaction=not no_transaction)
+        path = files.make(folders.on_disk(common.folder), " ".join(name), transaction=not no_transaction)
     except (ValueError, OSError) as error:
         raise click.UsageError(str(error)) from None
     click.echo(path)
@@ -187,15 +179,15 @@ def rehearse(common: options.Common, /, form: str, **given: Any) -> None:
     and does the real work, so it belongs on a copy or on staging. No table and no row stays; what was drawn from a
     sequence is not given back. Files without a transaction, and those that need them, are named and left out.
     """
-    from outreach_migrate.files import migrations
+    from outreach_migrate.files import folders, migrations
     from outreach_migrate.rehearsal import rehearse as rehearsing
     from outreach_migrate.report import report_rehearsal
 
     out = report_rehearsal.RehearsalReport("json" if common.as_json else form, common.verbosity)
     with out, options.told(out):
-        files, problems = migrations.read(common.folder)
+        found = migrations.read(folders.find(common.folder))
         with options.database(common, out) as target:
-            request = options.request(common, target, files, problems, lock_retries=0, from_start=None, **given)
+            request = options.request(common, target, found, lock_retries=0, **given)
             signals.carry_out(
                 partial(rehearsing.run, request),
                 out.rehearsed,
@@ -222,23 +214,22 @@ def check(ctx: click.Context, /, files: tuple[str, ...], lint: bool, base: str |
     which; else FILE…; else those that are new or changed against --base; else all.
     """
     from outreach_migrate.checks import check as looking
-    from outreach_migrate.files import migrations
+    from outreach_migrate.files import folders, migrations
     from outreach_migrate.report import report_check
 
     common: options.Common = ctx.obj
     with report_check.CheckReport("json" if common.as_json else form, common.verbosity) as out, options.told(out):
-        found, problems = migrations.read(common.folder)
+        found, problems = migrations.read(folders.find(common.folder))
         chosen, problems = looking.chosen(found, problems, files)
         findings = looking.files(chosen, problems)
-        linted = chosen if files or not base else looking.changed(common.folder, chosen, base)
+        linted = chosen if files or not base else looking.changed(folders.on_disk(common.folder), chosen, base)
         if base:
-            findings += looking.against(common.folder, found, base)
+            findings += looking.against(folders.on_disk(common.folder), found, base)
         if common.embedded or options.distance(ctx.find_root(), "database") == 0:
             from outreach_migrate.checks import check_database
 
             with options.database(common, out) as target:
-                table = options.table(common, target)
-                pending, met = check_database.look(target, table, found, wait=common.wait, tell=out.locked)
+                pending, met = check_database.look(options.request(common, target, (found, [])), out.locked)
             findings += met
             linted = [migration for migration in chosen if migration in pending]
         if lint:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from outreach_migrate.cli.project import Project
     from outreach_migrate.errors import Problem
     from outreach_migrate.files.migrations import Migration
-    from outreach_migrate.history.table import Table
     from outreach_migrate.postgres.dsn import Target
     from outreach_migrate.report.report import Report
     from outreach_migrate.run.request import Request
@@ -161,31 +160,13 @@ def _without_libpqs_variables() -> Iterator[None]:
 
 
 def request(
-    common: Common, target: Target, files: tuple[Migration, ...], problems: list[Problem], **given: Any
+    common: Common, target: Target, found: tuple[tuple[Migration, ...], list[Problem]], **given: Any
 ) -> Request:
-    """Put together what a run is asked to do."""
+    """Put together what a command is asked to do; `given` are its own options."""
     from outreach_migrate.run import request as asked
 
-    limits = asked.Limits(given["lock_timeout"], given["statement_timeout"])
-    return asked.Request(
-        target=target,
-        table=table(common, target),
-        files=files,
-        file_problems=tuple(problems),
-        to=given["to"],
-        out_of_order=given["allow_out_of_order"],
-        wait=common.wait,
-        limits=limits,
-        lock_retries=given["lock_retries"],
-        from_start=given["from_start"],
-    )
-
-
-def table(common: Common, target: Target) -> Table:
-    """Give the history table that the options or the URL name, else the default."""
-    from outreach_migrate.history import table
-
-    return table.read(common.table, target.schema)
+    out_of_order = given.pop("allow_out_of_order", False)
+    return asked.of(target, found, table=common.table, wait=common.wait, out_of_order=out_of_order, **given)
 
 
 @contextmanager

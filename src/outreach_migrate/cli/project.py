@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from outreach_migrate.cli import usage
+from outreach_migrate.files import folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -103,7 +104,7 @@ def _values(
             values[str(one.name)] = value
         elif not isinstance(value, str | int | float):
             raise click.UsageError(f"{where} has a {type(value).__name__} as {key}")
-        elif isinstance(one.type, click.Path):
+        elif isinstance(one.type, click.Path) and not folders.is_package(str(value)):
             values[str(one.name)] = project.path(str(value))
         else:
             values[str(one.name)] = value if isinstance(value, bool) else str(value)

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from outreach_migrate import display
 from outreach_migrate.errors import Location, MigrationFileError, Problem
-from outreach_migrate.files import control, directives, outline, statements, ways_down
+from outreach_migrate.files import control, directives, folders, outline, statements, ways_down
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from outreach_migrate.files.directives import Directives
+    from outreach_migrate.files.folders import Folder
     from outreach_migrate.files.outline import Finding, Outline
 
 _NAME = re.compile(r"([0-9]+)_(.+)\.sql", re.DOTALL)
@@ -82,7 +83,7 @@ class Migration:
         return f"{above}{line} | {shown}\n{'':>{margin}} | {indent}^"
 
 
-def read(folder: str) -> tuple[tuple[Migration, ...], list[Problem]]:
+def read(folder: Folder) -> tuple[tuple[Migration, ...], list[Problem]]:
     """Read a folder's migrations, in order of their versions, and tell all that is wrong with the files.
 
     Names that start with a dot, subfolders and files of other kinds are ignored. Raise MigrationFileError when the
@@ -91,11 +92,10 @@ def read(folder: str) -> tuple[tuple[Migration, ...], list[Problem]]:
     found: list[Migration] = []
     problems: list[Problem] = []
     try:
-        with os.scandir(folder) as listing:
-            files = sorted((one for one in listing if not one.name.startswith(".")), key=lambda one: one.name)
+        files = folders.listed(folder)
     except OSError as error:
         hint = "Name the folder with --dir."
-        problem = Problem(f"cannot read the folder: {error.strerror}", Location(folder), hint)
+        problem = Problem(f"cannot read the folder: {error.strerror or error}", Location(str(folder)), hint)
         raise MigrationFileError([problem]) from error
     for file in files:
         one = _read_file(file) if file.name.lower().endswith(".sql") else None
@@ -105,14 +105,14 @@ def read(folder: str) -> tuple[tuple[Migration, ...], list[Problem]]:
             found.append(one)
     if not found and not problems:
         hint = "Make the first with: outreach-migrate new NAME. Or name another folder with --dir."
-        none = Problem("there are no migrations in this folder", Location(folder), hint)
+        none = Problem("there are no migrations in this folder", Location(str(folder)), hint)
         problems.append(ways_down.of_folder(folder) or none)
     found.sort(key=lambda migration: (migration.number, migration.path))
     problems += _same_version_twice(found)
     return tuple(found), problems
 
 
-def _read_file(file: os.DirEntry[str]) -> Migration | Problem | None:
+def _read_file(file: os.DirEntry[str] | folders.Resource) -> Migration | Problem | None:
     """Read a file; none when it is a folder."""
     path = os.fsencode(file.path).decode(errors="surrogateescape")  # names are UTF-8, whatever the locale says
     shown = display.in_line(path)
@@ -126,8 +126,7 @@ def _read_file(file: os.DirEntry[str]) -> Migration | Problem | None:
             return another
         if not file.is_file() and os.stat(file.path):  # opening a FIFO would hang; a link to nothing can't be read
             return Problem("not a regular file", Location(shown))
-        with open(file.path, "rb", buffering=0) as opened:
-            data = opened.read()
+        data = folders.data(file)
     except OSError as error:
         return Problem(f"cannot be read: {error.strerror}", Location(shown))
     try:

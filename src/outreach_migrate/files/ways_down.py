@@ -14,6 +14,8 @@ from outreach_migrate.files.outline import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from outreach_migrate.files.folders import Folder
+
 # As the tools' own parsers read their marks: internal/sqlparser of goose, sqlparse of sql-migrate, pkg/dbmate,
 # src/sqlMigration.ts of node-pg-migrate, migrate/migrate.go of tern, whose mark alone may stand behind SQL.
 _TOOLS = {
@@ -112,9 +114,13 @@ def of_name(path: str) -> Problem | None:
     return None
 
 
-def of_folder(folder: str) -> Problem | None:
+def of_folder(folder: Folder) -> Problem | None:
     """Tell of another tool's folder, in which each migration is a folder."""
     import glob
+
+    if not isinstance(folder, str | os.PathLike):
+        return None
+    folder = os.fspath(folder)
 
     for name, whose in _FOLDERS.items():
         found = sorted(glob.glob(f"{glob.escape(folder)}/*/{name}") or glob.glob(f"{glob.escape(folder)}/*/*/{name}"))

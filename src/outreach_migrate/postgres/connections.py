@@ -8,7 +8,7 @@ import re
 import selectors
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ import psycopg
 from psycopg import generators, pq, waiting
 from psycopg.abc import PQGen
 from psycopg.pq.abc import PGconn, PGresult
+from psycopg.rows import tuple_row
 
 from outreach_migrate.errors import ConnectionFailed, MigrateError, ServerMessage
 from outreach_migrate.postgres.dsn import Target
@@ -82,6 +83,28 @@ def connect(
                 raise ConnectionFailed(why, hint=_hint(why), transient=transient) from error
         tell(Unreachable(why, passed))
         pause(min(0.5, max(0.0, wait - passed)))
+
+
+@contextmanager
+def borrowed(connection: psycopg.Connection) -> Iterator[None]:
+    """Have the caller's connection give rows as tuples, and prepare nothing, until the end of the block."""
+    before = connection.row_factory, connection.cursor_factory, connection.prepare_threshold
+    connection.row_factory, connection.cursor_factory, connection.prepare_threshold = tuple_row, psycopg.Cursor, None
+    try:
+        yield
+    finally:
+        connection.row_factory, connection.cursor_factory, connection.prepare_threshold = before
+
+
+@contextmanager
+def of(given: psycopg.Connection | None, target: Target, *, wait: float) -> Iterator[psycopg.Connection]:
+    """Give the caller's connection, borrowed, or one that is opened here and closed."""
+    if given:
+        with borrowed(given):
+            yield given
+        return
+    with closing(connect(target, wait=wait)) as connection:
+        yield connection
 
 
 def _connect(target: Target, *, read_write: bool, within: float) -> psycopg.Connection:

@@ -52,6 +52,11 @@ class Plan:
 
     steps: tuple[Step, ...]
 
+    @property
+    def pending(self) -> tuple[Pending, ...]:
+        """The steps that `up` carries out next."""
+        return self.to_run(to=None, out_of_order=False)
+
     def having(self, *states: State) -> tuple[Step, ...]:
         """Choose the steps in one of these states."""
         return tuple(step for step in self.steps if step.state in states)

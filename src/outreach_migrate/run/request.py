@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import psycopg
+from psycopg import pq
 
-from outreach_migrate import errors
+from outreach_migrate import durations, errors
 from outreach_migrate.errors import Blocker, Problem
 from outreach_migrate.files import migrations
 from outreach_migrate.files.migrations import Migration
 from outreach_migrate.history import history, record
+from outreach_migrate.history import table as tables
 from outreach_migrate.history.history import History
 from outreach_migrate.history.table import Table
-from outreach_migrate.postgres import activity, connections
+from outreach_migrate.postgres import activity, connections, dsn
 from outreach_migrate.postgres.dsn import Target
 from outreach_migrate.run import plan
 from outreach_migrate.run.plan import Pending, Plan
+
+_AGAIN = 0.5  # s between two looks, while another process migrates
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +64,128 @@ class Request:
     connection: psycopg.Connection | None = None
 
 
-def look(request: Request, tell: Callable[[history.Locked], None]) -> tuple[Plan, tuple[Pending, ...]]:
-    """Make the plan, as a run would, also where nothing can be written; raise what is wrong in files and history."""
-    connection = connections.connect(request.target, wait=request.wait)
-    with closing(connection), connections.translated():
+def of(
+    database: str | psycopg.Connection[Any] | Target,
+    found: tuple[tuple[Migration, ...], list[Problem]],
+    *,
+    schema: str | None = None,
+    table: str | None = None,
+    to: int | str | None = None,
+    out_of_order: bool = False,
+    lock_timeout: float | str = "5s",
+    lock_retries: int = 10,
+    statement_timeout: float | str | None = None,
+    wait: float | str = 0,
+    from_start: int | None = None,
+) -> Request:
+    """Put together what a run is asked to do, from values as people give them; `found` is what files.read gives.
+
+    Raise UsageError for what makes no sense.
+    """
+    target = _target(database, schema)
+    named = None if table == tables.NAME else table
+    limit = None if statement_timeout is None else _seconds("statement_timeout", statement_timeout)
+    return Request(
+        target=target,
+        table=tables.read(named, target.schema),
+        files=found[0],
+        file_problems=tuple(found[1]),
+        to=_version(to),
+        out_of_order=out_of_order,
+        wait=_seconds("wait", wait),
+        limits=Limits(_seconds("lock_timeout", lock_timeout), limit),
+        lock_retries=lock_retries,
+        from_start=from_start,
+        connection=database if isinstance(database, psycopg.Connection) else None,
+    )
+
+
+def _target(database: str | psycopg.Connection[Any] | Target, schema: str | None) -> Target:
+    if isinstance(database, psycopg.Connection):
+        if not database.autocommit or database.info.transaction_status != pq.TransactionStatus.IDLE:
+            raise errors.UsageError(
+                "the connection must be in autocommit mode, and in no transaction: each migration has one of its own",
+                hint="Open it with psycopg.connect(…, autocommit=True), or give the URL.",
+            )
+        login = {"password": database.info.password} if database.info.password else {}
+        return Target({**database.info.get_parameters(), **login}, schema)
+    if isinstance(database, str):
+        database = dsn.read(database)
+    if not isinstance(database, Target):
+        kind = type(database).__name__
+        hint = "From asynchronous code: await asyncio.to_thread(outreach_migrate.up, url)."
+        raise errors.UsageError(f"the database must be a URL or a psycopg.Connection, not {kind}", hint=hint)
+    return replace(database, schema=schema) if schema else database
+
+
+def _seconds(name: str, given: float | str) -> float:
+    seconds = durations.seconds(str(given))
+    if seconds is None:
+        raise errors.UsageError(f"{name} is no duration: {given!r}", hint="Give seconds, or text such as 500ms, 5m.")
+    return seconds
+
+
+def _version(to: int | str | None) -> int | None:
+    if to is None or str(to).isdecimal():
+        return None if to is None else int(to)
+    raise errors.UsageError(f"not a version: {to!r}", hint="A version is digits.")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The history and the plan at one moment; `at_work` are living runs on files that are unfinished, by version."""
+
+    connection: psycopg.Connection
+    past: History
+    plan: Plan
+    at_work: dict[str, Blocker]
+
+    def problems(self) -> list[Problem]:
+        """Tell all that is wrong with the files that are not applied, and between files and history."""
+        pending = self.plan.to_run(to=None, out_of_order=True)
+        found = [problem for step in pending for problem in migrations.problems(step.migration)]
+        return found + self.plan.problems(out_of_order=False) + self.plan.unfinished(at_work=self.at_work)
+
+
+@contextmanager
+def reading(request: Request, tell: Callable[[history.Locked], None]) -> Iterator[Look]:
+    """Read the history and compare the files with it, on a connection that lasts to the end of the block.
+
+    Nothing is written or created. Raise HistoryError when the table is none, ConnectionFailed.
+    """
+    with connections.translated(), connections.of(request.connection, request.target, wait=request.wait) as connection:
         past = history.read(connection, request.table, search_path=request.target.schema, tell=tell)
-        return plan_of(past, request)
+        yield Look(connection, past, plan.make(request.files, past.entries), _at_work(connection, past))
+
+
+def _at_work(connection: psycopg.Connection, past: History) -> dict[str, Blocker]:
+    unfinished = [entry for entry in past.entries if entry.finished_at is None]
+    keys = [record.claim_key(connection, record.Place(past.table, entry.position)) for entry in unfinished]
+    found = [activity.claimants(connection, key) for key in keys]
+    return {entry.version: runs[0] for entry, runs in zip(unfinished, found, strict=True) if runs}
+
+
+class Behind(errors.MigrateError):
+    """The database lacks migrations that the files have: `pending`."""
+
+    def __init__(self, pending: tuple[Pending, ...]) -> None:
+        names = ", ".join(f"{step.version}_{step.name}" for step in pending)
+        super().__init__(f"the database is behind, pending: {names}", hint="Migrate first: outreach-migrate up.")
+        self.pending = pending
+
+
+def await_current(request: Request, tell: Callable[[history.Locked], None]) -> None:
+    """Return when nothing is pending, asking again for `wait` seconds; raise Behind, or Refused."""
+    deadline = time.monotonic() + request.wait
+    while True:
+        left = max(0.0, deadline - time.monotonic())
+        with reading(replace(request, wait=left), tell) as seen:
+            _, pending = plan_of(seen.past, request)
+        if not pending:
+            return
+        if not left:
+            raise Behind(pending)
+        time.sleep(min(_AGAIN, left))
 
 
 def plan_of(past: History, request: Request) -> tuple[Plan, tuple[Pending, ...]]:
@@ -112,11 +233,3 @@ def _must_be_writable(past: History) -> None:
     if past.read_only:
         hint = "Lift it for the role that migrates: ALTER ROLE … SET default_transaction_read_only = off"
         raise errors.MigrateError("default_transaction_read_only is on: nothing can be written", hint=hint)
-
-
-def at_work(connection: psycopg.Connection, past: History) -> dict[str, Blocker]:
-    """Read which living runs work on files that are not finished, by version."""
-    unfinished = [entry for entry in past.entries if entry.finished_at is None]
-    keys = [record.claim_key(connection, record.Place(past.table, entry.position)) for entry in unfinished]
-    found = [activity.claimants(connection, key) for key in keys]
-    return {entry.version: runs[0] for entry, runs in zip(unfinished, found, strict=True) if runs}

@@ -80,7 +80,7 @@ class Session:
         self.connection.close()
 
     def give_back(self) -> None:
-        """Leave the connection as DISCARD ALL leaves it, and open."""
+        """Leave the connection open, as DISCARD ALL leaves it."""
         self.stop.leave(self.connection)
         self.connection.remove_notice_handler(self._notice)
         if not self.connection.closed:
@@ -183,16 +183,21 @@ def of(request: Request, tell: events.Tell, stop: Stop) -> Iterator[Session]:
 
     Raise ConnectionFailed when the server can't be reached in time.
     """
-    given = request.connection
-    connection = given or connections.connect(
-        request.target, wait=request.wait, read_write=True, tell=tell, pause=stop.pause
-    )
+    if request.connection:
+        with connections.borrowed(request.connection):
+            yield from _used(request.connection, request, tell, stop)
+        return
+    connection = connections.connect(request.target, wait=request.wait, read_write=True, tell=tell, pause=stop.pause)
+    yield from _used(connection, request, tell, stop)
+
+
+def _used(connection: psycopg.Connection, request: Request, tell: events.Tell, stop: Stop) -> Iterator[Session]:
     session = Session(connection, request.target, request.table, tell=tell, stop=stop)
     try:
         with session.watcher:
             yield session
     finally:
-        if session.connection is given:
+        if session.connection is request.connection:
             session.give_back()
         else:
             session.close()

@@ -1,0 +1,85 @@
+"""The folder of migrations: a path, or the resources of a package, which may lie in an archive."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from outreach_migrate.errors import UsageError
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+    Folder = str | os.PathLike[str] | Traversable
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A file of a package: what os.DirEntry is of a path."""
+
+    resource: Traversable
+    path: str
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.resource.name
+
+    def is_dir(self) -> bool:
+        """Tell whether it is a folder."""
+        return self.resource.is_dir()
+
+    def is_file(self) -> bool:
+        """Tell whether it is a regular file."""
+        return self.resource.is_file()
+
+
+def find(given: str) -> Folder:
+    """Find the folder that --dir names: a path, or PACKAGE:PATH.
+
+    The package is imported. Raise UsageError when there is none.
+    """
+    if not is_package(given) or os.path.exists(given):
+        return given
+    from importlib import resources
+
+    package, _, path = given.partition(":")
+    try:
+        folder = resources.files(package).joinpath(path)
+    except ModuleNotFoundError as error:
+        hint = "Install it; python -m outreach_migrate also finds a package of the current folder."
+        raise UsageError(f"--dir {given}: there is no package {error.name}", hint=hint) from None
+    return os.fspath(folder) if isinstance(folder, os.PathLike) else folder
+
+
+def is_package(given: str) -> bool:
+    """Tell whether a folder is written as PACKAGE:PATH."""
+    package, colon, _ = given.partition(":")
+    return bool(colon) and all(part.isidentifier() for part in package.split("."))
+
+
+def on_disk(given: str) -> str:
+    """Find the folder that --dir names, where it must be one that git or an editor can work in; raise UsageError."""
+    folder = find(given)
+    if isinstance(folder, str):
+        return folder
+    raise UsageError(f"--dir {given} lies in an archive: give a folder on disk")
+
+
+def listed(folder: Folder) -> list[os.DirEntry[str] | Resource]:
+    """List a folder, sorted by name, without names that start with a dot; raise OSError."""
+    if isinstance(folder, str | os.PathLike):
+        with os.scandir(folder) as listing:
+            found: list[os.DirEntry[str] | Resource] = list(listing)
+    else:
+        found = [Resource(one, os.path.join(str(folder), one.name)) for one in folder.iterdir()]
+    return sorted((one for one in found if not one.name.startswith(".")), key=lambda one: one.name)
+
+
+def data(file: os.DirEntry[str] | Resource) -> bytes:
+    """Read a file; raise OSError."""
+    if isinstance(file, Resource):
+        return file.resource.read_bytes()
+    with open(file.path, "rb", buffering=0) as opened:
+        return opened.read()
