@@ -156,7 +156,7 @@ def test_a_procedure_that_fails_after_a_commit_is_run_again(migrate: Migrate, ro
     """Its commits stay, its file is unfinished, and the next run calls it anew."""
     failed = migrate("up", files={"1_a.sql": BATCHES, "2_b.sql": f"{HEAD}CALL batches(3)"})
     assert "division by zero" in failed.stderr
-    assert "2_b is unfinished: 0 of 1 statements are done" in failed.stderr
+    assert "2_b is unfinished: 0 of 1 statement done" in failed.stderr
     again = migrate("up", files={"2_b.sql": f"{HEAD}CALL batches(2)"})
     assert again.exit_code == 0, again
     assert rows("SELECT count(*) FROM t") == [(4,)]

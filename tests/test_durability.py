@@ -86,7 +86,7 @@ def test_what_a_failing_run_reports_survives_a_crash(
     """What a run says is recorded when a file fails is on the disk by then."""
     server = private_server(**LAZY)
     files(*FILES[:5], "SELECT 1/0;")
-    assert "5 migrations before it were, and are recorded" in start("--database", server.url, "up").end().err
+    assert "5 migrations before it were applied and recorded" in start("--database", server.url, "up").end().err
     server.kill()
     server.start()
     assert applied(server) == [1, 2, 3, 4, 5]
@@ -101,7 +101,7 @@ def test_what_an_interrupted_run_reports_survives_a_crash(
     run = start("--database", server.url, "up")
     until(lambda: asked(server, "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"))
     run.process.send_signal(signal.SIGTERM)
-    assert "5 migrations before it were, and are recorded" in run.end().err
+    assert "5 migrations before it were applied and recorded" in run.end().err
     server.kill()
     server.start()
     assert applied(server) == [1, 2, 3, 4, 5]
@@ -124,7 +124,7 @@ def test_what_was_committed_when_the_connection_was_lost_survives_a_crash(
 
     # a fast run ends the session before that has committed: nothing is applied then, and it is tried again
     ended = until(lambda: (said := cut()) and "it was committed before the connection was lost" in said and said)
-    assert "1 migration before it was, and is recorded." in ended
+    assert "1 migration before it was applied and recorded." in ended
     server.kill()
     server.start()
     assert applied(server) == [1]
@@ -144,4 +144,6 @@ def test_a_crash_does_take_back_what_nobody_waited_for(
     ended = run.end()
     left = len(applied(server))
     assert left < 5
-    assert f"The server's crash took back the {5 - left} before it: they are pending again." in ended.err
+    assert re.search(
+        rf"The server's crash took back {5 - left} migrations? before it, which (is|are) pending", ended.err
+    )

@@ -164,7 +164,7 @@ def test_the_error_as_people_read_it(migrate: Migrate) -> None:
         "4 |        naem from users;\n"
         "  |        ^\n"
         'hint: Perhaps you meant to reference the column "users.name".\n'
-        "Nothing of this file was applied. 2 migrations before it were, and are recorded.\n"
+        "Nothing of this file was applied. 2 migrations before it were applied and recorded.\n"
     )
 
 
@@ -197,7 +197,7 @@ def test_the_error_as_json(migrate: Migrate) -> None:
         "detail": None,
         "hint": None,
         "context": None,
-        "state": "Nothing of this file was applied. 1 migration before it was, and is recorded.",
+        "state": "Nothing of this file was applied. 1 migration before it was applied and recorded.",
         "outcome": {
             "file": "nothing",
             "migration": "2_two",

@@ -164,10 +164,8 @@ def test_a_session_that_is_terminated(directive: str, migrate: Migrate, rows: Ro
     assert error["message"].startswith("lost the connection while 2_b ran: ")
     assert "terminating connection due to administrator command" in error["message"]
     assert (error["path"], error["version"]) == ("sql/2_b.sql", "2")
-    kept = (
-        "2_b is unfinished: 1 of 2 statements are done, and stay." if directive else "Nothing of this file was applied."
-    )
-    assert error["state"] == f"{kept} 1 migration before it was, and is recorded."
+    kept = "2_b is unfinished: 1 of 2 statements done." if directive else "Nothing of this file was applied."
+    assert error["state"] == f"{kept} 1 migration before it was applied and recorded."
     assert error["hint"] == "Run up again."
     assert rows("SELECT id FROM t ORDER BY id") == [(1,), (2,)][: 2 if directive else 1]
 
@@ -216,9 +214,9 @@ def test_a_server_that_comes_back(
     assert "not known" not in error["state"]
     (history,) = until(lambda: _looked(server.url))
     kept = sum(finished for _, finished in history)
-    assert ("is unfinished: 0 of 1 statements" in error["state"]) is (len(history) > kept)
+    assert ("is unfinished: 0 of 1 statement done" in error["state"]) is (len(history) > kept)
     assert ("Nothing of this file was applied" in error["state"]) is (len(history) == kept)
-    before = re.search(r"(\d+) migrations? before it (?:was|were), and", error["state"])
+    before = re.search(r"(\d+) migrations? before it (?:was|were) applied", error["state"])
     assert (int(before[1]) if before else 0) == kept
 
 
@@ -240,7 +238,7 @@ def test_a_server_that_is_gone_for_good(
     assert run.exit_code == 1
     error = run.json["error"]
     assert "lost the connection while 2_b ran" in error["message"]
-    assert error["state"].startswith("Whether 2_b was applied is not known: ask with status once the server answers.")
+    assert error["state"].startswith("It is not known whether 2_b was applied: run status once the server answers.")
 
 
 @pytest.fixture

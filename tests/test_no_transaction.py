@@ -150,7 +150,7 @@ def test_a_failure_leaves_the_file_unfinished_and_up_goes_on_there(
     failed = migrate("up", files={"1_a.sql": f"{HEAD}{trail(1, 2)}\nSELECT 1/0;\n{trail(4)}", "2_b.sql": trail(5)})
     assert failed.exit_code == 1
     assert "1_a.sql:4:1: error: division by zero" in failed.stderr
-    assert "1_a is unfinished: 2 of 4 statements are done, and stay." in failed.stderr
+    assert "1_a is unfinished: 2 of 4 statements done." in failed.stderr
     assert rows(HISTORY) == [(2, 2, False)]
     status = migrate("status")
     assert "unfinished: 2 of 4 statements done" in status.stdout
@@ -380,7 +380,7 @@ def test_a_build_that_was_terminated_is_built_anew(
     ended = lost.end()
     assert ended.code == 1, ended
     assert "lost the connection while 1_a ran: terminating connection due to administrator command" in ended.err
-    assert "1_a is unfinished: 1 of 2 statements are done" in ended.err
+    assert "1_a is unfinished: 1 of 2 statements done" in ended.err
     assert rows(INDEXES) == [("i", False)]
     reader.execute("COMMIT")
     again = run("--database", database, "up")
@@ -447,7 +447,7 @@ def test_status_tells_a_file_at_work_from_one_that_was_left(
     assert (document["ok"], document["at_work"][0]["version"]) == (True, "1")
     working.kill()
     until(lambda: run("--database", database, "status", "--check").code == 1)
-    assert "unfinished: 0 of 1 statements done" in run("--database", database, "status").out
+    assert "unfinished: 0 of 1 statement done" in run("--database", database, "status").out
 
 
 def test_a_run_that_has_lost_its_claim_stops_before_the_next_statement(

@@ -342,7 +342,7 @@ def test_a_version_that_stands_twice_is_refused(migrate: Migrate, rows: Rows, na
     found = problems(run)
     assert len(found) == told
     assert all(name in run.stderr for name in names)
-    assert all("stands twice" in one["message"] for one in found)
+    assert all("is used twice" in one["message"] for one in found)
     assert rows(TABLES) == []
 
 

@@ -237,7 +237,9 @@ class TestTo:
         """Nothing to do up to a version does not mean that nothing is pending."""
         migrate("up", files=THREE)
         run = migrate("up", "--to", "2", files={"11_fourth.sql": "select 4"})
-        assert run.stdout == "Nothing is pending up to there, but 1 after it: 3 migrations are applied.\n"
+        assert (
+            run.stdout == "Nothing is pending up to this version: 3 migrations are applied, 1 later one is pending.\n"
+        )
 
     @pytest.mark.parametrize("version", ["3", "0", "11"])
     def test_a_version_that_does_not_exist_is_an_error(self, migrate: Migrate, rows: Rows, version: str) -> None:

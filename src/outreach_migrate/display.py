@@ -23,6 +23,11 @@ def in_json(document: str) -> str:
     return _UNSHOWN.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
 
 
+def count(number: int, one: str, many: str) -> str:
+    """Write a number with its noun, or with noun and verb."""
+    return f"{number} {one if number == 1 else many}"
+
+
 def width(text: str) -> int:
     """Count the columns that a text takes: two for a wide character, none for one that combines.
 

@@ -151,7 +151,7 @@ def _sha256(text: str) -> str:
 def _same_version_twice(found: list[Migration]) -> Iterator[Problem]:
     for first, second in pairwise(found):
         if first.number == second.number:
-            message = f"version {second.version} stands twice: {os.path.basename(first.path)} has it too"
+            message = f"version {second.version} is used twice: {os.path.basename(first.path)} has it, too"
             yield Problem(message, Location(second.path), "Rename the newer one: its version must be its own.")
 
 

@@ -163,8 +163,8 @@ def _another(table: Table) -> str:
 def _stranger(table: Table, columns: list[str]) -> Problem:
     whose = _STRANGERS.get(frozenset(columns), "another tool's")
     return Problem(
-        f"the table {table} is not ours: it has the columns {', '.join(columns)}, and looks like {whose}",
-        hint=f"Keep our history in a table of another name: {_another(table)}",
+        f"the table {table} is {whose}, by its columns: {', '.join(columns)}",
+        hint=f"Give this program's history another name: {_another(table)}",
     )
 
 

@@ -53,10 +53,8 @@ class RunReport(report.Report):
             case events.Progressing(migration, progress):
                 self._progressing(migration, progress)
             case events.Retrying(migration, error, seconds, left):
-                self.aside(
-                    f"{wording.title(migration)}  gave way ({error.message}), rolled back; "
-                    f"tried again in {durations.text(seconds)}, {wording.count(left, 'try', 'tries')} left"
-                )
+                why = error.message.removeprefix("canceling statement due to ")
+                self.aside(f"{wording.title(migration)}  {why}; retrying in {seconds:.1f} s ({left} left)")
             case events.Applied(migration, seconds, tags):
                 self.applied.append(event)
                 self.started = None
@@ -84,18 +82,17 @@ class RunReport(report.Report):
         self.began = time.monotonic()  # the server's own start, and ours, are no part of it
         ahead = [step for step in plan.steps if step.state == "ahead"]
         for step in ahead:
-            self.aside(
-                f"warning: the database is ahead: {step.version}_{step.name}, which is newer than all files, is "
-                f"{'applied' if step.entry and step.entry.finished_at else 'unfinished'}"
-                " (an older release meets a newer database)"
-            )
+            how = "applied" if step.entry and step.entry.finished_at else "unfinished"
+            self.aside(f"warning: the database is ahead: {step.version}_{step.name} is {how}, and newer than all files")
         self.document["ahead"] = [json_values.step(step) for step in ahead]
         self.pending = {step.version: step for step in steps}
         if not steps:
             done = sum(step.state == "applied" for step in plan.steps)
             later = sum(step.state in ("pending", "unfinished") for step in plan.steps)  # than --to
-            where = f" up to there, but {later} after it" if later else ""
-            self.result(f"Nothing is pending{where}: {wording.count(done, 'migration is', 'migrations are')} applied.")
+            where = " up to this version" if later else ""
+            more = f", {wording.count(later, 'later one is', 'later ones are')} pending" if later else ""
+            applied = wording.count(done, "migration is", "migrations are")
+            self.result(f"Nothing is pending{where}: {applied} applied{more}.")
 
     def _noticed(self, migration: Migration, notice: ServerMessage) -> None:
         self.aside(f"{migration.path}: {notice.severity}: {notice.message}")
@@ -169,4 +166,4 @@ class RunReport(report.Report):
             self.result(f"{wording.count(applied, 'migration', 'migrations')} applied in {took}.")
         elif self.pending:  # another run was faster
             self.pending.clear()
-            self.result("Nothing is left to do: another run has applied what was pending.")
+            self.result("Nothing is left to do: another run has applied the pending migrations.")

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from outreach_migrate.files.migrations import Migration
     from outreach_migrate.run.events import Beside
 
+count = display.count
+
 
 def error(error: MigrateError) -> str:
     """Write an error for people: place, message, excerpt, what the server adds, what to do, the state."""
@@ -101,25 +103,27 @@ def state(error: MigrateError) -> str | None:
 
 def _outcome(outcome: Outcome) -> str:
     if outcome.file is None:
-        return f"This run has applied and recorded {outcome.before} of what was pending."
+        done = count(outcome.before, "migration", "migrations") if outcome.before else "nothing"
+        return f"This run has applied and recorded {done}."
     match outcome.file:
         case Fate.UNKNOWN:
-            text = f"Whether {outcome.migration} was applied is not known: ask with status once the server answers."
+            text = f"It is not known whether {outcome.migration} was applied: run status once the server answers."
         case Fate.NOTHING:
             text = "Nothing of this file was applied."
         case Fate.APPLIED:
-            text = f"{outcome.migration} was applied, and is recorded."
+            text = f"{outcome.migration} was applied and recorded."
         case Fate.UNFINISHED:
-            done = f"{outcome.done} of {outcome.statements} statements are done, and stay"
-            text = f"{outcome.migration} is unfinished: {done}."
+            whole = count(outcome.statements or 0, "statement", "statements")
+            text = f"{outcome.migration} is unfinished: {outcome.done} of {whole} done."
         case Fate.ROLLED_BACK:
             text = "Everything that was rehearsed is rolled back."
     if outcome.before:
-        were = "migration before it was, and is" if outcome.before == 1 else "migrations before it were, and are"
+        were = count(outcome.before, "migration before it was", "migrations before it were")
         unless = "" if outcome.durable else ", unless the server has crashed since"
-        text += f" {outcome.before} {were} recorded{unless}."
+        text += f" {were} applied and recorded{unless}."
     if outcome.taken_back:
-        text += f" The server's crash took back the {outcome.taken_back} before it: they are pending again."
+        are = count(outcome.taken_back, "migration before it, which is", "migrations before it, which are")
+        text += f" The server's crash took back {are} pending again."
     return text
 
 
@@ -137,7 +141,7 @@ def beside(event: Beside) -> str:
         case events.IndexDropped(_, index):
             return f"dropping the invalid index {index}, which an earlier try of this statement left"
         case events.AlreadyDone(_, report):
-            return f"{report.message}: so an earlier run, which was stopped before it could record that, has left it"
+            return f"{report.message}: an earlier run did this, and was stopped before it could record that"
 
 
 def advice(blocker: Blocker) -> str:
@@ -176,9 +180,9 @@ def blocker(blocker: Blocker, verb: str = "waiting for a lock:") -> str:
     if blocker.is_run:
         return f"waiting for another run: {run(blocker)}"
     state = f", {blocker.state}" if blocker.state else ""
-    does = f"holds {blocker.held} on" if blocker.held else "waits before us for"
+    does = f"holds {blocker.held} on" if blocker.held else "is before us in the queue for"
     lock = f", {does} {blocker.relation}" if blocker.relation else ""
-    wanted = f"; {blocker.wanted} is wanted" if blocker.wanted else ""
+    wanted = f"; the file needs {blocker.wanted}" if blocker.wanted else ""
     query = f"\n    its query: {blocker.query}" if blocker.query else ""
     return f"{verb} {_who(blocker)}{state}{_since(blocker)}{lock}{wanted}{query}"
 
@@ -193,7 +197,7 @@ def _who(blocker: Blocker) -> str:
 
 def _since(blocker: Blocker) -> str:
     age = blocker.transaction_seconds
-    return "" if age is None else f", its transaction open for {durations.text(age)} (since {blocker.since} UTC)"
+    return "" if age is None else f", in a transaction for {durations.text(age)} (since {blocker.since} UTC)"
 
 
 def title(migration: Migration) -> str:
@@ -204,8 +208,3 @@ def title(migration: Migration) -> str:
 def took(seconds: float) -> str:
     """Write how long something took; most files take some milliseconds."""
     return f"{seconds * 1000:.1f} ms" if seconds < 0.01 else durations.text(seconds)
-
-
-def count(number: int, one: str, many: str) -> str:
-    """Write a number with its noun."""
-    return f"{number} {one if number == 1 else many}"

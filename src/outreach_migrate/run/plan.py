@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from outreach_migrate import display
 from outreach_migrate.errors import Location, Problem
 from outreach_migrate.files import pieces
 from outreach_migrate.files.migrations import Migration
@@ -170,23 +171,29 @@ def _changed(migration: Migration, entry: Entry, from_start: int | None) -> Prob
     done = entry.statements_done or 0
     again = f"Or run it anew, from its first statement: up --from-start {migration.version}"
     if migration.directives.transaction:
-        message = f"unfinished: it was begun without a transaction, {done} statements are done, and now it asks for one"
+        message = "unfinished: it began without a transaction, and now asks for one"
         return Problem(message, Location(migration.path), "Begin the file with: -- migrate: no-transaction")
     if migration.number != from_start and pieces.checksum_before(migration.sql, done) != entry.done_checksum:
-        message = f"unfinished: its first {done} statements are done, and have been changed since"
-        return Problem(message, Location(migration.path), f"Restore them. {again}")
+        if done == 1:
+            message, restore = "unfinished: its first statement is done, and has been changed since", "Restore it."
+        else:
+            message = f"unfinished: its first {done} statements are done, and have been changed since"
+            restore = "Restore them."
+        return Problem(message, Location(migration.path), f"{restore} {again}")
     return None
 
 
 def _unfinished(migration: Migration | None, entry: Entry) -> Problem:
     if migration is None:
-        message = f"unfinished: {entry.version}_{entry.name}, {entry.statements_done} statements done, has no file here"
+        message = f"unfinished: {entry.version}_{entry.name} has no file here"
         return Problem(message, hint="A newer release has begun it: finish it with that release's files.")
     whole = list(pieces.cut(migration.sql))
     done = entry.statements_done or 0
     place = migration.location(whole[done].start) if done < len(whole) else Location(migration.path)
+    if done == len(whole):
+        return Problem("unfinished: all its statements are done, and not recorded as such", place, "Run up again.")
     return Problem(
-        f"unfinished: {done} of {len(whole)} statements done; the next one stands here",
+        f"unfinished: {done} of {display.count(len(whole), 'statement', 'statements')} done; the next one is here",
         place,
         "Correct what is left of the file if it failed there, then run up: it goes on here. "
         f"To run the file anew: up --from-start {migration.version}",
