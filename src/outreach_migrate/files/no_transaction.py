@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from outreach_migrate.files import outline, statements
+from outreach_migrate.files import outline, scanner, statements
 from outreach_migrate.files.outline import Finding
+from outreach_migrate.files.scanner import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,19 +70,19 @@ def commits(text: str, statement: Statement) -> str | None:
     if statement.words[:1] == ("call",):
         return "CALL"
     if statement.words[:1] == ("do",):
-        for token in statements.tokens(text):
-            if (opened := re.match(r"\$[^$]*\$|[eE]?'", token)) and (ending := _ending(token, opened[0])):
+        for token in scanner.tokens(text):
+            if token.kind is Kind.STRING and (ending := _ending(token.name)):
                 return f"DO with {ending}"
     return None
 
 
-def _ending(literal: str, opened: str) -> str | None:
+def _ending(block: str) -> str | None:
     """Find a word by which a block may commit: plpy.commit() and spi_commit() too, not ON COMMIT."""
-    before, closing = "", len(opened) if opened[0] == "$" else 1
-    for token in statements.tokens(literal[len(opened) : -closing]):
-        if before != "on" and (found := re.fullmatch(r"(?:\w+_)?(commit|rollback)|(call)", token.lower())):
+    before = ""
+    for token in scanner.tokens(block):
+        if before != "on" and (found := re.fullmatch(r"(?:\w+_)?(commit|rollback)|(call)", token.word)):
             return (found[1] or found[2]).upper()
-        before = token.lower()
+        before = token.word
     return None
 
 
@@ -100,8 +101,8 @@ def _call(text: str, words: tuple[str, ...]) -> tuple[str, str] | None:
     into = words[:1] in ((), ("select",), ("with",)) and "into" in lower and "temp" in lower
     if not (makes or not words or words[0] in _CALLERS) or not (into or any(word in lower for word in _TELLTALES)):
         return None
-    tokens = outline.flattened(text)
+    flat = outline.flattened(text)
     for pattern, hint, excuse in _CALLS:
-        if (found := re.search(pattern, tokens)) and not (excuse and re.search(excuse, tokens)):
+        if (found := re.search(pattern, flat)) and not (excuse and re.search(excuse, flat)):
             return found[1].upper() if found[1].startswith("into") else f"{found[1]}()", hint
     return None

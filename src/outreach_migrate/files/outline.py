@@ -138,4 +138,6 @@ def _no_statement(sql: str, offsets: range) -> Finding:
 
 def flattened(sql: str) -> str:
     """Return a statement's tokens in lower case, a space after each; quoted ones keep their word characters only."""
-    return "".join((re.sub(r"\W", "", token) or token) + " " for token in statements.tokens(sql)).lower()
+    from outreach_migrate.files import scanner  # few files get here
+
+    return "".join((token.word or re.sub(r"\W", "", token.name)) + " " for token in scanner.tokens(sql)).lower()

@@ -12,46 +12,48 @@ from itertools import chain
 # looks idle, but Python before 3.11.5 (Debian 12 has 3.11.2) counts a half-matched last round in (gh-106052).
 _SPACES = r"[ \t\n\r\f\v]++"
 _REMARK = r"--[^\n\r]*+"
-_COMMENT = r"/\*[^*/]*+(?:(?:\*(?!/)|/(?!\*)|(?!))[^*/]*+)*+\*/"  # without another one inside: see _comment_end
-_GAP = rf"(?:{_SPACES}|{_REMARK}|{_COMMENT}|(?!))*+"
+_COMMENT = r"/\*[^*/]*+(?:(?:\*(?!/)|/(?!\*)|(?!))[^*/]*+)*+\*/"  # without another one inside: see comment_end
+GAP = rf"(?:{_SPACES}|{_REMARK}|{_COMMENT}|(?!))*+"
 
 # Two strings with a newline between them are one: after E'a' backslashes count in 'b' too.
-_JOINT = r"(?:[ \t\f\v]++|--[^\n\r]*+)*+[\n\r](?:[ \t\n\r\f\v]++|--[^\n\r]*+[\n\r]|(?!))*+'"
-_ESCAPED = r"[^'\\]*+(?:(?:''|\\.)[^'\\]*+|(?!))*+'"
+JOINT = r"(?:[ \t\f\v]++|--[^\n\r]*+)*+[\n\r](?:[ \t\n\r\f\v]++|--[^\n\r]*+[\n\r]|(?!))*+'"
+ESCAPED = r"[^'\\]*+(?:(?:''|\\.)[^'\\]*+|(?!))*+'"
 # Letters, digits and what is not ASCII, each told by what it is not: Python takes ten times as long to compile a class
 # with all of Unicode in it.
 _LETTER = r"[^\x00-@\[-^`{-\x7f]"
 _IN_TAG = r"[^\x00-/:-@\[-^`{-\x7f]"
 _WITHIN = r"[^\x00-#%-/:-@\[-^`{-\x7f]"
-_WORD = rf"(?![eE]'){_LETTER}{_WITHIN}*+"
+WORD = rf"(?![eE]'){_LETTER}{_WITHIN}*+"
 _DIGITS, _POWER = r"[0-9][0-9_]*+", r"(?:[eE][+-]?[0-9][0-9_]*+)?"
+_UNSIGNED = r"0[xX][0-9a-fA-F_]++|0[oO][0-7_]++|0[bB][01_]++|\$[0-9]++"
+NUMBER = rf"{_UNSIGNED}|{_DIGITS}(?:\.(?!\.)[0-9_]*+)?{_POWER}|\.{_DIGITS}{_POWER}"  # or a parameter
+PLAIN = r"[^']*+(?:''[^']*+)*+'"
+QUOTED = r'"[^"]*+(?:""[^"]*+)*+"'
 _TOKEN = "|".join(
     (
         r"[!#%&*+,:<=>?@\[\]^`{|}~\x00-\x08\x0e-\x1f\x7f]++",
-        r"'[^']*+(?:''[^']*+)*+'",
-        r'"[^"]*+(?:""[^"]*+)*+"',
-        r"0[xX][0-9a-fA-F_]++|0[oO][0-7_]++|0[bB][01_]++|\$[0-9]++",
-        rf"{_DIGITS}(?:\.(?!\.)[0-9_]*+)?{_POWER}|\.(?:\.|{_DIGITS}{_POWER})?|-(?!-)|/(?!\*)",
-        rf"[eE]'{_ESCAPED}(?:{_JOINT}{_ESCAPED}|(?!))*+(?!{_JOINT})",
+        rf"'{PLAIN}",
+        QUOTED,
+        rf"{NUMBER}|\.\.?|-(?!-)|/(?!\*)",
+        rf"[eE]'{ESCAPED}(?:{JOINT}{ESCAPED}|(?!))*+(?!{JOINT})",
     )
 )
 _PREFIX = r"[bBnNxX](?=')|[uU]&(?=['\"])"
-_LIST = rf"\((?:{_SPACES}|{_TOKEN}|{_WORD}|{_REMARK}|{_COMMENT}|;|(?!))*+\)"
+_LIST = rf"\((?:{_SPACES}|{_TOKEN}|{WORD}|{_REMARK}|{_COMMENT}|;|(?!))*+\)"
 
 # Each eats what is no bare word (group 1), then, outside parentheses, one bare word (group 2).
-_OUTSIDE = re.compile(rf"((?:{_GAP}(?:{_TOKEN}|{_PREFIX}|{_LIST})|(?!))*+){_GAP}({_WORD})?", re.DOTALL)
-_INSIDE = re.compile(rf"((?:{_GAP}(?:{_TOKEN}|{_WORD}|{_LIST}|;)|(?!))*+){_GAP}", re.DOTALL)
-_LEADING = re.compile(_GAP)
-_DOLLARS = re.compile(rf"\$(?:{_LETTER}{_IN_TAG}*+)?\$")
+_OUTSIDE = re.compile(rf"((?:{GAP}(?:{_TOKEN}|{_PREFIX}|{_LIST})|(?!))*+){GAP}({WORD})?", re.DOTALL)
+_INSIDE = re.compile(rf"((?:{GAP}(?:{_TOKEN}|{WORD}|{_LIST}|;)|(?!))*+){GAP}", re.DOTALL)
+_LEADING = re.compile(GAP)
+DOLLARS = re.compile(rf"\$(?:{_LETTER}{_IN_TAG}*+)?\$")
 _COMMENT_MARK = re.compile(r"/\*|\*/")
-_PIECE = rf"{_SPACES}|{_REMARK}|{_COMMENT}|({_TOKEN}|{_WORD}|.)"  # compiled when it is needed: few files need it
-_LEVEL = rf"serializable|repeatable{_GAP}\bread|read{_GAP}\b(?:un)?committed"
-_MODE = rf"(?:isolation{_GAP}\blevel{_GAP}\b(?:{_LEVEL})|read{_GAP}\bwrite|not{_GAP}\bdeferrable)"
+_LEVEL = rf"serializable|repeatable{GAP}\bread|read{GAP}\b(?:un)?committed"
+_MODE = rf"(?:isolation{GAP}\blevel{GAP}\b(?:{_LEVEL})|read{GAP}\bwrite|not{GAP}\bdeferrable)"
 _BEGIN = re.compile(
-    rf"(?ia:(?:begin(?:{_GAP}\b(?:work|transaction))?|start{_GAP}\btransaction)"
-    rf"(?:{_GAP}\b{_MODE}(?:{_GAP}(?:,{_GAP})?\b{_MODE})*)?)"
+    rf"(?ia:(?:begin(?:{GAP}\b(?:work|transaction))?|start{GAP}\btransaction)"
+    rf"(?:{GAP}\b{_MODE}(?:{GAP}(?:,{GAP})?\b{_MODE})*)?)"
 )
-_COMMIT = re.compile(rf"(?ia:(?:commit|end)(?:{_GAP}\b(?:work|transaction))?)")
+_COMMIT = re.compile(rf"(?ia:(?:commit|end)(?:{GAP}\b(?:work|transaction))?)")
 
 _ROUTINE = re.compile(r"create (?:or replace )?(?:function|procedure)\b")  # matched with a statement's words
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
@@ -120,19 +122,6 @@ def folded(word: str) -> str:
     return word.translate(_ASCII_LOWER)
 
 
-def tokens(sql: str) -> Iterator[str]:
-    """Yield the tokens of a text; a dollar-quoted string is one."""
-    piece, pos = re.compile(_PIECE, re.DOTALL), 0
-    while found := piece.match(sql, pos):
-        start, pos = pos, found.end()
-        if found[1] == "$" or (found[1] == "/" and sql.startswith("*", pos)):  # a quote, a comment with others inside
-            kind, pos = _special(sql, start)
-            if kind:
-                yield sql[start:pos]
-        elif found[1]:
-            yield found[1]
-
-
 def _statement(sql: str, start: int, marks: Iterator[tuple[str, int, int]]) -> tuple[Statement, str, int, int]:
     """Read marks up to the end of one statement, and return that last mark as well.
 
@@ -183,16 +172,17 @@ def _special(sql: str, pos: int) -> tuple[str, int]:
         line_end = sql.find("\n", pos)
         return sign, line_end if line_end >= 0 else len(sql)
     if sign == "$":
-        quote = _DOLLARS.match(sql, pos)
+        quote = DOLLARS.match(sql, pos)
         if not quote:
             return "other", pos + 1
         close = sql.find(quote[0], quote.end())
         return ("other", close + len(quote[0])) if close >= 0 else ("open", len(sql))
-    stop = _comment_end(sql, pos) if sign == "/" else -1
+    stop = comment_end(sql, pos) if sign == "/" else -1
     return ("", stop) if stop >= 0 else ("open", len(sql))
 
 
-def _comment_end(sql: str, pos: int) -> int:
+def comment_end(sql: str, pos: int) -> int:
+    """Find where the comment that starts at an offset ends, with the comments in it; -1 when it never does."""
     depth = 0
     for mark in _COMMENT_MARK.finditer(sql, pos):
         depth += 1 if mark[0] == "/*" else -1
@@ -204,7 +194,7 @@ def _comment_end(sql: str, pos: int) -> int:
 def _after_gap(sql: str, pos: int) -> int:
     while found := _LEADING.match(sql, pos):
         pos = found.end()
-        stop = _comment_end(sql, pos) if sql.startswith("/*", pos) else -1
+        stop = comment_end(sql, pos) if sql.startswith("/*", pos) else -1
         if stop < 0:
             break
         pos = stop

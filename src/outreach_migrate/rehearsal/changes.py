@@ -7,7 +7,7 @@ from enum import Enum
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from outreach_migrate.files import statements
+from outreach_migrate.files import scanner, statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -60,7 +60,7 @@ def of(texts: Iterable[str]) -> Iterator[Change]:
     """Yield what statements change, one after the other, from a clean session on."""
     path: str | None = None
     for text in texts:
-        tokens = list(islice(statements.tokens(text), _TOKENS))
+        tokens = [token.text for token in islice(scanner.tokens(text), _TOKENS)]
         words = [statements.folded(token) for token in tokens] or [""]
         if words[0] in ("create", "drop"):
             found = _made_or_dropped(tokens, words)

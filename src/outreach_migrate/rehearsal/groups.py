@@ -7,7 +7,7 @@ from itertools import chain, groupby, islice, pairwise
 from typing import TYPE_CHECKING
 
 from outreach_migrate.errors import Location
-from outreach_migrate.files import statements
+from outreach_migrate.files import scanner, statements
 from outreach_migrate.rehearsal import changes
 from outreach_migrate.run.transaction import Message
 
@@ -104,7 +104,7 @@ def _changed(sql: str, statement: Statement) -> tuple[str, ...]:
     if command not in _BEFORE_NAME:
         return ()
     head = sql[statement.start : min(statement.end, statement.start + _HEAD)]
-    tokens = list(islice(statements.tokens(head), 1, 10))
+    tokens = [token.text for token in islice(scanner.tokens(head), 1, 10)]
     while tokens and tokens[0].lower() in _BEFORE_NAME[command]:
         del tokens[0]
     table, _ = changes.name(tokens, 0)

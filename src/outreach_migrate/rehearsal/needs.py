@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from outreach_migrate.files import statements
+from outreach_migrate.files import scanner
 from outreach_migrate.rehearsal import changes
 from outreach_migrate.rehearsal.changes import Kind
 
@@ -109,17 +109,17 @@ def _is_meant(change: Change, failure: Failure, home: str | None) -> bool:
 def _is_column_of(table: str, qualifier: str, others: list[str], text: str) -> bool:
     """Say whether a column is the table's: the message says so, or the statement names the table or its alias."""
     if qualifier:
-        words = " ".join(token.strip('"') for token in statements.tokens(text))
+        words = " ".join(token.text.strip('"') for token in scanner.tokens(text))
         alias = rf"(?<![\w$]){re.escape(table)} (?:as )?{re.escape(qualifier)}(?![\w$])"
         return qualifier == table or re.search(alias, words, re.IGNORECASE) is not None
     if others:
         return any(_is(one, table) for one in others)
-    return any(changes.plain(token) == table for token in statements.tokens(text))
+    return any(changes.plain(token.text) == table for token in scanner.tokens(text))
 
 
 def _only_qualifies(name: str, text: str) -> bool:
     """Say whether a statement has a name only before a dot, as that of a table that its FROM clause lacks."""
-    tokens = [*statements.tokens(text), ""]
+    tokens = [*(token.text for token in scanner.tokens(text)), ""]
     following = [after for token, after in pairwise(tokens) if changes.plain(token) == name]
     return bool(following) and set(following) == {"."}
 
