@@ -180,7 +180,7 @@ def rehearse(common: options.Common, /, form: str, **given: Any) -> None:
     sequence is not given back. Files without a transaction, and those that need them, are named and left out.
     """
     from outreach_migrate.files import folders, migrations
-    from outreach_migrate.rehearsal import rehearse as rehearsing
+    from outreach_migrate.rehearsal import trial
     from outreach_migrate.report import report_rehearsal
 
     out = report_rehearsal.RehearsalReport("json" if common.as_json else form, common.verbosity)
@@ -189,10 +189,10 @@ def rehearse(common: options.Common, /, form: str, **given: Any) -> None:
         with options.database(common, out) as target:
             request = options.request(common, target, found, lock_retries=0, **given)
             signals.carry_out(
-                partial(rehearsing.run, request),
+                partial(trial.run, request),
                 out.rehearsed,
                 tick=out.tick,
-                unknown=lambda: rehearsing.ROLLED_BACK,
+                unknown=lambda: trial.ROLLED_BACK,
             )
             out.ended()
 

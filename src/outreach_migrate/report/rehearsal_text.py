@@ -10,9 +10,9 @@ from outreach_migrate import durations
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from outreach_migrate.rehearsal import rehearse
+    from outreach_migrate.rehearsal import trial
     from outreach_migrate.rehearsal.effects import Effects, Lock, Relation
-    from outreach_migrate.rehearsal.held import Blocked, Held
+    from outreach_migrate.rehearsal.lock_times import Blocked, Held
 
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _WIDTH = 60  # characters of a statement that are shown
@@ -30,9 +30,9 @@ def shortened(text: str) -> str:
     return plain if len(plain) <= _WIDTH else f"{plain[: _WIDTH - 1]}…"
 
 
-def reason(stopped: rehearse.Stopped) -> str:
+def reason(stopped: trial.Stopped) -> str:
     """Write why a file could not be rehearsed."""
-    from outreach_migrate.rehearsal.rehearse import Why
+    from outreach_migrate.rehearsal.trial import Why
 
     error = stopped.error
     if error is None:

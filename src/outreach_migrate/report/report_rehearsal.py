@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
     from outreach_migrate.errors import MigrateError
     from outreach_migrate.files.migrations import Migration
-    from outreach_migrate.rehearsal import rehearse
+    from outreach_migrate.rehearsal import trial
     from outreach_migrate.rehearsal.effects import Lock, Relation
-    from outreach_migrate.rehearsal.held import Blocked, Held
+    from outreach_migrate.rehearsal.lock_times import Blocked, Held
 
 _WARNING = (
     "rehearse takes the real locks and does the real work until it rolls back: run it on a copy, or on staging. "
@@ -27,7 +27,7 @@ class RehearsalReport(report_run.RunReport):
     def __init__(self, form: str, verbosity: int) -> None:
         super().__init__("rehearse", as_json=form == "json", verbosity=verbosity)
         self.form = form
-        self.ends: list[rehearse.Ended] = []
+        self.ends: list[trial.Ended] = []
         self.markdown: list[str] = []
         del self.document["applied"]
         self.document |= {"warning": _WARNING, "complete": False, "files": [], "blocked": []}
@@ -42,26 +42,26 @@ class RehearsalReport(report_run.RunReport):
         if self.form != "markdown":
             super().result(line)
 
-    def rehearsed(self, event: rehearse.Event) -> None:
+    def rehearsed(self, event: trial.Event) -> None:
         """Print one thing that has come to pass."""
-        from outreach_migrate.rehearsal import rehearse
+        from outreach_migrate.rehearsal import trial
         from outreach_migrate.run import events
 
         match event:
-            case rehearse.Begun(migration):
+            case trial.Begun(migration):
                 self.result(wording.title(migration))
                 self.document["files"].append(_file_value(migration))
-            case rehearse.Done():
+            case trial.Done():
                 self._done(event)
-            case rehearse.Ended(_, seconds, held):
+            case trial.Ended(_, seconds, held):
                 self.ends.append(event)
                 values = [_held_value(one) for one in held]
                 self.document["files"][-1] |= {"milliseconds": json_values.milliseconds(seconds), "held": values}
                 for line in rehearsal_text.held_lines(held):
                     self.result(f"  {line}")
-            case rehearse.Skipped(migration, statements):
+            case trial.Skipped(migration, statements):
                 self._skipped(migration, statements)
-            case rehearse.Stopped():
+            case trial.Stopped():
                 self._stopped(event)
             case events.Planned(_, steps):
                 if steps and self.verbosity > 0:
@@ -71,7 +71,7 @@ class RehearsalReport(report_run.RunReport):
             case _:
                 self.event(event)
 
-    def _done(self, done: rehearse.Done) -> None:
+    def _done(self, done: trial.Done) -> None:
         self.document["files"][-1]["statements"].append(_done_value(done))
         self.markdown.append(_markdown_row(done))
         several = f"{len(done.group.members)} statements, " if len(done.group.members) > 1 else ""
@@ -81,7 +81,7 @@ class RehearsalReport(report_run.RunReport):
         for line, blocks in rehearsal_text.effect_lines(done.effects, every=self.verbosity > 0):
             self.result(f"    {terminal.styled(line, colour=rehearsal_text.COLOURS.get(blocks))}")
 
-    def _skipped(self, migration: Migration, statements: Iterable[rehearse.Unrehearsed]) -> None:
+    def _skipped(self, migration: Migration, statements: Iterable[trial.Unrehearsed]) -> None:
         self._not_rehearsed(migration, "it runs without a transaction, so it can't be rolled back")
         for one in statements:
             lock = f"{one.mode}, blocks {one.mode.blocks} (by the manual)" if one.mode else None
@@ -95,7 +95,7 @@ class RehearsalReport(report_run.RunReport):
             }
             self.document["files"][-1]["statements"].append(value)
 
-    def _stopped(self, stopped: rehearse.Stopped) -> None:
+    def _stopped(self, stopped: trial.Stopped) -> None:
         files, begun = self.document["files"], list[dict[str, Any]]()
         if files and files[-1]["version"] == stopped.migration.version:
             begun = files.pop()["statements"]
@@ -109,9 +109,9 @@ class RehearsalReport(report_run.RunReport):
 
     def ended(self) -> None:
         """Sum up, table by table."""
-        from outreach_migrate.rehearsal import held
+        from outreach_migrate.rehearsal import lock_times
 
-        found = held.blocked(end.held for end in self.ends)
+        found = lock_times.blocked(end.held for end in self.ends)
         self.document["blocked"] = [_blocked_value(one) for one in found]
         lines = [f"{one.name}: {rehearsal_text.blocked_text(one)}" for one in found]
         if self.form == "markdown" and self.ends:
@@ -146,14 +146,14 @@ def _markdown_head(count: int) -> list[str]:
     ]
 
 
-def _markdown_row(done: rehearse.Done) -> str:
+def _markdown_row(done: trial.Done) -> str:
     lines = "<br>".join(line for line, _ in rehearsal_text.effect_lines(done.effects, every=False))
     rows = "" if done.rows is None else str(done.rows)
     several = f" ({len(done.group.members)} statements)" if len(done.group.members) > 1 else ""
     return _markdown_cells(_place(done) + several, done.group.text, rehearsal_text.span(done.seconds), rows, lines)
 
 
-def _place(done: rehearse.Done) -> str:
+def _place(done: trial.Done) -> str:
     """Give the line of a statement, or the first and the last one of several."""
     first, last = done.location.line, done.group.members[-1].last_line
     return f"{done.location.path}:{first}{f'-{last}' if len(done.group.members) > 1 else ''}"
@@ -173,7 +173,7 @@ def _file_value(migration: Migration) -> dict[str, Any]:
     }
 
 
-def _done_value(done: rehearse.Done) -> dict[str, Any]:
+def _done_value(done: trial.Done) -> dict[str, Any]:
     did = done.effects
     return {
         **json_values.location(done.location),

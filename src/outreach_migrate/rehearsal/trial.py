@@ -16,7 +16,7 @@ from outreach_migrate import errors
 from outreach_migrate.files import outline
 from outreach_migrate.files.control import Isolation
 from outreach_migrate.postgres import connections
-from outreach_migrate.rehearsal import changes, effects, groups, held, needs, observe
+from outreach_migrate.rehearsal import changes, effects, groups, lock_times, needs, snapshots
 from outreach_migrate.rehearsal.effects import Mode
 from outreach_migrate.run import events, sessions, transaction
 from outreach_migrate.run import request as asked
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from outreach_migrate.rehearsal.changes import Change
     from outreach_migrate.rehearsal.effects import Effects, Seen
     from outreach_migrate.rehearsal.groups import Group
-    from outreach_migrate.rehearsal.held import Held
-    from outreach_migrate.rehearsal.observe import Before
+    from outreach_migrate.rehearsal.lock_times import Held
+    from outreach_migrate.rehearsal.snapshots import Before
     from outreach_migrate.run.request import Request
     from outreach_migrate.run.sessions import Session
     from outreach_migrate.run.stop import Stop
@@ -128,7 +128,7 @@ class _Stage:
     told: _Told
     request: Request
     before: Before
-    scans: observe.Scans
+    scans: snapshots.Scans
 
 
 @dataclass(frozen=True)
@@ -193,11 +193,11 @@ def run(request: Request, tell: Callable[[Event], None], stop: Stop) -> None:
         if not steps:
             return
         files = [_File(step.migration, groups.cut(step.migration)) for step in steps]
-        with observe.Before(request.target) as before, connections.translated():
+        with snapshots.Before(request.target) as before, connections.translated():
             before.look_up(group.whole for file in files for group in file.groups)
             try:
                 session.exchange(f"BEGIN ISOLATION LEVEL {_level(files)}")
-                scans = observe.earlier_scans(session)
+                scans = snapshots.earlier_scans(session)
                 _files(_Stage(session, told, request, before, scans), files)
             except errors.Interrupted as error:
                 raise error.after(ROLLED_BACK) from None
@@ -290,7 +290,7 @@ def _has_value(session: Session, message: str) -> bool:
         SELECT FROM pg_catalog.pg_enum e JOIN pg_catalog.pg_type t ON t.oid = e.enumtypid
          WHERE e.enumlabel = ANY (ARRAY[{labels}]::text[])
            AND pg_catalog.strpos({sql.quote(message)}, t.typname) > 0"""
-    return bool(observe.ask(session, query))
+    return bool(snapshots.ask(session, query))
 
 
 def _unrehearsed(migration: Migration) -> Iterator[Unrehearsed]:
@@ -334,19 +334,19 @@ def _file(stage: _Stage, file: _File, *, savepoint: bool) -> _Failed | None:
     checks = _check(stage, migration)
     if savepoint:
         session.exchange(f"RELEASE {_SAVEPOINT}")
-    stage.told(Ended(migration, sum(one.seconds for one in done) + checks, held.of_file(done, checks)))
+    stage.told(Ended(migration, sum(one.seconds for one in done) + checks, lock_times.of_file(done, checks)))
     return None
 
 
 def _look(stage: _Stage) -> Seen:
-    return observe.look(stage.session, newest=stage.before.newest, scans=stage.scans)
+    return snapshots.look(stage.session, newest=stage.before.newest, scans=stage.scans)
 
 
 def _effects(stage: _Stage, seen: Seen, after: Seen, tag: str) -> Effects:
     known = stage.before.known
     stage.before.learn(oid for oid, _ in after.locks - seen.locks)
     tables = {known[oid].table_oid for oid in seen.lost(after) & known.keys()} - {None}
-    indexes = observe.indexes(stage.session, filter(None, tables)) if tables else {}
+    indexes = snapshots.indexes(stage.session, filter(None, tables)) if tables else {}
     return effects.between(seen, after, known, tag, indexes=indexes)
 
 
@@ -370,7 +370,7 @@ def _check(stage: _Stage, migration: Migration) -> float:
     """
     session = stage.session
     transaction.send(session, migration, Message(after=transaction.ENDING))
-    ((read_only, immediate, deferred),) = observe.ask(session, _CONSTRAINTS)
+    ((read_only, immediate, deferred),) = snapshots.ask(session, _CONSTRAINTS)
     if read_only == "t":  # then this fails as the entry's update would: before any privilege is asked for
         update = "WITH u AS (UPDATE pg_catalog.pg_class SET relname = relname RETURNING 1) SELECT FROM u"
         transaction.send(session, migration, Message(after=(update,)))
