@@ -22,6 +22,7 @@ from fix_cli import Migrate
 from fix_private_server import lives
 
 from outreach_migrate import errors
+from outreach_migrate.cli import manual
 from outreach_migrate.postgres import embedded
 
 QUICK = {"fsync": "off"}
@@ -274,16 +275,16 @@ def test_libpqs_variables_do_not_matter(migrate: Migrate) -> None:
     assert ended.database == f"{migrate.folder / '.outreach' / 'data'}/postgres"
 
 
-def test_the_readme_says_which_extensions_it_lacks() -> None:
+def test_the_manual_says_which_extensions_it_lacks() -> None:
     """Of the extensions that migrations use most, the wheel has no pgcrypto and no uuid-ossp."""
     folder = embedded.program("postgres").parents[1] / "share" / "extension"
-    readme = Path(__file__).parents[1].joinpath("README.md").read_text()
+    page = manual.page("which-database")
     lacks = [
         name
         for name in ("citext", "hstore", "pgcrypto", "pg_trgm", "uuid-ossp")
         if not (folder / f"{name}.control").exists()
     ]
-    assert f"has no extension {' and no '.join(lacks)}" in " ".join(readme.replace("`", "").split())
+    assert f"has no extension {' and no '.join(lacks)}" in " ".join(page.replace("`", "").split())
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")

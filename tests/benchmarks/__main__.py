@@ -48,7 +48,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--tool", action="append", metavar="PEER", help="only this peer, or these; none: no peer")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")
     parser.add_argument("--read", type=Path, metavar="FILE", help="measure nothing, print what --json wrote")
-    parser.add_argument("--markdown", action="store_true", help="print the README's part")
+    parser.add_argument("--markdown", action="store_true", help="print the manual's part")
     options = parser.parse_args()
     names = [
         workload.name for workload in workloads.everything(workloads.QUICK if options.quick else workloads.FULL, ())

@@ -1,4 +1,4 @@
-"""What is told of a measured run: tables for the terminal and for the README, and which targets are met."""
+"""What is told of a measured run: tables for the terminal and for the manual, and which targets are met."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def seconds(value: float) -> str:
 
 
 def markdown(document: Document) -> Iterator[str]:
-    """Write the README's part: a line a tool, a column a workload, each a median and its ratio to the floor."""
+    """Write the manual's part: a line a tool, a column a workload, each a median and its ratio to the floor."""
     tools = list(document["tools"])
     yield from ("| | " + " | ".join(tools) + " |", "| --- |" + " ---: |" * len(tools))
     for name, workload in document["workloads"].items():

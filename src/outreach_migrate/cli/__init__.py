@@ -14,6 +14,8 @@ from outreach_migrate import __version__
 from outreach_migrate.cli import group, options, project, signals
 
 EPILOG = """\
+`outreach-migrate help` lists the pages of the manual, `outreach-migrate help SUBJECT` prints one.
+
 The database is, in this order: --database, OUTREACH_MIGRATE_DATABASE, DATABASE_URL, database in pyproject.toml, libpq's
 own variables (PGHOST, PGSERVICE, …).
 
@@ -254,3 +256,17 @@ def psql(common: options.Common, /, arguments: tuple[str, ...]) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # psql's own
         named, variables = dsn.for_psql(target)
         sys.exit(subprocess.call([program, *named, *arguments], env={**os.environ, **variables}))
+
+
+@main.command()
+@click.argument("subject", required=False)
+def help(subject: str | None) -> None:  # noqa: A001
+    """List the pages of the manual, or print one."""
+    from outreach_migrate.cli import manual
+
+    if subject is None:
+        click.echo(manual.contents())
+    elif subject in manual.SUBJECTS:
+        click.echo_via_pager(manual.page(subject))
+    else:
+        raise click.UsageError(manual.absent(subject, main.commands))

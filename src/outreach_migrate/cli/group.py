@@ -34,7 +34,7 @@ class Group(click.Group):
             project.check_variables(self)
             found = project.find(self)
         except click.UsageError:
-            if _HELP.isdisjoint(args):
+            if _HELP.isdisjoint(args) and args[:1] != ["help"]:
                 raise
         ctx.default_map = found.defaults
         ctx.meta[project.__name__] = found

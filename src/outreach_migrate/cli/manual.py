@@ -1,0 +1,47 @@
+"""The manual: one Markdown page a subject, in the package."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from outreach_migrate.cli import usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SUBJECTS = (
+    "getting-started",
+    "files",
+    "which-database",
+    "commands",
+    "locks",
+    "no-transaction",
+    "when-a-run-stops",
+    "rehearse",
+    "ci",
+    "json",
+    "guarantees",
+    "benchmarks",
+    "limits",
+)
+
+
+def page(subject: str) -> str:
+    """Read a page; KeyError where there is none of this name."""
+    if subject not in SUBJECTS:
+        raise KeyError(subject)
+    return resources.files("outreach_migrate").joinpath("manual", f"{subject}.md").read_text(encoding="utf-8")
+
+
+def absent(subject: str, commands: Iterable[str]) -> str:
+    """Say that the manual has no such page, and which was meant."""
+    meant = f"; the command's options: {subject} --help" if subject in commands else usage.meant(subject, SUBJECTS)
+    return f"the manual has no page {subject}{meant}\nThe pages are {', '.join(SUBJECTS)}."
+
+
+def contents() -> str:
+    """List the subjects, each with its summary: the line below the page's title."""
+    width = max(map(len, SUBJECTS))
+    lines = [f"  {subject:{width}}  {page(subject).splitlines()[2]}" for subject in SUBJECTS]
+    return "\n".join(["outreach-migrate help SUBJECT prints a page of the manual:", "", *lines])

@@ -1,0 +1,296 @@
+"""README and manual agree with the program: options, commands with their output, code, links."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import psycopg
+import pytest
+from fix_cli import Migrate
+from fix_servers import Connect
+
+from outreach_migrate import cli
+from outreach_migrate.cli import manual
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "outreach_migrate"
+PAGES = {name: (PACKAGE / "manual" / f"{name}.md") for name in manual.SUBJECTS} | {"README": ROOT / "README.md"}
+TEXTS = {name: path.read_text(encoding="utf-8") for name, path in PAGES.items()}
+
+
+def blocks(language: str, text: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+# The command
+
+
+def test_each_page_is_a_subject() -> None:
+    """The folder has the pages that `help` knows, each with its title and a line that sums it up."""
+    assert {path.stem for path in (PACKAGE / "manual").iterdir()} == set(manual.SUBJECTS)
+    for name in manual.SUBJECTS:
+        title, blank, summary, after = TEXTS[name].splitlines()[:4]
+        assert title.startswith("# ")
+        assert (blank, after) == ("", "")
+        assert len(summary) < 75
+        assert summary in manual.contents()
+        assert f"({PAGES[name].relative_to(ROOT)}) | {summary} |" in TEXTS["README"]
+
+
+@pytest.mark.parametrize("subject", manual.SUBJECTS)
+def test_help_prints_a_page(subject: str, migrate: Migrate) -> None:
+    """It prints the page as it stands in the package."""
+    assert migrate("help", subject).stdout.rstrip("\n") == TEXTS[subject].rstrip("\n")
+
+
+def test_an_unknown_subject_is_wrong_usage(migrate: Migrate) -> None:
+    """The error names all pages, and the one that was meant."""
+    ended = migrate("help", "lock")
+    assert ended.exit_code == 2
+    assert "did you mean locks?" in ended.stderr
+    assert all(name in ended.stderr for name in manual.SUBJECTS)
+    assert "up --help" in migrate("help", "up").stderr
+
+
+def test_help_needs_no_driver_and_no_good_pyproject(migrate: Migrate) -> None:
+    """Whoever is stuck can read the manual, whatever keeps the other commands from running."""
+    (migrate.folder / "pyproject.toml").write_text("[tool.outreach-migrate]\nnonsense = 1\n")
+    code = "import sys; from outreach_migrate import cli; cli.main(['help', 'locks'], standalone_mode=False)"
+    ended = subprocess.run(
+        [sys.executable, "-c", f"{code}; assert 'psycopg' not in sys.modules"],
+        capture_output=True,
+        text=True,
+        cwd=migrate.folder,
+    )
+    assert (ended.returncode, ended.stdout.startswith("# Locks\n")) == (0, True), ended
+
+
+def test_a_page_is_read_in_five_minutes() -> None:
+    """At 250 words a minute; the README has under 200 lines."""
+    assert {name: len(text.split()) for name, text in TEXTS.items() if len(text.split()) > 1250} == {}
+    assert len(TEXTS["README"].splitlines()) < 200
+
+
+# Options
+
+
+def tables() -> Iterator[tuple[str, str]]:
+    """Give the rows of the tables of options, each with the command whose section it stands in; "" for the first."""
+    for part in re.split(r"^## ", f"\n{TEXTS['commands']}", flags=re.MULTILINE):
+        name = "" if part.startswith("\n") else part.partition("\n")[0]
+        for table in re.findall(r"^\| option \| \|\n\| --- \| --- \|\n((?:\|.*\n)+)", part, re.MULTILINE):
+            yield from ((name, row.replace("\\|", "¦")) for row in table.splitlines())
+
+
+def written(row: str) -> list[str]:
+    """Give the options of a row as they are written, without what stands in its second cell."""
+    return [option.replace("¦", "|") for option in re.findall(r"`(-[^`]*)`", row.split("|")[1])]
+
+
+def options(command: click.Command) -> Iterator[tuple[str, click.Option]]:
+    """Give the options as --help shows them: each spelling with what it takes."""
+    ctx = click.Context(command, info_name="x")
+    for param in command.params:
+        if isinstance(param, click.Option):
+            taken = "" if param.is_flag else f" {param.make_metavar(ctx)}"
+            choice = isinstance(param.type, click.Choice)
+            yield from (
+                (f"{one}{taken.replace(' [', ' ').rstrip(']') if choice else taken}", param) for one in param.opts
+            )
+
+
+@pytest.mark.parametrize("name", ["", *(name for name in cli.main.commands if name != "psql")])
+def test_the_options_of_the_manual_are_those_of_the_help(name: str) -> None:
+    """Each command's table has every option of its --help, with what it takes and its default, and no other."""
+    command = cli.main.commands[name] if name else cli.main
+    rows = {option: row for where, row in tables() if where == name for option in written(row)}
+    helps = set() if name else {"-h", "--help"}
+    assert rows.keys() == {option for option, _ in options(command)} | helps
+    for option, param in options(command):
+        if param.show_default and "those of `up`" not in rows[option]:
+            assert f"`{param.default}`" in rows[option].split("|")[2]
+
+
+# Commands
+
+
+def plain(text: str) -> list[str]:
+    """Put figures, names and moments alike that differ from run to run; of lines that become alike, one remains."""
+    for pattern, instead in (
+        (r"^database: .*", "database: D"),
+        (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "MOMENT"),
+        (r"\d{14}(?=_add_phone_to_step)", "NOW"),
+        (r"\d[\d.,]* ?(ms|s|min|kB|MB|bytes)\b", "SIZE"),
+        (r"pid \d+", "pid P"),
+        (r"[\d,]+ rows", "ROWS"),
+        (r"\d+ (tries )?left", "LEFT"),
+        (r"\w+@[\w.-]+", "USER"),
+        (r"application [\w.-]+", "application A"),
+        (r"user \w+", "user U"),
+        (r"  +", "  "),
+    ):
+        text = re.sub(pattern, instead, text, flags=re.MULTILINE)
+    lines = [line.rstrip() for line in text.splitlines()]
+    return [line for before, line in zip([None, *lines], lines, strict=False) if line != before]
+
+
+class Shell:
+    """Runs commands as they are typed, with the test's database in the place of the one that is shown."""
+
+    def __init__(self, migrate: Migrate, programs: Path) -> None:
+        self.folder = migrate.folder
+        self.url = migrate.url
+        programs.mkdir()
+        for name in ("outreach-migrate", "make"):  # the Makefile's targets are commands with --embedded
+            (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m outreach_migrate "$@"\n')
+            (programs / name).chmod(0o755)
+        path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        self.env = {**os.environ, "PATH": path, "DATABASE_URL": self.url, "PYTHONUNBUFFERED": "1", "EDITOR": "true"}
+
+    def typed(self, line: str) -> str:
+        """Write a command as it is run here."""
+        for shown in ("postgresql://app:secret@db.example/outreach", "host=db.example dbname=outreach user=app"):
+            line = line.replace(shown, self.url)
+        return line.replace("outreach-migrate --embedded ", "outreach-migrate ")
+
+    def said(self, lines: list[str], *, at: int = 0, then: Callable[[], object] = int) -> list[str]:
+        """Run them in one shell; give what each says, on both streams. Call `then` after `at` lines of output."""
+        script = "".join(f"status=$?; printf '\\1'; (exit $status)\n{self.typed(line)}\n" for line in lines)
+        said = list[str]()
+        with self._started(["bash", "-c", script]) as process:
+            for line in process.stdout or ():
+                said.append(line)
+                if len(said) == at:
+                    then()
+        return "".join(said).split("\1")[1:]
+
+    def succeeds(self, lines: list[str]) -> None:
+        """Run them in one shell; each must end with 0."""
+        with self._started(["bash", "-ec", "\n".join(map(self.typed, lines))]) as process:
+            said, _ = process.communicate()
+        assert process.returncode == 0, said
+
+    def _started(self, command: list[str]) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+        )
+
+
+@pytest.fixture
+def shell(migrate: Migrate, tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    """A shell in the test's folder, on the test's database."""
+    return Shell(migrate, tmp_path_factory.mktemp("shell") / "bin")
+
+
+def project(migrate: Migrate) -> None:
+    """Copy the project's own migrations."""
+    shutil.copytree(ROOT / "sql", migrate.files)
+
+
+def baseline(migrate: Migrate) -> None:
+    """Copy them, and apply the first."""
+    project(migrate)
+    assert migrate("up", "--to", "20260101000000").exit_code == 0
+
+
+def filled(migrate: Migrate) -> None:
+    """Apply the first, and fill the table that the second alters, so that PostgreSQL knows of its rows."""
+    baseline(migrate)
+    with psycopg.connect(migrate.url, autocommit=True) as connection:
+        connection.execute("""INSERT INTO "OutreachSequence" VALUES ('a', now(), now(), 'a', 'a')""")
+        connection.execute("""
+            INSERT INTO "OutreachStep" (id, "updatedAt", "stepOrder", status, "sequenceId")
+            SELECT n::text, now(), n, 'a', 'a' FROM generate_series(1, 20000) AS n""")
+        connection.execute('VACUUM ANALYZE "OutreachStep"')
+
+
+def failing(migrate: Migrate) -> None:
+    """Apply them all, and add one that fails."""
+    project(migrate)
+    assert migrate("up").exit_code == 0
+    text = '\nalter table "OutreachStep" add column "phone" text;\n'
+    text += 'create index "OutreachStep_phone_idx" on "OutreachStep" (phon);\n'
+    migrate.write({"20260301120000_add_phone.sql": text})
+
+
+def unfinished(migrate: Migrate) -> None:
+    """Fail in the middle of a file without a transaction."""
+    (migrate.folder / "1_a.sql").write_text("select 1;")
+    (migrate.folder / "2_idx.sql").write_text("-- migrate: no-transaction\nselect 1;\nselect 2;\nselect 1/0;\n")
+    assert migrate("--dir", ".", "up").exit_code == 1
+
+
+def repository(migrate: Migrate) -> None:
+    """Have them on a branch of a git repository, where origin/main has the first only."""
+    project(migrate)
+    git = ("git", "-c", "user.name=a", "-c", "user.email=a")
+    for command in (
+        ("git", "init", "--quiet"),
+        ("git", "add", "sql/20260101000000_outreach_baseline.sql"),
+        (*git, "commit", "--quiet", "--message", "one"),
+        ("git", "update-ref", "refs/remotes/origin/main", "HEAD"),
+        ("git", "add", "."),
+        (*git, "commit", "--quiet", "--message", "two"),
+    ):
+        subprocess.run(command, cwd=migrate.folder, check=True)
+
+
+def nothing(migrate: Migrate) -> None:
+    """Leave the folder empty."""
+
+
+SCENES: dict[str, Callable[[Migrate], None]] = {  # by the first command of a block
+    "outreach-migrate --embedded up": failing,
+    "outreach-migrate --dir . status": unfinished,
+    "outreach-migrate rehearse": filled,
+    "outreach-migrate up --lock-timeout 2s": baseline,
+}
+
+
+def parts(block: str) -> tuple[list[str], list[str]]:
+    """Cut a block into its command lines and their output."""
+    found = re.split(r"^\$ (.*)\n", block, flags=re.MULTILINE)[1:]
+    return found[::2], found[1::2]
+
+
+TRANSCRIPTS = [(name, block) for name, text in TEXTS.items() for block in blocks("console", text)]
+
+
+@pytest.mark.parametrize(("page", "block"), TRANSCRIPTS, ids=lambda text: parts(text)[0][0] if "\n" in text else text)
+def test_a_transcript_is_as_it_stands(page: str, block: str, migrate: Migrate, shell: Shell, connect: Connect) -> None:
+    """Run as they are written, the commands say what is shown, but for figures, moments and paths."""
+    lines, shown = parts(block)
+    SCENES.get(lines[0], project)(migrate)
+    blocker = connect(application_name="psql")
+    if "--lock-timeout" in lines[0]:
+        blocker.execute("BEGIN")
+        blocker.execute("""select count(*) from "OutreachStep" where status = 'x';""")
+    waits = next((number for number, line in enumerate(shown[0].splitlines()) if " applied in " in line), 0)
+    assert [plain(said) for said in shell.said(lines, at=waits, then=blocker.close)] == [plain(one) for one in shown]
+
+
+def test_the_document_of_the_manual_has_the_real_ones_keys(migrate: Migrate) -> None:
+    """The JSON of a run that failed has the keys that stand there, in their order, and the same values where it can."""
+    example = json.loads(blocks("json", TEXTS["json"])[0])
+    text = "create table step ();\n\ncreate index i on step (phon);\n"
+    document = migrate("--json", "up", files={"20260301120000_add_phone.sql": text}).json
+    assert list(document) == list(example)
+    assert list(document["error"]) == list(example["error"])
+    assert list(document["error"]["outcome"]) == list(example["error"]["outcome"])
+    assert list(document["pending"][0]) == list(example["pending"][0])
+    same = ("kind", "message", "path", "line", "column", "sqlstate", "state", "version")
+    assert [document["error"][key] for key in same] == [example["error"][key] for key in same]
