@@ -36,7 +36,7 @@ check: .venv/checks ## ruff, mypy, import-linter, and our own check of sql/
 	@$(BIN)/outreach-migrate check
 
 clean: ## stop the private server; remove it, .venv and the caches
-	-@if [ -x $(BIN)/outreach-migrate ]; then $(BIN)/python -m outreach_migrate.postgres.embedded stop; fi
+	-@if [ -x $(BIN)/outreach-migrate ]; then $(BIN)/python -m outreach_migrate.postgres.private_server stop; fi
 	rm -rf .venv .outreach .cache .*_cache .hypothesis dist
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -15,7 +15,7 @@ import fix_servers
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from outreach_migrate.postgres import embedded
+from outreach_migrate.postgres import private_server
 
 
 @pytest.fixture
@@ -61,8 +61,8 @@ def _config(server_url: str, port: int, pool_size: int) -> str:
 def _start(stack: ExitStack, program: str, config: Path, server_url: str) -> None:
     # PgBouncer refuses root too, and as the server's user it reaches the server's socket
     host = str(conninfo_to_dict(server_url).get("host", ""))
-    user = embedded.server_user(Path(host) if host.startswith("/") else config.with_name("no data"))
-    command, privileges = embedded.unprivileged([program, str(config)], user)
+    user = private_server.server_user(Path(host) if host.startswith("/") else config.with_name("no data"))
+    command, privileges = private_server.unprivileged([program, str(config)], user)
     with config.with_suffix(".log").open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **privileges)
     stack.callback(process.wait)

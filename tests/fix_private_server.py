@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from fix_runs import PATIENCE, until
 
-from outreach_migrate.postgres import embedded
+from outreach_migrate.postgres import private_server as programs
 
 
 class PrivateServer:
@@ -31,7 +31,7 @@ class PrivateServer:
 
     def start(self) -> None:
         self.stop()  # what a killed one has left must be gone first
-        server = embedded.server(self.folder, settings=self.settings, find=fix_servers.find)
+        server = programs.server(self.folder, settings=self.settings, find=fix_servers.find)
         self.url = fix_servers.url(self._running.enter_context(server))
 
     def stop(self) -> None:
@@ -91,7 +91,7 @@ def standby(private_server: object) -> Iterator[Callable[..., str]]:
 
 @contextmanager
 def _following(primary: PrivateServer, settings: dict[str, str]) -> Iterator[str]:
-    user = embedded.server_user(primary.folder / "data")
+    user = programs.server_user(primary.folder / "data")
     # the socket is short to name here, and beside the data, since the copy brings along the lock file of the primary's
     with tempfile.TemporaryDirectory(prefix="outreach-standby-") as folder:
         data, output = Path(folder, "data"), Path(folder, "log")
@@ -99,11 +99,11 @@ def _following(primary: PrivateServer, settings: dict[str, str]) -> Iterator[str
             os.chown(folder, *user)
         copy = [str(fix_servers.find("pg_basebackup")), f"--pgdata={data}", f"--dbname={primary.url}"]
         copy += ["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
-        command, privileges = embedded.unprivileged(copy, user)
+        command, privileges = programs.unprivileged(copy, user)
         subprocess.run(command, check=True, **privileges)
         chosen = {"listen_addresses": "", "unix_socket_directories": folder, "fsync": "off", **settings}
         postgres = [str(fix_servers.find("postgres")), f"-D{data}", *(f"--{name}={chosen[name]}" for name in chosen)]
-        command, privileges = embedded.unprivileged(postgres, user)
+        command, privileges = programs.unprivileged(postgres, user)
         with output.open("wb") as log:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **privileges)
         url = fix_servers.url(f"host={folder} user=postgres dbname=postgres")

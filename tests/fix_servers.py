@@ -26,14 +26,14 @@ from docker.errors import DockerException
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from outreach_migrate.postgres import embedded
+from outreach_migrate.postgres import private_server
 
 Connect = Callable[..., psycopg.Connection]
 
 IMAGE = "postgres:18-alpine"
 SETTINGS = {"fsync": "off", "wal_level": "logical"}  # for subscriptions
 PG_BIN = os.environ.get("OUTREACH_TEST_PG_BIN")
-find = Path(PG_BIN).joinpath if PG_BIN else embedded.program
+find = Path(PG_BIN).joinpath if PG_BIN else private_server.program
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _start(stack: ExitStack) -> Server:
     roomy = memory.is_dir() and shutil.disk_usage(memory).free > 4e9  # a container has 64 MB
     folder = tempfile.TemporaryDirectory(prefix="outreach-tests-", dir=memory if roomy else None)
     path = Path(stack.enter_context(folder))
-    conninfo = stack.enter_context(embedded.server(path, settings=SETTINGS, find=find))
+    conninfo = stack.enter_context(private_server.server(path, settings=SETTINGS, find=find))
     return Server(url(conninfo), PG_BIN or "embedded")
 
 

@@ -20,7 +20,7 @@ from fix_private_server import PrivateServer
 from fix_runs import PATIENCE, until
 from fix_servers import Connect
 
-from outreach_migrate.checks import check_database
+from outreach_migrate.checks import database
 
 CONCURRENTLY = "-- migrate: no-transaction\ncreate index concurrently if not exists a_b on a (b);"
 READER = "create role reader login; grant select on schema_migrations to reader;"
@@ -298,8 +298,8 @@ def test_a_long_transaction_in_the_way_is_told(
     assert findings(migrate, "--database", migrate.url, "check") == []
     age = "select extract(epoch from clock_timestamp() - xact_start)::float8 from pg_stat_activity where pid = %s"
     ((seconds,),) = rows(age, other.info.backend_pid)
-    assert seconds < check_database._LONG
-    monkeypatch.setattr(check_database, "_LONG", seconds)
+    assert seconds < database._LONG
+    monkeypatch.setattr(database, "_LONG", seconds)
     (found,) = findings(migrate, "--database", migrate.url, "check")
     assert found["path"] == "sql/1_x.sql"
     assert f"pid {other.info.backend_pid} " in found["message"]
@@ -330,7 +330,7 @@ def test_a_standby_of_an_idle_primary_does_not_lag(
     url = standby(primary)
     migrate("up", files={"1_a.sql": READER}, url=primary.url)
     age = "SELECT extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())"
-    until(lambda: has_replayed(url, primary) and ask(url, age) > check_database._CATCHING_UP)
+    until(lambda: has_replayed(url, primary) and ask(url, age) > database._CATCHING_UP)
     assert findings(migrate, "--database", fix_servers.url(url, user="reader"), "check") == []
 
 
@@ -348,7 +348,7 @@ def test_a_standby_that_is_about_to_catch_up_does_not_lag(
     until(lambda: has_received(url, primary))
     assert not has_replayed(url, primary)
     with monkeypatch.context() as patch:
-        patch.setattr(check_database, "_CATCHING_UP", PATIENCE)
+        patch.setattr(database, "_CATCHING_UP", PATIENCE)
         patch.setattr(time, "sleep", lambda _: ask(url, "SELECT pg_wal_replay_resume()"))  # it was seen to be behind
         assert findings(migrate, "--database", url, "check") == []
     assert ask(url, "SELECT pg_is_wal_replay_paused()") is False

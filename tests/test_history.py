@@ -332,7 +332,7 @@ class TestLocked:
     ) -> None:
         """After its patience the error names the session that holds the table, and what to do about it."""
         migrate("up", files=ONE)
-        monkeypatch.setattr("outreach_migrate.history.history._PATIENCE", 2)
+        monkeypatch.setattr("outreach_migrate.history.read._PATIENCE", 2)
         blocker = connect()
         with blocker.transaction():
             blocker.execute("LOCK TABLE schema_migrations IN ACCESS EXCLUSIVE MODE")

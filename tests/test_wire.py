@@ -7,12 +7,12 @@ import pytest
 from fix_servers import Connect
 from psycopg import pq
 
-from outreach_migrate.postgres import connections
+from outreach_migrate.postgres import messages
 
 
 def tags(connection: psycopg.Connection, *groups: list[str]) -> list[list[str]]:
     """Send the groups; give each result's command tag, or an error's SQLSTATE."""
-    answers = connections.pipeline(connection, groups)
+    answers = messages.pipeline(connection, groups)
     assert connection.pgconn.pipeline_status == pq.PipelineStatus.OFF
     state = pq.DiagnosticField.SQLSTATE
     return [

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     import psycopg
 
     from outreach_migrate.files.migrations import Migration as Migration
-    from outreach_migrate.history.history import Entry as Entry
-    from outreach_migrate.run import events as events
+    from outreach_migrate.history.read import Entry as Entry
+    from outreach_migrate.run import events
     from outreach_migrate.run.apply import Result as Result
     from outreach_migrate.run.events import Applied as Applied
     from outreach_migrate.run.plan import Plan as Plan
@@ -85,7 +85,7 @@ __all__ = [
 _LATER = {
     "Applied": "run.events",
     "Behind": "run.request",
-    "Entry": "history.history",
+    "Entry": "history.read",
     "Migration": "files.migrations",
     "Plan": "run.plan",
     "Result": "run.apply",

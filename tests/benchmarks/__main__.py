@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks import report, rounds, tools, workloads
 from benchmarks.measure import Server
 from benchmarks.tools import Tool
-from outreach_migrate.postgres import embedded
+from outreach_migrate.postgres import private_server
 
 CACHE = Path(".cache/bench")
 # fsync stays on: a commit that waits for the disk is what there is to measure
@@ -97,9 +97,9 @@ def measured(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 @contextmanager
 def _server(folder: Path) -> Iterator[Server]:
     """Start a new server; when something goes wrong it is left as it is, with its log."""
-    embedded.stop(folder)
+    private_server.stop(folder)
     shutil.rmtree(folder, ignore_errors=True)
-    with embedded.server(folder, settings=SETTINGS) as conninfo:
+    with private_server.server(folder, settings=SETTINGS) as conninfo:
         yield Server(conninfo)
     shutil.rmtree(folder)
 

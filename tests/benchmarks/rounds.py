@@ -16,7 +16,7 @@ from benchmarks import measure, tools
 from benchmarks.measure import Command, Failed, Sample, Server
 from benchmarks.workloads import Case, Workload
 from outreach_migrate.files import migrations
-from outreach_migrate.history import history
+from outreach_migrate.history import read
 from outreach_migrate.run import plan
 
 PATIENCE, OUR_PATIENCE = 60.0, 600.0  # s: a peer that takes longer is left out of the workload
@@ -130,7 +130,7 @@ def planning(count: int, work: Path, rounds: int) -> list[float]:
         files, _ = migrations.read(folder)
     now = datetime.now(UTC)
     entries = [
-        history.Entry(place, file.version, file.name, file.checksum, now, now, None, None, None, "me@here", "run")
+        read.Entry(place, file.version, file.name, file.checksum, now, now, None, None, None, "me@here", "run")
         for place, file in enumerate(files, 1)
     ]
     found = []

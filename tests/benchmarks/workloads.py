@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks import tools
 from benchmarks.measure import Command
 from benchmarks.tools import File, Start, Tool
-from outreach_migrate.postgres import embedded
+from outreach_migrate.postgres import private_server
 
 SLOW_FLUSH = ("commit_delay = 5000", "commit_siblings = 0")  # each flush waits 5 ms more
 UP, REHEARSE = "up", "rehearse"
@@ -155,7 +155,7 @@ def _offline() -> Iterator[Workload]:
 def _large(sizes: Sizes, peers: Sequence[Tool]) -> Iterator[Workload]:
     def psql(home: Path, folder: Path, url: str) -> Command:
         quiet = ["-X", "-q", "-1", "-v", "ON_ERROR_STOP=1"]
-        return Command([str(embedded.program(PSQL)), *quiet, "-f", str(next(folder.glob("*.sql"))), url])
+        return Command([str(private_server.program(PSQL)), *quiet, "-f", str(next(folder.glob("*.sql"))), url])
 
     ups = (Case(tool.name, tool, tool.up) for tool in (tools.US, *peers))
     cases = (Case(PSQL, tools.BARE, psql), *ups)

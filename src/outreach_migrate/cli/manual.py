@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import resources
 from typing import TYPE_CHECKING
 
+import click
+
 from outreach_migrate.cli import usage
 
 if TYPE_CHECKING:
@@ -45,3 +47,17 @@ def contents() -> str:
     width = max(map(len, SUBJECTS))
     lines = [f"  {subject:{width}}  {page(subject).splitlines()[2]}" for subject in SUBJECTS]
     return "\n".join(["outreach-migrate help SUBJECT prints a page of the manual:", "", *lines])
+
+
+@click.command(cls=usage.Command)
+@click.argument("subject", required=False)
+@click.pass_context
+def help(ctx: click.Context, /, subject: str | None) -> None:  # noqa: A001
+    """List the pages of the manual, or print one."""
+    group = ctx.find_root().command
+    if subject is None:
+        click.echo(contents())
+    elif subject in SUBJECTS:
+        click.echo_via_pager(page(subject))
+    else:
+        raise click.UsageError(absent(subject, group.commands if isinstance(group, click.Group) else ()))

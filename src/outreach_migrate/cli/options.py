@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from outreach_migrate.errors import Problem
     from outreach_migrate.files.migrations import Migration
     from outreach_migrate.postgres.dsn import Target
-    from outreach_migrate.report.report import Report
+    from outreach_migrate.report.printer import Report
     from outreach_migrate.run.request import Request
 
 EMBEDDED = ".outreach"
@@ -121,11 +121,11 @@ def database(common: Common, out: Report) -> Iterator[Target]:
         if common.embedded:
             from pathlib import Path
 
-            from outreach_migrate.postgres import embedded
+            from outreach_migrate.postgres import private_server
 
             stack.enter_context(_without_libpqs_variables())
             folder = Path(common.project.path(EMBEDDED))
-            target = dsn.read(stack.enter_context(embedded.server(folder)))
+            target = dsn.read(stack.enter_context(private_server.server(folder)))
         else:
             _must_be_named(common)
             target = dsn.read(common.database or "")

@@ -73,15 +73,15 @@ def told(group: click.Group, words: Sequence[str], ctx: click.Context | None = N
         yield
     except click.ClickException as error:
         from outreach_migrate import errors
-        from outreach_migrate.report import json_values, report
+        from outreach_migrate.report import as_json, printer
 
         safe = _safe(error)
-        as_json = _wants_json(words, ctx or getattr(error, "ctx", None))
+        is_json = _wants_json(words, ctx or getattr(error, "ctx", None))
         command = next((word for word in words if word in group.commands), None)
-        with report.Report(command, as_json=as_json, verbosity=0) as out:
+        with printer.Report(command, as_json=is_json, verbosity=0) as out:
             safe.show()
             message = safe.message if isinstance(safe, click.UsageError) else safe.format_message()
-            out.document |= {"ok": False, "error": json_values.error(errors.UsageError(message))}
+            out.document |= {"ok": False, "error": as_json.error(errors.UsageError(message))}
         sys.exit(safe.exit_code)
 
 

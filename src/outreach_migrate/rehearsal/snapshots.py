@@ -11,7 +11,7 @@ import psycopg
 from psycopg import pq, sql
 
 from outreach_migrate.files import statements
-from outreach_migrate.history import history
+from outreach_migrate.history import read
 from outreach_migrate.postgres import connections
 from outreach_migrate.rehearsal.effects import Mode, Relation, Seen
 
@@ -160,7 +160,7 @@ class Before:
 
     def _rows(self, query: str) -> list[tuple[Any, ...]]:
         """Run a query in a transaction of its own, which ends with it: no index build shall wait for us."""
-        limits = f"SET LOCAL lock_timeout = 100;{history.set_search_path(self._target.schema)}"
+        limits = f"SET LOCAL lock_timeout = 100;{read.set_search_path(self._target.schema)}"
         cursor = self._connection.execute(f"{limits}{query}".encode())
         while cursor.nextset():
             pass

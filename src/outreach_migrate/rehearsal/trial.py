@@ -15,7 +15,7 @@ from psycopg import sql
 from outreach_migrate import errors
 from outreach_migrate.files import outline
 from outreach_migrate.files.control import Isolation
-from outreach_migrate.postgres import connections
+from outreach_migrate.postgres import connections, messages
 from outreach_migrate.rehearsal import changes, effects, groups, lock_times, needs, snapshots
 from outreach_migrate.rehearsal.effects import Mode
 from outreach_migrate.run import events, sessions, transaction
@@ -279,7 +279,7 @@ def _stopped(
 
 
 def _take_back(session: Session) -> None:
-    if failed := connections.failure(session.exchange(f"ROLLBACK TO {_SAVEPOINT}; RELEASE {_SAVEPOINT}")):
+    if failed := messages.failure(session.exchange(f"ROLLBACK TO {_SAVEPOINT}; RELEASE {_SAVEPOINT}")):
         raise psycopg.errors.error_from_result(failed)
 
 
@@ -394,7 +394,7 @@ _CONSTRAINTS = """
 
 def _constrain(session: Session, migration: Migration, names: str) -> float:
     began = time.monotonic()
-    if failed := connections.failure(session.exchange(f"SET CONSTRAINTS {names} IMMEDIATE")):
+    if failed := messages.failure(session.exchange(f"SET CONSTRAINTS {names} IMMEDIATE")):
         cause = psycopg.errors.error_from_result(failed, encoding=session.connection.info.encoding)
         raise transaction.placed(session, migration, cause, phase=errors.Phase.COMMIT)
     return time.monotonic() - began

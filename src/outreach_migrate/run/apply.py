@@ -13,9 +13,9 @@ import psycopg
 from outreach_migrate import errors
 from outreach_migrate.errors import Outcome
 from outreach_migrate.files.migrations import Migration
-from outreach_migrate.history import record
-from outreach_migrate.history.history import History
-from outreach_migrate.history.record import Place
+from outreach_migrate.history import write
+from outreach_migrate.history.read import History
+from outreach_migrate.history.write import Place
 from outreach_migrate.postgres import connections
 from outreach_migrate.run import events, no_transaction, recovery, sessions, transaction
 from outreach_migrate.run import request as planning
@@ -125,7 +125,7 @@ def _apply_all(
     session: Session, request: Request, past: History, steps: tuple[Pending, ...], applied: list[events.Applied]
 ) -> Stopped | None:
     """Apply the files one after the other, up to one at which another run is ahead, or the connection is lost."""
-    position, create = past.newest + 1, record.create(past)
+    position, create = past.newest + 1, write.create(past)
     for left, step in zip(range(len(steps) - 1, -1, -1), steps, strict=True):
         at = step.entry.position if step.entry else position
         previous = at - 1 if at > past.newest + 1 else past.before(at)

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from outreach_migrate.errors import Blocker, ServerMessage, StatementError
 from outreach_migrate.files.migrations import Migration
-from outreach_migrate.history.history import Locked
+from outreach_migrate.history.read import Locked
 from outreach_migrate.postgres.activity import Progress
 from outreach_migrate.postgres.connections import Unreachable
 from outreach_migrate.run.plan import Pending, Plan

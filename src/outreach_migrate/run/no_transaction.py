@@ -16,8 +16,8 @@ from outreach_migrate.files import no_transaction as rules
 from outreach_migrate.files import outline, pieces, statements
 from outreach_migrate.files.migrations import Migration
 from outreach_migrate.files.pieces import Piece
-from outreach_migrate.history import record
-from outreach_migrate.postgres import activity, connections
+from outreach_migrate.history import write
+from outreach_migrate.postgres import activity, connections, messages
 from outreach_migrate.run import events, transaction
 from outreach_migrate.run.sessions import RESET, Session
 from outreach_migrate.run.transaction import ENDING, Done, Message, Overtaken, Work
@@ -59,11 +59,11 @@ def claimed(session: Session, work: Work, *, is_new: bool) -> Iterator[Claim | B
     if is_new and (overtaken := _begin(session, work)):
         yield overtaken
         return
-    key = record.claim_key(session.connection, work.place)
+    key = write.claim_key(session.connection, work.place)
     connection = connections.connect(session.target, read_write=True)
     try:
         with session.stop.reaching(connection):
-            if record.claim(connection, key, session.mark(work.migration)):
+            if write.claim(connection, key, session.mark(work.migration)):
                 if is_new:
                     session.exchange("COMMIT")
                     session.unflushed = False
@@ -82,8 +82,8 @@ def _begin(session: Session, work: Work) -> Overtaken | None:
     so the wait for another run's entry is short.
     """
     nothing = pieces.checksum_before(work.migration.sql, 0) or ""
-    insert = record.insert(work.place, work.migration)
-    progress = record.progress(work.place, work.migration, done=0, begun=0, done_checksum=nothing)
+    insert = write.insert(work.place, work.migration)
+    progress = write.progress(work.place, work.migration, done=0, begun=0, done_checksum=nothing)
     patience = "SET LOCAL lock_timeout = '2s'"
     before = (transaction.BEGIN, *session.opening(), patience, *work.place.create, insert, progress)
     try:
@@ -104,7 +104,7 @@ def apply(session: Session, work: Work, claim: Claim, *, from_start: bool) -> Do
     psycopg.OperationalError when a connection is lost.
     """
     _await_orphan(session, work)
-    row = _ask(session, work, record.unfinished(work.place, work.migration))
+    row = _ask(session, work, write.unfinished(work.place, work.migration))
     if not row.ntuples:
         return Overtaken()
     held, begun = int(row.get_value(0, 0) or 0), int(row.get_value(0, 1) or 0)
@@ -126,8 +126,8 @@ def apply(session: Session, work: Work, claim: Claim, *, from_start: bool) -> Do
                 return Overtaken(error)
             raise
         held = piece.number + 1
-    finished = _ask(session, work, record.finish(work.place))
-    return Done(tuple(tags), record.seconds(finished))
+    finished = _ask(session, work, write.finish(work.place))
+    return Done(tuple(tags), write.seconds(finished))
 
 
 def _await_orphan(session: Session, work: Work) -> None:
@@ -135,7 +135,7 @@ def _await_orphan(session: Session, work: Work) -> None:
 
     Ask between pauses, and wait in no statement: an index may be building.
     """
-    key, told = record.at_work_key(work.place), False
+    key, told = write.at_work_key(work.place), False
     query = f"""
         SELECT pg_catalog.pg_try_advisory_xact_lock({key}),
                (SELECT pg_catalog.min(pid) FROM pg_catalog.pg_locks
@@ -160,7 +160,7 @@ def _run(session: Session, work: Work, piece: Piece, *, held: int, resumed: bool
     """
     statement = next(statements.split(piece.text))
     if not (outline.outside_transaction(piece.text, statement) or rules.commits(piece.text, statement)):
-        hold = record.hold(work.place, held)
+        hold = write.hold(work.place, held)
         before = (transaction.BEGIN, *session.opening(), *hold, *work.limits.sql(), *piece.settings)
         after = (*ENDING, _progress(work, piece, done=piece.number + 1), "COMMIT", *RESET)
         try:
@@ -231,13 +231,13 @@ def _alone(session: Session, work: Work, piece: Piece, text: str) -> str:
     schema = session.target.schema
     path = [f"SET search_path = {sql.Identifier(schema).as_string()}"] if schema else []
     before = [
-        *(*RESET, f"SELECT pg_catalog.pg_advisory_lock({record.at_work_key(work.place)})"),
+        *(*RESET, f"SELECT pg_catalog.pg_advisory_lock({write.at_work_key(work.place)})"),
         *(*session.client_check("SESSION"), *path, *limits.sql("SESSION"), *piece.settings),
     ]
     mark = session.mark(work.migration)
     prepared, answer, _ = session.pipeline([before, [mark + text], RESET])
-    if failed := connections.failure(prepared) or connections.failure(answer):
-        position = connections.position(session.connection, mark + text, failed)
+    if failed := messages.failure(prepared) or messages.failure(answer):
+        position = messages.position(session.connection, mark + text, failed)
         message = Message(text=text, start=piece.start, first=piece.number)
         at = None if position is None else position - len(mark)
         raise transaction.failure(session, work.migration, message, failed, done=0, at=at)
@@ -265,7 +265,7 @@ def _index(session: Session, work: Work, piece: Piece, build: re.Match[str]) -> 
 def _progress(work: Work, piece: Piece, *, done: int, begun: int | None = None) -> str:
     """Write how far the file is: with this statement, or up to it."""
     checksum = piece.checksum if done > piece.number else piece.checksum_before
-    return record.progress(
+    return write.progress(
         work.place, work.migration, done=done, begun=done if begun is None else begun, done_checksum=checksum
     )
 
@@ -274,7 +274,7 @@ def _ask(session: Session, work: Work, query: str, *, settings: tuple[str, ...] 
     """Run a statement of our own in a transaction of its own, in one message; give its result."""
     before = [transaction.BEGIN, *session.opening(), *settings]
     results = session.exchange(session.mark(work.migration) + "; ".join([*before, query, "COMMIT", *RESET]))
-    if failed := connections.failure(results):
+    if failed := messages.failure(results):
         error = psycopg.errors.error_from_result(failed)
         if error.sqlstate == "22012":
             message = f"the entry of {work.migration} is gone from {work.place.table}, or finished by another hand"

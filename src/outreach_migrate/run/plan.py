@@ -11,7 +11,7 @@ from outreach_migrate import display
 from outreach_migrate.errors import Location, Problem
 from outreach_migrate.files import pieces
 from outreach_migrate.files.migrations import Migration
-from outreach_migrate.history.history import Entry
+from outreach_migrate.history.read import Entry
 
 
 class State(StrEnum):

@@ -11,7 +11,7 @@ from outreach_migrate import errors
 from outreach_migrate.errors import Fate, Outcome
 from outreach_migrate.files import pieces
 from outreach_migrate.files.migrations import Migration
-from outreach_migrate.history.history import Entry
+from outreach_migrate.history.read import Entry
 from outreach_migrate.postgres import connections
 from outreach_migrate.run import events
 from outreach_migrate.run.sessions import Session

@@ -15,9 +15,9 @@ from outreach_migrate import durations, errors
 from outreach_migrate.errors import Blocker, Problem
 from outreach_migrate.files import migrations
 from outreach_migrate.files.migrations import Migration
-from outreach_migrate.history import history, record
+from outreach_migrate.history import read, write
 from outreach_migrate.history import table as tables
-from outreach_migrate.history.history import History
+from outreach_migrate.history.read import History
 from outreach_migrate.history.table import Table
 from outreach_migrate.postgres import activity, connections, dsn
 from outreach_migrate.postgres.dsn import Target
@@ -148,19 +148,19 @@ class Look:
 
 
 @contextmanager
-def reading(request: Request, tell: Callable[[history.Locked], None]) -> Iterator[Look]:
+def reading(request: Request, tell: Callable[[read.Locked], None]) -> Iterator[Look]:
     """Read the history and compare the files with it, on a connection that lasts to the end of the block.
 
     Nothing is written or created. Raise HistoryError when the table is none, ConnectionFailed.
     """
     with connections.translated(), connections.of(request.connection, request.target, wait=request.wait) as connection:
-        past = history.read(connection, request.table, search_path=request.target.schema, tell=tell)
+        past = read.history(connection, request.table, search_path=request.target.schema, tell=tell)
         yield Look(connection, past, plan.make(request.files, past.entries), _at_work(connection, past))
 
 
 def _at_work(connection: psycopg.Connection, past: History) -> dict[str, Blocker]:
     unfinished = [entry for entry in past.entries if entry.finished_at is None]
-    keys = [record.claim_key(connection, record.Place(past.table, entry.position)) for entry in unfinished]
+    keys = [write.claim_key(connection, write.Place(past.table, entry.position)) for entry in unfinished]
     found = [activity.claimants(connection, key) for key in keys]
     return {entry.version: runs[0] for entry, runs in zip(unfinished, found, strict=True) if runs}
 
@@ -174,7 +174,7 @@ class Behind(errors.MigrateError):
         self.pending = pending
 
 
-def await_current(request: Request, tell: Callable[[history.Locked], None]) -> None:
+def await_current(request: Request, tell: Callable[[read.Locked], None]) -> None:
     """Return when nothing is pending, asking again for `wait` seconds; raise Behind, or Refused."""
     deadline = time.monotonic() + request.wait
     while True:

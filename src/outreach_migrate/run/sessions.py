@@ -15,10 +15,10 @@ from psycopg import pq, sql
 from psycopg.pq.abc import PGresult
 
 from outreach_migrate.files.migrations import Migration
-from outreach_migrate.history import history, record
-from outreach_migrate.history.history import History
+from outreach_migrate.history import read, write
+from outreach_migrate.history.read import History
 from outreach_migrate.history.table import Table
-from outreach_migrate.postgres import activity, connections
+from outreach_migrate.postgres import activity, connections, messages
 from outreach_migrate.postgres.dsn import Target
 from outreach_migrate.run import events
 from outreach_migrate.run.request import Limits, Request
@@ -70,13 +70,13 @@ class Session:
 
     def _notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
         if self._file:
-            self.tell(events.Noticed(self._file, connections.server_message(diagnostic)))
+            self.tell(events.Noticed(self._file, messages.server_message(diagnostic)))
 
     def close(self) -> None:
         """Close the connection; what it still does is cancelled."""
         self.stop.leave(self.connection)
         if self.connection.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
-            connections.cancel(self.connection)
+            messages.cancel(self.connection)
         self.connection.close()
 
     def give_back(self) -> None:
@@ -112,22 +112,22 @@ class Session:
         return activity.mark(self.token, str(migration))
 
     def exchange(self, message: str, *, within: float = math.inf) -> list[PGresult]:
-        """Send one message, see connections.exchange; raise Interrupted when the run was asked to end meanwhile."""
+        """Send one message, see messages.exchange; raise Interrupted when the run was asked to end meanwhile."""
         try:
-            return connections.exchange(self.connection, message, silent=self.watcher.wake, within=within)
+            return messages.exchange(self.connection, message, silent=self.watcher.wake, within=within)
         finally:
             self.stop.check()
 
     def pipeline(self, groups: Sequence[Sequence[str]]) -> list[list[PGresult]]:
-        """Send groups of statements, see connections.pipeline; raise Interrupted as exchange does."""
+        """Send groups of statements, see messages.pipeline; raise Interrupted as exchange does."""
         try:
-            return connections.pipeline(self.connection, groups, silent=self.watcher.wake)
+            return messages.pipeline(self.connection, groups, silent=self.watcher.wake)
         finally:
             self.stop.check()
 
     def opening(self) -> list[str]:
         """Write the statements that follow BEGIN: a clean session, without limits yet."""
-        path = [history.set_search_path(self.target.schema).rstrip(";")] if self.target.schema else []
+        path = [read.set_search_path(self.target.schema).rstrip(";")] if self.target.schema else []
         # RESET ALL has taken it away where a pooler's connection was opened with another
         name = f"SET LOCAL application_name = {sql.quote(self.application)}"
         return [*RESET, *self.client_check("LOCAL"), name, *path, *Limits(0, 0).sql()]
@@ -153,7 +153,7 @@ class Session:
     def history(self) -> History:
         """Read the history."""
         try:
-            past = history.read(self.connection, self.table, search_path=self.target.schema, tell=self.tell)
+            past = read.history(self.connection, self.table, search_path=self.target.schema, tell=self.tell)
         finally:
             self.stop.check()
         self.checks_client, self.one_by_one = past.checks_client, past.citus
@@ -163,9 +163,9 @@ class Session:
         """Make durable what was committed without waiting for the disk. If the connection is lost, this is skipped."""
         if self.unflushed:
             # what does not end may still hold the entry; and who doesn't answer in time, won't
-            message = f"SET LOCAL lock_timeout = '1s'; {record.rewrite(self.table)}"
+            message = f"SET LOCAL lock_timeout = '1s'; {write.rewrite(self.table)}"
             with suppress(psycopg.Error):
-                self.unflushed = connections.failure(self.exchange(message, within=2.0)) is not None
+                self.unflushed = messages.failure(self.exchange(message, within=2.0)) is not None
 
     def ended(self) -> bool:
         """End what the connections before this one may have left at work; tell whether that has ended."""

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 import psycopg
 
 from outreach_migrate import errors
-from outreach_migrate.postgres import connections
+from outreach_migrate.postgres import messages
 
 _AGAIN = 0.2  # s between two cancel requests: one that comes between two statements is lost
 _PATIENCE = 0.7  # s until the connection is cut, where the server takes no notice of a cancel request
@@ -77,7 +77,7 @@ class Stop:
                     if late:
                         _cut(connection)
                     else:
-                        connections.cancel(connection, within=deadline - time.monotonic())
+                        messages.cancel(connection, within=deadline - time.monotonic())
             if late or self._heard.wait(_AGAIN):
                 return
 

@@ -14,9 +14,9 @@ from psycopg.pq.abc import PGresult
 from outreach_migrate.errors import Ban, Location, LockTimeout, Phase, StatementError
 from outreach_migrate.files import outline, statements
 from outreach_migrate.files.migrations import Migration
-from outreach_migrate.history import record
-from outreach_migrate.history.record import Place
-from outreach_migrate.postgres import connections
+from outreach_migrate.history import write
+from outreach_migrate.history.write import Place
+from outreach_migrate.postgres import messages
 from outreach_migrate.run.request import Limits
 from outreach_migrate.run.sessions import RESET, Session
 
@@ -77,11 +77,11 @@ def apply(session: Session, work: Work) -> Done | Overtaken:
     Raise StatementError, LockTimeout, or psycopg.OperationalError when the connection is lost.
     """
     # the claim comes before the limits: it waits for another run as long as that takes
-    claim = [*work.place.create, record.insert(work.place, work.migration)]
+    claim = [*work.place.create, write.insert(work.place, work.migration)]
     begin = f"BEGIN ISOLATION LEVEL {work.migration.directives.isolation}"
     before = [begin, *session.opening(), *claim, *work.limits.sql()]
     flush = [] if work.durable else ["SET LOCAL synchronous_commit = off"]
-    after = [record.finish(work.place), *flush, "COMMIT", *RESET]
+    after = [write.finish(work.place), *flush, "COMMIT", *RESET]
     tags: list[str] = []
     try:
         for message in _messages(work.migration, tuple(before), (*ENDING, *after)):
@@ -91,7 +91,7 @@ def apply(session: Session, work: Work) -> Done | Overtaken:
         if is_taken(error):
             return Overtaken(error)
         raise
-    return Done(tuple(tags), record.seconds(results[-len(after)]))
+    return Done(tuple(tags), write.seconds(results[-len(after)]))
 
 
 def is_taken(error: StatementError) -> bool:
@@ -124,7 +124,7 @@ def _exchange(session: Session, migration: Migration, message: Message) -> list[
     """Send a message, and give a result for each of its commands."""
     results, at = (_apart if session.one_by_one else _joined)(session, migration, message)
     tagged = [result for result in results if result.command_status]  # one a command; results of rules have none
-    if failed := connections.failure(results):
+    if failed := messages.failure(results):
         raise failure(session, migration, message, failed, done=len(tagged), at=at)
     return tagged
 
@@ -136,8 +136,8 @@ def _joined(session: Session, migration: Migration, message: Message) -> tuple[l
     tail = f"\n; {'; '.join(message.after)}" if message.after else ""
     whole = head + message.text + tail
     results = session.exchange(whole)
-    failed = connections.failure(results)
-    position = connections.position(session.connection, whole, failed) if failed else None
+    failed = messages.failure(results)
+    position = messages.position(session.connection, whole, failed) if failed else None
     return results, None if position is None else position - len(head)
 
 
@@ -150,8 +150,8 @@ def _apart(session: Session, migration: Migration, message: Message) -> tuple[li
     texts = [mark + message.text[one.start : one.end] for one in own]
     (results,) = session.pipeline([[*message.before, *texts, *message.after]])
     nth = len(results) - 1 - len(message.before)
-    if (failed := connections.failure(results)) and 0 <= nth < len(own):
-        position = connections.position(session.connection, texts[nth], failed)
+    if (failed := messages.failure(results)) and 0 <= nth < len(own):
+        position = messages.position(session.connection, texts[nth], failed)
         if position is not None:
             last = own[nth].end - 1  # of a statement that breaks off the error points behind its end
             return results, min(own[nth].start + position - len(mark), last)
@@ -191,7 +191,7 @@ def placed(
     phase: Phase = Phase.TEXT,
 ) -> StatementError:
     """Make the error that points at an offset of a file, or at none where its text isn't to blame."""
-    report = connections.server_message(cause.diag)
+    report = messages.server_message(cause.diag)
     error = (LockTimeout if report.sqlstate == "55P03" else StatementError)(
         report,
         version=migration.version,

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from outreach_migrate import durations
-from outreach_migrate.report import json_values, report, terminal, wording
+from outreach_migrate.report import as_json, printer, sentences, terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _REPEAT = 10.0  # s after which a wait that goes on is told again
 
 
-class RunReport(report.Report):
+class RunReport(printer.Report):
     """What `up` says while it goes, from the engine's events."""
 
     def __init__(self, command: str, *, as_json: bool, verbosity: int) -> None:
@@ -36,7 +36,7 @@ class RunReport(report.Report):
 
     def event(self, event: events.Event) -> None:
         """Print one thing that has come to pass."""
-        from outreach_migrate.history import history
+        from outreach_migrate.history import read
         from outreach_migrate.postgres import connections
         from outreach_migrate.run import events
 
@@ -49,28 +49,28 @@ class RunReport(report.Report):
             case events.Noticed(migration, notice):
                 self._noticed(migration, notice)
             case events.Waiting(_, blockers):
-                self._once(tuple(blocker.pid for blocker in blockers), map(wording.blocker, blockers))
+                self._once(tuple(blocker.pid for blocker in blockers), map(sentences.blocker, blockers))
             case events.Progressing(migration, progress):
                 self._progressing(migration, progress)
             case events.Retrying(migration, error, seconds, left):
                 why = error.message.removeprefix("canceling statement due to ")
-                self.aside(f"{wording.title(migration)}  {why}; retrying in {seconds:.1f} s ({left} left)")
+                self.aside(f"{sentences.title(migration)}  {why}; retrying in {seconds:.1f} s ({left} left)")
             case events.Applied(migration, seconds, tags):
                 self.applied.append(event)
                 self.started = None
                 self._applied(migration, seconds, tags)
             case connections.Unreachable(why, _):
                 self._once(why, [f"waiting for the server: {why}"])
-            case history.Locked():
+            case read.Locked():
                 self.locked(event)
             case _:
-                self.aside(f"{event.migration.path}: {wording.beside(event)}")
+                self.aside(f"{event.migration.path}: {sentences.beside(event)}")
 
     def tick(self) -> None:
         """Draw how long the file that runs has been running."""
         if self.started:
             migration, began = self.started
-            self.running(f"{self.progress}{wording.title(migration)}  {durations.text(time.monotonic() - began)} …")
+            self.running(f"{self.progress}{sentences.title(migration)}  {durations.text(time.monotonic() - began)} …")
 
     def unknown(self) -> Outcome:
         """Give the outcome of a run that was left behind, as far as its events tell."""
@@ -84,23 +84,23 @@ class RunReport(report.Report):
         for step in ahead:
             how = "applied" if step.entry and step.entry.finished_at else "unfinished"
             self.aside(f"warning: the database is ahead: {step.version}_{step.name} is {how}, and newer than all files")
-        self.document["ahead"] = [json_values.step(step) for step in ahead]
+        self.document["ahead"] = [as_json.step(step) for step in ahead]
         self.pending = {step.version: step for step in steps}
         if not steps:
             done = sum(step.state == "applied" for step in plan.steps)
             later = sum(step.state in ("pending", "unfinished") for step in plan.steps)  # than --to
             where = " up to this version" if later else ""
-            more = f", {wording.count(later, 'later one is', 'later ones are')} pending" if later else ""
-            applied = wording.count(done, "migration is", "migrations are")
+            more = f", {sentences.count(later, 'later one is', 'later ones are')} pending" if later else ""
+            applied = sentences.count(done, "migration is", "migrations are")
             self.result(f"Nothing is pending{where}: {applied} applied{more}.")
 
     def _noticed(self, migration: Migration, notice: ServerMessage) -> None:
         self.aside(f"{migration.path}: {notice.severity}: {notice.message}")
-        self.document["notices"].append({"version": migration.version, **json_values.notice(notice)})
+        self.document["notices"].append({"version": migration.version, **as_json.notice(notice)})
 
     def _progressing(self, migration: Migration, progress: Progress) -> None:
         percent = "" if progress.percent is None else f" {progress.percent:.0f} %"
-        text = f"{wording.title(migration)}  {progress.command.lower()}: {progress.phase}{percent}"
+        text = f"{sentences.title(migration)}  {progress.command.lower()}: {progress.phase}{percent}"
         if self.live:
             filled = round((progress.percent or 0) / 10)
             self.progress = f"[{'#' * filled}{'.' * (10 - filled)}]{percent} {progress.phase}  "
@@ -109,7 +109,7 @@ class RunReport(report.Report):
 
     def _applied(self, migration: Migration, seconds: float, tags: tuple[str, ...]) -> None:
         applied = terminal.styled("applied", colour="green")
-        self.result(f"{wording.title(migration)}  {applied} in {wording.took(seconds)}")
+        self.result(f"{sentences.title(migration)}  {applied} in {sentences.took(seconds)}")
         if self.verbosity > 0:
             for tag in tags:
                 self.result(f"    {tag}")
@@ -119,7 +119,7 @@ class RunReport(report.Report):
                 "version": migration.version,
                 "name": migration.name,
                 "path": migration.path,
-                "milliseconds": json_values.milliseconds(seconds),
+                "milliseconds": as_json.milliseconds(seconds),
                 "statements": list(tags),
             }
         )
@@ -149,12 +149,12 @@ class RunReport(report.Report):
                 rest = text.rstrip("\n")
                 terminal.say("\n".join([*([""] if number else []), f"-- {place}", *([rest] if rest else [])]))
         if planned.steps:
-            pending = wording.count(len(planned.steps), "migration is", "migrations are")
+            pending = sentences.count(len(planned.steps), "migration is", "migrations are")
             self.aside(f"Nothing was run (--dry-run): {pending} pending.")
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         self.document["pending"] = [
-            json_values.step(step) | ({"sql": self.sql[step.version]} if step.version in self.sql else {})
+            as_json.step(step) | ({"sql": self.sql[step.version]} if step.version in self.sql else {})
             for step in self.pending.values()
         ]
         super().__exit__(kind, *rest)
@@ -163,7 +163,7 @@ class RunReport(report.Report):
         """Sum up a run that applied what it was to apply."""
         if applied := len(self.document["applied"]):
             took = durations.text(time.monotonic() - self.began)
-            self.result(f"{wording.count(applied, 'migration', 'migrations')} applied in {took}.")
+            self.result(f"{sentences.count(applied, 'migration', 'migrations')} applied in {took}.")
         elif self.pending:  # another run was faster
             self.pending.clear()
             self.result("Nothing is left to do: another run has applied the pending migrations.")

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from outreach_migrate import display
-from outreach_migrate.report import json_values, report, terminal, wording
+from outreach_migrate.report import as_json, printer, sentences, terminal
 
 if TYPE_CHECKING:
     from outreach_migrate.errors import Blocker, Problem
@@ -16,7 +16,7 @@ _HEAD = ("VERSION", "NAME", "STATE", "APPLIED (UTC)", "TOOK", "BY")
 _COLOURS = {"applied": "green", "pending": "cyan", "ahead": "yellow"}  # of states; the others are red
 
 
-class StatusReport(report.Report):
+class StatusReport(printer.Report):
     """What `status` says."""
 
     def __init__(self, *, as_json: bool, verbosity: int) -> None:
@@ -27,19 +27,19 @@ class StatusReport(report.Report):
         if self.as_json:
             self.document |= {
                 "ok": not problems,
-                "migrations": [json_values.step(step) for step in plan.steps],
+                "migrations": [as_json.step(step) for step in plan.steps],
                 "counts": plan.counts(),
                 "at_work": [{"version": version, **asdict(run)} for version, run in at_work.items()],
-                "problems": [json_values.problem(problem) for problem in problems],
+                "problems": [as_json.problem(problem) for problem in problems],
             }
             return
         if plan.steps:
             self.result(_table([_row(step) for step in plan.steps]))
         self.result(", ".join(f"{number} {state}" for state, number in plan.counts().items()) or "no migrations")
         for version, run in at_work.items():
-            self.result(f"A run is at work on {version}: {wording.run(run)}.")
+            self.result(f"A run is at work on {version}: {sentences.run(run)}.")
         for problem in problems:
-            terminal.say(wording.problem(problem), err=self.verbosity < 0)
+            terminal.say(sentences.problem(problem), err=self.verbosity < 0)
 
 
 def _table(rows: list[tuple[str, ...]]) -> str:
@@ -58,6 +58,6 @@ def _row(step: Step) -> tuple[str, ...]:
     entry = step.entry
     if entry is None:
         return (step.version, step.name, step.state, "", "", "")
-    took = "" if entry.seconds is None else wording.took(entry.seconds)
+    took = "" if entry.seconds is None else sentences.took(entry.seconds)
     by = entry.applied_by if entry.origin == "run" else f"{entry.applied_by} ({entry.origin})"
     return (step.version, step.name, step.state, f"{entry.started_at:%Y-%m-%d %H:%M:%S}", took, by)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from outreach_migrate.report import json_values, report, terminal, wording
+from outreach_migrate.report import as_json, printer, sentences, terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from outreach_migrate.checks.check import Finding
+    from outreach_migrate.checks.files import Finding
 
 
-class CheckReport(report.Report):
+class CheckReport(printer.Report):
     """What `check` says, in one of its formats."""
 
     def __init__(self, form: str, verbosity: int) -> None:
@@ -34,8 +34,8 @@ class CheckReport(report.Report):
         errors = sum(finding.is_error for finding in findings)
         if self.form == "text":
             self.result(
-                f"{wording.count(errors, 'error', 'errors')}, "
-                f"{wording.count(len(findings) - errors, 'warning', 'warnings')}."
+                f"{sentences.count(errors, 'error', 'errors')}, "
+                f"{sentences.count(len(findings) - errors, 'warning', 'warnings')}."
             )
         if wrong:
             sys.exit(1)
@@ -51,7 +51,7 @@ def _grouped(findings: list[Finding]) -> Iterable[list[Finding]]:
 
 
 def _text(finding: Finding, *same: Finding) -> str:
-    text = wording.problem(finding.problem, "error" if finding.is_error else "warning")
+    text = sentences.problem(finding.problem, "error" if finding.is_error else "warning")
     if not finding.rule:
         return text
     first, *rest = text.split("\n")
@@ -61,7 +61,7 @@ def _text(finding: Finding, *same: Finding) -> str:
 
 def _value(finding: Finding) -> dict[str, object]:
     severity = "error" if finding.is_error else "warning"
-    return {"severity": severity, "rule": finding.rule, **json_values.problem(finding.problem)}
+    return {"severity": severity, "rule": finding.rule, **as_json.problem(finding.problem)}
 
 
 def _workflow_command(finding: Finding) -> str:

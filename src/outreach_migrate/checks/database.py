@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from psycopg import errors as pg
 from psycopg import sql
 
-from outreach_migrate.checks.check import Finding
+from outreach_migrate.checks.files import Finding
 from outreach_migrate.errors import Location, Problem, Refused
-from outreach_migrate.history import history
+from outreach_migrate.history import read
 from outreach_migrate.run import request as asked
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from outreach_migrate.files.migrations import Migration
-    from outreach_migrate.history.history import History
+    from outreach_migrate.history.read import History
     from outreach_migrate.run.request import Request
 
 _PART = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
@@ -33,14 +33,14 @@ _LONG = 60  # s: a transaction open for longer is in a run's way
 _CATCHING_UP = 1.0  # s: a standby that takes longer to replay what it has received lags
 
 
-def look(request: Request, tell: Callable[[history.Locked], None]) -> tuple[tuple[Migration, ...], list[Finding]]:
+def look(request: Request, tell: Callable[[read.Locked], None]) -> tuple[tuple[Migration, ...], list[Finding]]:
     """Compare files and history, and look around; give the pending files and what was found."""
     try:
         with asked.reading(request, tell) as seen:
             connection = seen.connection
             problems = seen.plan.problems(out_of_order=False) + seen.plan.unfinished()
             pending = tuple(step.migration for step in seen.plan.to_run(to=None, out_of_order=True))
-            connection.execute(f"BEGIN READ ONLY; {history.set_search_path(request.target.schema)}".encode())
+            connection.execute(f"BEGIN READ ONLY; {read.set_search_path(request.target.schema)}".encode())
             met = [*_invalid_indexes(connection), *_lag(connection)]
             met += [*_open_transactions(connection, pending), *_privileges(connection, seen.past, pending)]
             connection.execute("ROLLBACK")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
 
     from outreach_migrate.files.migrations import Migration
-    from outreach_migrate.history.history import History
+    from outreach_migrate.history.read import History
     from outreach_migrate.history.table import Table
 
 _COLUMNS = """

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from outreach_migrate import display
-from outreach_migrate.report import json_values, terminal, wording
+from outreach_migrate.report import as_json, sentences, terminal
 
 if TYPE_CHECKING:
     from outreach_migrate.errors import MigrateError
-    from outreach_migrate.history import history
+    from outreach_migrate.history import read
 
 
 class Report:
@@ -85,14 +85,14 @@ class Report:
             click.echo("\r\x1b[2K", nl=False, err=True)
             self.drawn = False
 
-    def locked(self, locked: history.Locked) -> None:
+    def locked(self, locked: read.Locked) -> None:
         """Say who keeps us from reading the history."""
         start = f"waiting for the history table {locked.table}:"
-        for line in [wording.blocker(one, start) for one in locked.blockers] or [f"{start} it is locked"]:
+        for line in [sentences.blocker(one, start) for one in locked.blockers] or [f"{start} it is locked"]:
             self.aside(line)
 
     def failed(self, error: MigrateError) -> None:
         """Print an error, at any verbosity, and keep it for the document."""
         self._clear()
-        terminal.say(wording.error(error), err=True)
-        self.document |= {"ok": False, "error": json_values.error(error)}
+        terminal.say(sentences.error(error), err=True)
+        self.document |= {"ok": False, "error": as_json.error(error)}

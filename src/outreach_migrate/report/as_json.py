@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from outreach_migrate import errors
-from outreach_migrate.report import wording
+from outreach_migrate.report import sentences
 
 if TYPE_CHECKING:
     from outreach_migrate.errors import Location, MigrateError, Problem, ServerMessage
@@ -41,11 +41,11 @@ def error(error: MigrateError) -> dict[str, Any]:
     """Give an error as JSON has it; `kind` is its class."""
     value: dict[str, Any] = {
         "kind": type(error).__name__,
-        "message": wording.message(error),
+        "message": sentences.message(error),
         **location(_place(error)),
         "sqlstate": getattr(error, "sqlstate", None),
-        "hint": wording.hint(error),
-        "state": wording.state(error),
+        "hint": sentences.hint(error),
+        "state": sentences.state(error),
         "outcome": error.outcome and asdict(error.outcome),
         "version": error.outcome and error.outcome.version,
     }
@@ -59,7 +59,7 @@ def error(error: MigrateError) -> dict[str, Any]:
     if isinstance(error, errors.Refused):
         value["problems"] = [problem(one) for one in error.problems]
     if isinstance(error, errors.LockTimeout | errors.HistoryLocked):
-        value["blockers"] = [{**asdict(blocker), "advice": wording.advice(blocker)} for blocker in error.blockers]
+        value["blockers"] = [{**asdict(blocker), "advice": sentences.advice(blocker)} for blocker in error.blockers]
     return value
 
 

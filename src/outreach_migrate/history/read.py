@@ -100,7 +100,7 @@ class Locked:
     blockers: tuple[Blocker, ...]
 
 
-def read(
+def history(
     connection: Connection,
     table: Table,
     *,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from outreach_migrate.report import json_values, rehearsal_text, report_run, terminal, wording
+from outreach_migrate.report import as_json, rehearsal_text, run, sentences, terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +21,7 @@ _WARNING = (
 )
 
 
-class RehearsalReport(report_run.RunReport):
+class RehearsalReport(run.RunReport):
     """What `rehearse` says, in one of its formats."""
 
     def __init__(self, form: str, verbosity: int) -> None:
@@ -49,14 +49,14 @@ class RehearsalReport(report_run.RunReport):
 
         match event:
             case trial.Begun(migration):
-                self.result(wording.title(migration))
+                self.result(sentences.title(migration))
                 self.document["files"].append(_file_value(migration))
             case trial.Done():
                 self._done(event)
             case trial.Ended(_, seconds, held):
                 self.ends.append(event)
                 values = [_held_value(one) for one in held]
-                self.document["files"][-1] |= {"milliseconds": json_values.milliseconds(seconds), "held": values}
+                self.document["files"][-1] |= {"milliseconds": as_json.milliseconds(seconds), "held": values}
                 for line in rehearsal_text.held_lines(held):
                     self.result(f"  {line}")
             case trial.Skipped(migration, statements):
@@ -75,7 +75,7 @@ class RehearsalReport(report_run.RunReport):
         self.document["files"][-1]["statements"].append(_done_value(done))
         self.markdown.append(_markdown_row(done))
         several = f"{len(done.group.members)} statements, " if len(done.group.members) > 1 else ""
-        rows = f", {wording.count(done.rows, 'row', 'rows')}" if done.rows is not None else ""
+        rows = f", {sentences.count(done.rows, 'row', 'rows')}" if done.rows is not None else ""
         text = rehearsal_text.shortened(done.group.text)
         self.result(f"  {_place(done)}: {text}  {several}{rehearsal_text.span(done.seconds)}{rows}")
         for line, blocks in rehearsal_text.effect_lines(done.effects, every=self.verbosity > 0):
@@ -89,7 +89,7 @@ class RehearsalReport(report_run.RunReport):
             self.result(f"  {place}: {rehearsal_text.shortened(one.text)}{f'  {lock}' if lock else ''}")
             self.markdown.append(_markdown_cells(place, one.text, "not rehearsed", "", lock or ""))
             value = {
-                **json_values.location(one.location),
+                **as_json.location(one.location),
                 "text": one.text,
                 "mode": str(one.mode) if one.mode else None,
             }
@@ -103,7 +103,7 @@ class RehearsalReport(report_run.RunReport):
         files[-1] |= {"statements": begun, "needs": stopped.needs and stopped.needs.path}
 
     def _not_rehearsed(self, migration: Migration, reason: str) -> None:
-        self.result(f"{wording.title(migration)}  {terminal.styled('not rehearsed', colour='yellow')}: {reason}")
+        self.result(f"{sentences.title(migration)}  {terminal.styled('not rehearsed', colour='yellow')}: {reason}")
         self.document["files"].append(_file_value(migration) | {"not_rehearsed": reason})
         self.markdown.append(_markdown_cells(migration.path, "", "not rehearsed", "", reason))
 
@@ -124,7 +124,7 @@ class RehearsalReport(report_run.RunReport):
         if self.ends:
             self.result("Rolled back: nothing of it stays.")
         if left:
-            incomplete = f"{left} of {wording.count(len(files), 'migration', 'migrations')} not rehearsed."
+            incomplete = f"{left} of {sentences.count(len(files), 'migration', 'migrations')} not rehearsed."
             self.result(incomplete)
             self.markdown += ["", incomplete]
 
@@ -137,7 +137,7 @@ class RehearsalReport(report_run.RunReport):
 
 
 def _markdown_head(count: int) -> list[str]:
-    title = f"### Rehearsal of {wording.count(count, 'migration', 'migrations')}"
+    title = f"### Rehearsal of {sentences.count(count, 'migration', 'migrations')}"
     return [
         title,
         "",
@@ -176,11 +176,11 @@ def _file_value(migration: Migration) -> dict[str, Any]:
 def _done_value(done: trial.Done) -> dict[str, Any]:
     did = done.effects
     return {
-        **json_values.location(done.location),
+        **as_json.location(done.location),
         **{"last_line": done.group.members[-1].last_line, "count": len(done.group.members)},
         "text": done.group.text,
         "tag": done.tag,
-        "milliseconds": json_values.milliseconds(done.seconds),
+        "milliseconds": as_json.milliseconds(done.seconds),
         "rows": done.rows,
         "locks": [_lock_value(lock) for lock in did.locks],
         **{
@@ -204,8 +204,8 @@ def _lock_value(lock: Lock) -> dict[str, Any]:
 def _held_value(held: Held) -> dict[str, Any]:
     return {
         **_lock_value(held.lock),
-        "since": json_values.location(held.since),
-        "milliseconds": json_values.milliseconds(held.seconds),
+        "since": as_json.location(held.since),
+        "milliseconds": as_json.milliseconds(held.seconds),
     }
 
 
@@ -220,5 +220,5 @@ def _blocked_value(one: Blocked) -> dict[str, Any]:
     spans = {"reads": one.reads, "writes": one.writes, "schema_changes": one.changes}
     return {
         "table": one.name,
-        **{f"{what}_milliseconds": json_values.milliseconds(span) for what, span in spans.items()},
+        **{f"{what}_milliseconds": as_json.milliseconds(span) for what, span in spans.items()},
     }

@@ -1,0 +1,76 @@
+"""Has squawk look for trouble in the files. https://squawkhq.com"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from outreach_migrate.checks.files import Finding
+from outreach_migrate.errors import MigrateError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from outreach_migrate.files.migrations import Migration
+
+# Rules of squawk's that are answered: a run sets a lock timeout, and has an option for the other; it goes on after the
+# last statement that is done, and IF NOT EXISTS would pass an invalid index; BEGIN and COMMIT have errors of their own.
+_ANSWERED = (
+    *("require-timeout-settings", "require-lock-timeout", "require-statement-timeout"),
+    *("prefer-robust-stmts", "transaction-nesting"),
+)
+
+
+def findings(found: Iterable[Migration]) -> list[Finding]:
+    """Run squawk over migrations, each file with the transaction it runs in; give what it finds, file by file.
+
+    https://squawkhq.com
+    """
+    import shutil
+    import sys
+
+    beside = os.path.join(os.path.dirname(sys.executable), "squawk")
+    program = beside if os.path.exists(beside) else shutil.which("squawk")
+    if program is None:
+        hint = "pip install squawk-cli"
+        return [Finding(Problem("squawk is not installed: nothing was linted", hint=hint))]
+    found = list(found)
+    inside = [migration for migration in found if migration.directives.transaction]
+    alone = [migration for migration in found if not migration.directives.transaction]
+    by_file = {
+        **_squawk(program, inside, "--assume-in-transaction"),
+        **_squawk(program, alone, "--no-assume-in-transaction"),
+    }
+    return [finding for migration in found for finding in by_file.get(migration.path, ())]
+
+
+def _squawk(program: str, found: list[Migration], mode: str) -> dict[str, list[Finding]]:
+    """Give what squawk finds in each file that it finds something in, in the order of the places."""
+    import json
+    import subprocess
+
+    if not found:
+        return {}
+    command = [program, "--reporter", "json", mode, *(f"--exclude={rule}" for rule in _ANSWERED)]
+    paths = [migration.path.encode() for migration in found]  # names are UTF-8, whatever the locale says
+    done = subprocess.run([*command, "--", *paths], capture_output=True, encoding="utf-8", check=False)
+    try:
+        reports = json.loads(done.stdout)
+    except ValueError:
+        raise MigrateError(f"squawk failed: {done.stderr.strip() or done.stdout.strip()}") from None
+    by_path = {migration.path: migration for migration in found}
+    findings: dict[str, list[Finding]] = {}
+    for report in sorted(reports, key=lambda one: (one["line"], one["column"])):
+        migration = by_path[report["file"]]
+        offset = _offset(migration.sql, report["line"], report["column"])
+        where, excerpt = migration.location(offset), migration.excerpt(offset)
+        problem = Problem(" ".join(report["message"].split()), where, report.get("help"), excerpt)
+        findings.setdefault(migration.path, []).append(Finding(problem, is_error=False, rule=report["rule_name"]))
+    return findings
+
+
+def _offset(sql: str, line: int, column: int) -> int:
+    """Turn squawk's place, a line and a byte in it, both from 0, into characters."""
+    lines = sql.split("\n")
+    before = lines[line].encode()[:column].decode(errors="ignore") if line < len(lines) else ""
+    return sum(len(one) + 1 for one in lines[:line]) + len(before)

@@ -1,0 +1,74 @@
+"""The commands that only look: status, and check."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from outreach_migrate.cli import options, usage
+
+
+@click.command(cls=usage.Command)
+@click.option("--check", is_flag=True, help="Exit with 3 when something is pending, with 1 when something is wrong.")
+@click.pass_obj
+def status(common: options.Common, /, check: bool) -> None:
+    """Show what is applied, what is pending, and what is wrong. Writes nothing."""
+    from outreach_migrate.files import folders, migrations
+    from outreach_migrate.report import status
+    from outreach_migrate.run import request as asked
+    from outreach_migrate.run.plan import State
+
+    with status.StatusReport(as_json=common.as_json, verbosity=common.verbosity) as out, options.told(out):
+        found = migrations.read(folders.find(common.folder))
+        with (
+            options.database(common, out) as target,
+            asked.reading(options.request(common, target, found), out.locked) as seen,
+        ):
+            problems = found[1] + seen.problems()
+        out.plan(seen.plan, problems, seen.at_work)
+        if check:
+            pending = seen.plan.having(State.PENDING, State.UNFINISHED)
+            sys.exit(1 if problems else 3 if pending else 0)
+
+
+@click.command(cls=usage.Command)
+@click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False), metavar="[FILE]...")
+@click.option("--lint", is_flag=True, help="Run squawk over the pending files too.")
+@click.option(
+    "--base", type=options.REVISION, metavar="REF", help="A git revision whose files must be older, and unchanged."
+)
+@click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
+@options.format_of("check", "github", help="How to print it; github stands for its workflow commands.")
+@click.pass_context
+def check(ctx: click.Context, /, files: tuple[str, ...], lint: bool, base: str | None, strict: bool, form: str) -> None:
+    """Look for trouble in the files, or in FILE…, and change nothing.
+
+    Needs no database. With --database or --embedded on the command line, it also compares with the history, and
+    looks for what a run would meet there. With --lint, these are linted: the pending ones, where a database says
+    which; else FILE…; else those that are new or changed against --base; else all.
+    """
+    from outreach_migrate.checks import files as looking
+    from outreach_migrate.files import folders, migrations
+    from outreach_migrate.report.findings import CheckReport
+
+    common: options.Common = ctx.obj
+    with CheckReport("json" if common.as_json else form, common.verbosity) as out, options.told(out):
+        found, problems = migrations.read(folders.find(common.folder))
+        chosen, problems = looking.chosen(found, problems, files)
+        findings = looking.files(chosen, problems)
+        linted = chosen if files or not base else looking.changed(folders.on_disk(common.folder), chosen, base)
+        if base:
+            findings += looking.against(folders.on_disk(common.folder), found, base)
+        if common.embedded or options.distance(ctx.find_root(), "database") == 0:
+            from outreach_migrate.checks import database
+
+            with options.database(common, out) as target:
+                pending, met = database.look(options.request(common, target, (found, [])), out.locked)
+            findings += met
+            linted = [migration for migration in chosen if migration in pending]
+        if lint:
+            from outreach_migrate.checks import lint as squawk
+
+            findings += squawk.findings(linted)
+        out.findings(findings, strict=strict)
