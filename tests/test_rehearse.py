@@ -463,7 +463,7 @@ def test_a_file_taken_back_leaves_nothing_to_the_next(tables: None, rehearse: Re
 def test_vacuum_beside_other_statements_is_refused(tables: None, rehearse: Rehearse) -> None:
     """What `up` refuses before it runs anything, a rehearsal refuses too."""
     (problem,) = rehearse("SELECT 1; VACUUM FULL t;", exit_code=1)["error"]["problems"]
-    assert problem["message"] == "VACUUM cannot run in a transaction"
+    assert problem["message"] == "VACUUM FULL cannot run in a transaction"
 
 
 def test_an_enum_value_of_an_earlier_file_is_needed_from_it(rehearse: Rehearse, rows: Rows) -> None:

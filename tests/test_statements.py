@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from outreach_migrate.files import control, outline, scanner, statements
+from outreach_migrate.files import commands, control, outline, scanner, statements
 from outreach_migrate.files.migrations import Migration
 
 # The scanner's hard cases, each a text that PostgreSQL accepts.
@@ -54,6 +54,9 @@ ACCEPTED = [
     "select 1 as \u212a; select 1 as \xa0\u2028",
     "select '\x01\x7f'; select 1",
 ]
+
+
+DROP = "DROP SUBSCRIPTION with a slot"
 
 
 def spans(sql: str) -> list[tuple[int, int]]:
@@ -417,13 +420,15 @@ def test_what_never_closes_is_found_where_it_opens(sql: str, offset: int, what: 
 @pytest.mark.parametrize(
     ("sql", "command"),
     [
-        *[("create index concurrently on t (a)", "CREATE INDEX CONCURRENTLY"), ("vacuum (full) t", "VACUUM")],
-        ("create unique index/**/concurrently if not exists i on t (a)", "CREATE UNIQUE INDEX CONCURRENTLY"),
+        *[("create index concurrently on t (a)", "CREATE INDEX CONCURRENTLY"), ("vacuum (full) t", "VACUUM FULL")],
+        ("create unique index/**/concurrently if not exists i on t (a)", "CREATE INDEX CONCURRENTLY"),
+        *[('vacuum (full off, verbose) "full" (a)', "VACUUM"), ("vacuum full t", "VACUUM FULL")],
+        *[("reindex (concurrently) database d", "REINDEX CONCURRENTLY"), ("drop subscription if exists s", DROP)],
         *[("drop index concurrently if exists i", "DROP INDEX CONCURRENTLY"), ("vacuum", "VACUUM")],
-        *[("reindex index concurrently i", "REINDEX INDEX CONCURRENTLY"), ("reindex system d", "REINDEX SYSTEM")],
-        *[("reindex (concurrently) table t", "REINDEX … CONCURRENTLY")],
-        *[("reindex (verbose, concurrently on) table t", "REINDEX … CONCURRENTLY")],
-        *[("reindex (verbose) table concurrently t", "REINDEX TABLE CONCURRENTLY")],
+        *[("reindex index concurrently i", "REINDEX CONCURRENTLY"), ("reindex system d", "REINDEX SYSTEM")],
+        *[("reindex (concurrently) table t", "REINDEX CONCURRENTLY")],
+        *[("reindex (verbose, concurrently on) table t", "REINDEX CONCURRENTLY")],
+        *[("reindex (verbose) table concurrently t", "REINDEX CONCURRENTLY")],
         *[("reindex database d", "REINDEX DATABASE"), ("reindex (verbose) schema s", "REINDEX SCHEMA")],
         *[("alter system set a = 1", "ALTER SYSTEM"), ("create database d", "CREATE DATABASE")],
         *[("drop database if exists d", "DROP DATABASE"), ("drop tablespace s", "DROP TABLESPACE")],
@@ -442,8 +447,8 @@ def test_what_cannot_run_in_a_transaction_is_named(sql: str, command: str) -> No
     """A statement that PostgreSQL refuses inside a transaction block has its command's name."""
     assert len(spans_of_postgresql(sql)) == 1
     first, second = statements.split(f"select 1; {sql}")
-    assert outline.outside_transaction(f"select 1; {sql}", second) == command
-    assert outline.outside_transaction(f"select 1; {sql}", first) is None
+    assert str(commands.outside(f"select 1; {sql}", second)) == command
+    assert commands.outside(f"select 1; {sql}", first) is None
 
 
 @pytest.mark.parametrize(
@@ -454,7 +459,7 @@ def test_what_cannot_run_in_a_transaction_is_named(sql: str, command: str) -> No
         *['reindex table "concurrently"', "reindex (verbose) table t", "cluster t", 'cluster "t"', "cluster verbose t"],
         *["cluster (verbose) t using i", "alter database d set x = 1", "alter table t detach partition p"],
         *["alter table t detach partition p finalize", "discard plans", "create table vacuum (a int)"],
-        *["create subscription s connection '' publication p with (connect = false)", "drop subscription s"],
+        *["create subscription s connection '' publication p with (connect = false)"],
         *["create subscription s connection '' publication p with (enabled=false,create_slot=false,slot_name=none)"],
         *["alter subscription s set publication p with (refresh = false)", "alter subscription s disable"],
         *["alter type e add value 'x'", "create schema s"],
@@ -463,7 +468,34 @@ def test_what_cannot_run_in_a_transaction_is_named(sql: str, command: str) -> No
 def test_what_can_run_in_a_transaction_is_left_alone(sql: str) -> None:
     """What PostgreSQL runs inside a transaction block has no such name."""
     assert len(spans_of_postgresql(sql)) == 1
-    assert outline.outside_transaction(sql, next(statements.split(sql))) is None
+    assert commands.outside(sql, next(statements.split(sql))) is None
+
+
+@pytest.mark.parametrize(
+    ("sql", "index", "table"),
+    [
+        ("create index concurrently i on t (a)", "i", "t"),
+        ('CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS "I""x" ON ONLY "S" . t USING btree (a)', '"I""x"', '"S".t'),
+        ("create index/* /* ; */ on x */concurrently -- y\n É$1 on d.s.t(a)", "É$1", "d.s.t"),
+        (r'create index concurrently U&"d\0061ta" on "on" (a)', '"data"', '"on"'),
+        ("create index concurrently if on t (a)", "if", "t"),
+        ('create index concurrently "on" on "only".t (a)', '"on"', '"only".t'),
+        ("create index concurrently on only t (a)", "", "t"),
+    ],
+)
+def test_a_build_has_its_index_and_table(sql: str, index: str, table: str) -> None:
+    """Both are there as SQL, without what only a file's own spelling can have: comments and U&."""
+    made = commands.build(f"; {sql}", next(statements.split(f"; {sql}")))
+    assert made
+    assert (made.name, made.on) == (index, table)
+
+
+@pytest.mark.parametrize(
+    "sql", ["create index i on t (a)", "create index concurrently", "create index concurrently i t"]
+)
+def test_what_builds_no_index_concurrently_is_no_build(sql: str) -> None:
+    """An ordinary index, and a statement that breaks off, are left to PostgreSQL."""
+    assert commands.build(sql, next(statements.split(sql))) is None
 
 
 def test_offsets_rise() -> None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from outreach_migrate import display
 from outreach_migrate.errors import Location, MigrationFileError, Problem
-from outreach_migrate.files import control, directives, folders, outline, statements, ways_down
+from outreach_migrate.files import commands, control, directives, folders, outline, statements, ways_down
+from outreach_migrate.files.commands import Command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -172,7 +173,7 @@ def problems(migration: Migration) -> list[Problem]:
 def _not_inside(migration: Migration) -> Iterator[Finding]:
     for statement, command in migration.outline.outside:
         hint = "Put it into a file of its own, or begin this file with: -- migrate: no-transaction"
-        if command == outline.DROP_SUBSCRIPTION:
+        if command is Command.DROP_SUBSCRIPTION:
             hint += ". Or keep the slot: ALTER SUBSCRIPTION … DISABLE, then … SET (slot_name = NONE), come before it."
         yield outline.Finding(statement.start, f"{command} cannot run in a transaction", hint)
 
@@ -185,12 +186,10 @@ def _not_alone(migration: Migration) -> list[Finding]:
 
 
 def _unnamed(migration: Migration) -> Iterator[Finding]:
-    from outreach_migrate.files import pieces  # few files get here, and check needs it for nothing else
-
     hint = "Name it: an index that a failed build leaves invalid could not be found again."
     for statement, command in migration.outline.outside:
-        builds = command.startswith("CREATE") and command.endswith("INDEX CONCURRENTLY")
-        if builds and not pieces.BUILD.match(migration.sql, statement.start, statement.end):
+        unnamed = command is Command.CREATE_INDEX_CONCURRENTLY and commands.build(migration.sql, statement)
+        if unnamed and unnamed.index is None:
             yield outline.Finding(statement.start, "an index built concurrently must have a name", hint)
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from outreach_migrate.files import outline, scanner, statements
+from outreach_migrate.files import commands, outline, statements
 from outreach_migrate.files.outline import Finding
-from outreach_migrate.files.scanner import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,29 +60,8 @@ def findings(sql: str) -> Iterator[Finding]:
         text = sql[statement.start : statement.end]
         if found := _command(statement) or _call(text, statement.words):
             yield Finding(statement.start, f"{found[0]} does not work in a file without a transaction", found[1])
-        elif not alone and (command := commits(text, statement)):
+        elif not alone and (command := commands.committing(sql, statement)):
             yield Finding(statement.start, f"{command} must be a file's only statement besides SET", _AGAIN)
-
-
-def commits(text: str, statement: Statement) -> str | None:
-    """Name the command of a statement that may commit by itself: CALL, and DO where the block's text says so."""
-    if statement.words[:1] == ("call",):
-        return "CALL"
-    if statement.words[:1] == ("do",):
-        for token in scanner.tokens(text):
-            if token.kind is Kind.STRING and (ending := _ending(token.name)):
-                return f"DO with {ending}"
-    return None
-
-
-def _ending(block: str) -> str | None:
-    """Find a word by which a block may commit: plpy.commit() and spi_commit() too, not ON COMMIT."""
-    before = ""
-    for token in scanner.tokens(block):
-        if before != "on" and (found := re.fullmatch(r"(?:\w+_)?(commit|rollback)|(call)", token.word)):
-            return (found[1] or found[2]).upper()
-        before = token.word
-    return None
 
 
 def _command(statement: Statement) -> tuple[str, str] | None:

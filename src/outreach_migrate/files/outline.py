@@ -7,9 +7,10 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from outreach_migrate.files import statements
+from outreach_migrate.files import commands, statements
 
 if TYPE_CHECKING:
+    from outreach_migrate.files.commands import Command
     from outreach_migrate.files.statements import Statement
 
 # Matched with a statement's words.
@@ -19,23 +20,6 @@ CONTROL = re.compile(
     r"|rollback\b(?! (?:(?:work|transaction) )?to\b)|prepare transaction\b(?!.* as\b)"  # AS: a statement of that name
 )
 _CLIENT_COPY = re.compile(r"copy\b.*? (from (?:stdin|stdout))\b")  # PostgreSQL takes the two for the same
-_NEVER_INSIDE = re.compile(
-    r"((?:create|drop) (?:database|tablespace)|(?:create|create unique|drop) index concurrently|vacuum|alter system"
-    r"|discard all|(?:commit|rollback) prepared|reindex (?:database|schema|system|\S+ concurrently))\b"
-    r"|(alter database) (?:.* )?(set tablespace)\b|(alter table) .*\b(detach partition)\b.* (concurrently)$"
-)
-# Matched with all its tokens: see flattened.
-_NOT_INSIDE_WITH = re.compile(
-    r"(reindex) \( (?:[^)]* )?(concurrently) (?!(?:= )?(?:false|off|0) )"
-    r"|(cluster) (?:\( [^)]*\) |verbose )*$"
-    r"|(create subscription) (?!.*[(,] (?:connect|create_slot) = (?:false|off|0) )"
-    r"|(alter subscription) \S+ ((?:refresh|set|add|drop) publication) (?!.*[(,] refresh = (?:false|off|0) )"
-    r"|(alter subscription) \S+ (set) \( (?:.*, )?(?:failover|two_phase) "
-)
-_DROP_SUBSCRIPTION = re.compile(r"drop subscription (?:if exists )?(\S+) ")
-_SLOTLESS = re.compile(r"(?:alter|create) subscription (\S+) .*[(,] slot_name = none ")
-
-DROP_SUBSCRIPTION = "DROP SUBSCRIPTION with a slot"
 _ONLY_SQL = r"psql's commands cannot be used: only SQL is sent (remove \restrict and \unrestrict, which pg_dump writes)"
 _NO_DATA = "only SQL is sent: use INSERT statements, or COPY with a file or program on the server"
 REFUSED = "{} cannot be used in a migration"
@@ -63,7 +47,7 @@ class Outline:
     findings: tuple[Finding, ...]
     control: tuple[Statement, ...]
     outer: tuple[Statement, Statement] | None
-    outside: tuple[tuple[Statement, str], ...]
+    outside: tuple[tuple[Statement, Command], ...]
     cuts: tuple[tuple[int, int], ...]
     count: int
 
@@ -80,7 +64,7 @@ def make(sql: str) -> Outline:
             findings.append(_no_statement(sql, found))
             continue
         first, last = first or found, found
-        if command := outside_transaction(sql, found) or _drops_slot(sql, found, slotless):
+        if command := commands.outside(sql, found, slotless):
             outside.append((found, command))
         if found.start - cut >= _CUT:
             cut = found.start
@@ -103,29 +87,6 @@ def _outer(sql: str, first: Statement | None, last: Statement | None) -> tuple[S
         return None
     last = last or deque(statements.split(sql), maxlen=1)[0]
     return (first, last) if statements.commits(sql, last) else None
-
-
-def outside_transaction(sql: str, statement: Statement) -> str | None:
-    """Name the statement's command when PostgreSQL refuses it inside a transaction block.
-
-    These are the callers of its PreventInTransactionBlock() as far as the statement alone tells: REINDEX and CLUSTER
-    of a partitioned table look like their harmless kin, and so does DROP SUBSCRIPTION with a slot.
-    """
-    found = _NEVER_INSIDE.match(" ".join(statement.words))
-    if not found and {"reindex", "cluster", "subscription"}.intersection(statement.words[:2]):
-        found = _NOT_INSIDE_WITH.match(flattened(sql[statement.start : statement.end]))
-    return " … ".join(part.upper() for part in found.groups() if part) if found else None
-
-
-def _drops_slot(sql: str, statement: Statement, slotless: set[str]) -> str | None:
-    """Name DROP SUBSCRIPTION where nothing before it in the file took the slot away, which `slotless` collects."""
-    if "subscription" not in statement.words[:2]:
-        return None
-    tokens = flattened(sql[statement.start : statement.end])
-    if parted := _SLOTLESS.match(tokens):
-        slotless.add(parted[1])
-    dropped = _DROP_SUBSCRIPTION.match(tokens)
-    return DROP_SUBSCRIPTION if dropped and dropped[1] not in slotless else None
 
 
 def _no_statement(sql: str, offsets: range) -> Finding:

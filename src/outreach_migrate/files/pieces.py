@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from outreach_migrate.files import statements
+from outreach_migrate.files import commands, statements
 from outreach_migrate.files.statements import Statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_GAP = r"(?:\s|--[^\n]*\n|/\*.*?\*/)+"
-_PART = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
-BUILD = re.compile(  # of an index, concurrently: its name and its table, as they stand in SQL
-    rf"create{_GAP}(?:unique{_GAP})?index{_GAP}concurrently{_GAP}(?:if{_GAP}not{_GAP}exists{_GAP})?"
-    rf"(?!on\b)({_PART})(?:{_GAP})on{_GAP}(?:only{_GAP})?({_PART}(?:\s*\.\s*{_PART}){{0,2}})",
-    re.IGNORECASE | re.DOTALL,
-)
+    from outreach_migrate.files.commands import Build, Command
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
     """One statement of a file: its number from 0, its place, and the SETs of the file that come before it.
 
+    `command` is there when it can't share a transaction, `build` when it builds an index concurrently.
     `checksum` is the SHA-256 of the statements up to and with this one, `checksum_before` without it.
     """
 
@@ -35,6 +29,8 @@ class Piece:
     settings: tuple[str, ...]
     checksum_before: str
     checksum: str
+    command: Command | None
+    build: Build | None
 
 
 def cut(sql: str) -> Iterator[Piece]:
@@ -46,11 +42,14 @@ def cut(sql: str) -> Iterator[Piece]:
     import hashlib  # it brings OpenSSL along
 
     digest, kept, settings = hashlib.sha256(), list[Statement](), tuple[str, ...]()
+    slotless = set[str]()
     for number, statement in enumerate(statements.split(sql)):
         before = digest.hexdigest()
         text = sql[statement.start : statement.end]
         digest.update(text.encode() + b"\0")
-        yield Piece(number, statement.start, text, settings, before, digest.hexdigest())
+        command = commands.outside(sql, statement, slotless) or commands.committing(sql, statement)
+        build = commands.build(sql, statement)
+        yield Piece(number, statement.start, text, settings, before, digest.hexdigest(), command, build)
         if statement.words[:1] in (("set",), ("reset",), ("load",)) or statement.words[:2] == ("discard", "all"):
             kept = _kept(kept, statement)
             settings = tuple(sql[one.start : one.end] for one in kept)

@@ -13,7 +13,8 @@ import psycopg
 from psycopg import sql
 
 from outreach_migrate import errors
-from outreach_migrate.files import outline
+from outreach_migrate.files import commands
+from outreach_migrate.files.commands import Command
 from outreach_migrate.files.control import Isolation
 from outreach_migrate.postgres import connections, messages
 from outreach_migrate.rehearsal import changes, effects, groups, lock_times, needs, snapshots
@@ -297,11 +298,10 @@ def _unrehearsed(migration: Migration) -> Iterator[Unrehearsed]:
     for placed in groups.placed(migration.path, migration.sql):
         statement = placed.statement
         text = migration.sql[statement.start : statement.end]
-        command = outline.outside_transaction(migration.sql, statement) or ""
-        mode = None
-        if command == "VACUUM" and re.search(r"(?i)\bfull\b", text):
+        command, mode = commands.outside(migration.sql, statement), None
+        if command is Command.VACUUM_FULL:
             mode = Mode.ACCESS_EXCLUSIVE
-        elif command == "VACUUM" or "CONCURRENTLY" in command:
+        elif command is Command.VACUUM or (command and command.is_concurrent):
             mode = Mode.SHARE_UPDATE_EXCLUSIVE
         yield Unrehearsed(placed.location, text, mode)
 

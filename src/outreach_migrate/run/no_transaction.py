@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,21 +11,28 @@ from psycopg import sql
 from psycopg.pq.abc import PGresult
 
 from outreach_migrate.errors import Blocker, MigrateError, ServerMessage, StatementError
-from outreach_migrate.files import no_transaction as rules
-from outreach_migrate.files import outline, pieces, statements
+from outreach_migrate.files import pieces
+from outreach_migrate.files.commands import Build, Command
 from outreach_migrate.files.migrations import Migration
 from outreach_migrate.files.pieces import Piece
 from outreach_migrate.history import write
 from outreach_migrate.postgres import activity, connections, messages
 from outreach_migrate.run import events, transaction
+from outreach_migrate.run.request import Limits
 from outreach_migrate.run.sessions import RESET, Session
 from outreach_migrate.run.transaction import ENDING, Done, Message, Overtaken, Work
 
 _ASK_AGAIN = 0.1  # s between two questions whether a killed run's statement has ended
-# What a statement that was done before meets, by its first word. An index that is built is looked for instead.
+# The SQLSTATE of a statement that was done before. An index that is built is looked for instead.
 _ALREADY_SO = {
-    *(("create", "42710"), ("create", "42P04"), ("drop", "42704"), ("drop", "3D000")),
-    ("alter", "42P01"),  # DETACH PARTITION: it is none any more
+    **dict.fromkeys((Command.CREATE_SUBSCRIPTION, Command.CREATE_TABLESPACE), "42710"),
+    **dict.fromkeys(
+        (Command.DROP_INDEX_CONCURRENTLY, Command.DROP_SUBSCRIPTION, Command.DROP_TABLESPACE),
+        "42704",
+    ),
+    Command.CREATE_DATABASE: "42P04",
+    Command.DROP_DATABASE: "3D000",
+    Command.DETACH_CONCURRENTLY: "42P01",  # it is no partition any more
 }
 
 
@@ -158,8 +164,7 @@ def _run(session: Session, work: Work, piece: Piece, *, held: int, resumed: bool
     `held` is how many statements are done according to the entry: with --from-start more than come before this one.
     `resumed` says whether an earlier run has begun this one, `same` whether the file is as it was then.
     """
-    statement = next(statements.split(piece.text))
-    if not (outline.outside_transaction(piece.text, statement) or rules.commits(piece.text, statement)):
+    if piece.command is None:
         hold = write.hold(work.place, held)
         before = (transaction.BEGIN, *session.opening(), *hold, *work.limits.sql(), *piece.settings)
         after = (*ENDING, _progress(work, piece, done=piece.number + 1), "COMMIT", *RESET)
@@ -176,23 +181,28 @@ def _run(session: Session, work: Work, piece: Piece, *, held: int, resumed: bool
 
 
 def _run_alone(session: Session, work: Work, piece: Piece, *, resumed: bool, same: bool) -> str:
-    """Run a statement that can't be in a transaction, after its entry says that it has begun."""
-    build = pieces.BUILD.match(piece.text)
+    """Run a statement that can't be in a transaction, after its entry says that it has begun.
+
+    What is built or dropped concurrently waits without a limit, unless its file names one: it keeps nobody from
+    reading and writing meanwhile, and a build given up in its last wait would have to start from nothing.
+    """
+    build, limits = piece.build, work.limits
+    if piece.command and piece.command.is_concurrent:
+        limits = replace(limits, lock_timeout=work.patience)
     index, valid = _index(session, work, piece, build) if build else (None, False)
     if resumed and same and index and valid:
         session.tell(events.IndexFound(work.migration, index))
         return "CREATE INDEX"
     if resumed and index and not valid:
         session.tell(events.IndexDropped(work.migration, index))
-        _alone(session, work, piece, f"DROP INDEX CONCURRENTLY {index}")
+        _alone(session, work, piece, f"DROP INDEX CONCURRENTLY {index}", limits)
         index = None
     if not index:  # one that stands there before the first try is not ours, and must not look so later
         _ask(session, work, _progress(work, piece, done=piece.number, begun=piece.number + 1))
     try:
-        tag = _alone(session, work, piece, piece.text)
+        tag = _alone(session, work, piece, piece.text, limits)
     except StatementError as error:
-        word = piece.text.split(maxsplit=1)[0].lower()
-        if resumed and same and not build and (word, error.sqlstate) in _ALREADY_SO:
+        if resumed and same and piece.command and _ALREADY_SO.get(piece.command) == error.sqlstate:
             session.tell(events.AlreadyDone(work.migration, error.report))
             return ""
         if not build:
@@ -203,7 +213,7 @@ def _run_alone(session: Session, work: Work, piece: Piece, *, resumed: bool, sam
     return tag
 
 
-def _must_be_valid(session: Session, work: Work, piece: Piece, build: re.Match[str]) -> None:
+def _must_be_valid(session: Session, work: Work, piece: Piece, build: Build) -> None:
     """Raise StatementError when the index is not there, or invalid, after a build that has not failed."""
     index, valid = _index(session, work, piece, build)
     if valid:
@@ -211,7 +221,7 @@ def _must_be_valid(session: Session, work: Work, piece: Piece, build: re.Match[s
     if index:
         message, hint = "the index is invalid", f"Drop it, then run up again: DROP INDEX CONCURRENTLY {index};"
     else:
-        message, hint = f"{build[2]} has no index {build[1]}: another relation has this name", "Give it another name."
+        message, hint = f"{build.on} has no index {build.name}: another relation has this name", "Give it another name."
     raise StatementError(
         ServerMessage("ERROR", "XX002", message, hint=hint),
         version=work.migration.version,
@@ -221,13 +231,8 @@ def _must_be_valid(session: Session, work: Work, piece: Piece, build: re.Match[s
     )
 
 
-def _alone(session: Session, work: Work, piece: Piece, text: str) -> str:
-    """Run one statement outside of any transaction, in a session set up for it and cleaned after it.
-
-    What is built or dropped concurrently waits without a limit, unless its file names one: it keeps nobody from
-    reading and writing meanwhile, and a build given up in its last wait would have to start from nothing.
-    """
-    limits = work.limits if "concurrently" not in text.lower() else replace(work.limits, lock_timeout=work.patience)
+def _alone(session: Session, work: Work, piece: Piece, text: str, limits: Limits) -> str:
+    """Run one statement outside of any transaction, in a session set up for it and cleaned after it."""
     schema = session.target.schema
     path = [f"SET search_path = {sql.Identifier(schema).as_string()}"] if schema else []
     before = [
@@ -244,9 +249,9 @@ def _alone(session: Session, work: Work, piece: Piece, text: str) -> str:
     return (answer[-1].command_status or b"").decode()
 
 
-def _index(session: Session, work: Work, piece: Piece, build: re.Match[str]) -> tuple[str | None, bool]:
+def _index(session: Session, work: Work, piece: Piece, build: Build) -> tuple[str | None, bool]:
     """Look for the index that a statement builds: its name for SQL, null without one, and whether it is valid."""
-    name, table = sql.quote(build[1]), sql.quote(build[2])
+    name, table = sql.quote(build.name), sql.quote(build.on)
     result = _ask(
         session,
         work,

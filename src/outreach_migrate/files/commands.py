@@ -1,0 +1,234 @@
+"""The commands that PostgreSQL refuses inside a transaction block, or that may end one."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from outreach_migrate.files.scanner import Token
+    from outreach_migrate.files.statements import Statement
+
+
+class Command(Enum):
+    """A command that can't share a transaction; its value is how messages spell it."""
+
+    ALTER_DATABASE = "ALTER DATABASE … SET TABLESPACE"
+    ALTER_SUBSCRIPTION = "ALTER SUBSCRIPTION … SET"
+    ALTER_SUBSCRIPTION_ADD = "ALTER SUBSCRIPTION … ADD PUBLICATION"
+    ALTER_SUBSCRIPTION_DROP = "ALTER SUBSCRIPTION … DROP PUBLICATION"
+    ALTER_SUBSCRIPTION_REFRESH = "ALTER SUBSCRIPTION … REFRESH PUBLICATION"
+    ALTER_SUBSCRIPTION_SET = "ALTER SUBSCRIPTION … SET PUBLICATION"
+    ALTER_SYSTEM = "ALTER SYSTEM"
+    CALL = "CALL"
+    CLUSTER = "CLUSTER"
+    COMMIT_PREPARED = "COMMIT PREPARED"
+    CREATE_DATABASE = "CREATE DATABASE"
+    CREATE_INDEX_CONCURRENTLY = "CREATE INDEX CONCURRENTLY"
+    CREATE_SUBSCRIPTION = "CREATE SUBSCRIPTION"
+    CREATE_TABLESPACE = "CREATE TABLESPACE"
+    DETACH_CONCURRENTLY = "ALTER TABLE … DETACH PARTITION … CONCURRENTLY"
+    DISCARD_ALL = "DISCARD ALL"
+    DO_CALL = "DO with CALL"
+    DO_COMMIT = "DO with COMMIT"
+    DO_ROLLBACK = "DO with ROLLBACK"
+    DROP_DATABASE = "DROP DATABASE"
+    DROP_INDEX_CONCURRENTLY = "DROP INDEX CONCURRENTLY"
+    DROP_SUBSCRIPTION = "DROP SUBSCRIPTION with a slot"
+    DROP_TABLESPACE = "DROP TABLESPACE"
+    REINDEX_CONCURRENTLY = "REINDEX CONCURRENTLY"
+    REINDEX_DATABASE = "REINDEX DATABASE"
+    REINDEX_SCHEMA = "REINDEX SCHEMA"
+    REINDEX_SYSTEM = "REINDEX SYSTEM"
+    ROLLBACK_PREPARED = "ROLLBACK PREPARED"
+    VACUUM = "VACUUM"
+    VACUUM_FULL = "VACUUM FULL"
+
+    def __str__(self) -> str:
+        return self.value
+
+    @property
+    def is_concurrent(self) -> bool:
+        """Whether others read and write the table meanwhile, and it waits for their transactions."""
+        return self in _CONCURRENT
+
+    @property
+    def may_commit(self) -> bool:
+        """Whether the statement's own code may commit, or roll back, on its way."""
+        return self in _COMMITTING
+
+
+_CONCURRENT = {
+    *(Command.CREATE_INDEX_CONCURRENTLY, Command.DROP_INDEX_CONCURRENTLY),
+    *(Command.REINDEX_CONCURRENTLY, Command.DETACH_CONCURRENTLY),
+}
+_COMMITTING = {Command.CALL, Command.DO_CALL, Command.DO_COMMIT, Command.DO_ROLLBACK}
+_ENDINGS = {"call": Command.DO_CALL, "commit": Command.DO_COMMIT, "rollback": Command.DO_ROLLBACK}
+_CONCERNING = {
+    "add": Command.ALTER_SUBSCRIPTION_ADD,
+    "drop": Command.ALTER_SUBSCRIPTION_DROP,
+    "refresh": Command.ALTER_SUBSCRIPTION_REFRESH,
+    "set": Command.ALTER_SUBSCRIPTION_SET,
+}
+
+# Matched with a statement's words.
+_BY_WORDS = {
+    Command.ALTER_DATABASE: r"alter database (?:.* )?set tablespace",
+    Command.ALTER_SYSTEM: "alter system",
+    Command.COMMIT_PREPARED: "commit prepared",
+    Command.CREATE_DATABASE: "create database",
+    Command.CREATE_INDEX_CONCURRENTLY: "create (?:unique )?index concurrently",
+    Command.CREATE_TABLESPACE: "create tablespace",
+    Command.DETACH_CONCURRENTLY: r"alter table .*\bdetach partition\b.* concurrently$",
+    Command.DISCARD_ALL: "discard all",
+    Command.DROP_DATABASE: "drop database",
+    Command.DROP_INDEX_CONCURRENTLY: "drop index concurrently",
+    Command.DROP_TABLESPACE: "drop tablespace",
+    Command.REINDEX_CONCURRENTLY: r"reindex \S+ concurrently",
+    Command.REINDEX_DATABASE: "reindex database",
+    Command.REINDEX_SCHEMA: "reindex schema",
+    Command.REINDEX_SYSTEM: "reindex system",
+    Command.ROLLBACK_PREPARED: "rollback prepared",
+    Command.VACUUM: "vacuum",
+}
+_NEVER_INSIDE = re.compile(rf"(?:{'|'.join(f'(?P<{one.name}>{words})' for one, words in _BY_WORDS.items())})\b")
+_BUILDS = re.compile(rf"{_BY_WORDS[Command.CREATE_INDEX_CONCURRENTLY]}\b")
+_WITH_OPTIONS = {"reindex", "cluster", "subscription", "vacuum"}  # one is among the first two words
+_OFF = {"false", "off", "0"}
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """An index to be built concurrently; without a name PostgreSQL chooses one. `table` is a name with its schema."""
+
+    index: Token | None
+    table: tuple[Token, ...]
+
+    @property
+    def name(self) -> str:
+        """The index's name as SQL."""
+        return self.index.identifier if self.index else ""
+
+    @property
+    def on(self) -> str:
+        """The table's name as SQL."""
+        return ".".join(part.identifier for part in self.table)
+
+
+def outside(sql: str, statement: Statement, slotless: set[str] | None = None) -> Command | None:
+    """Tell a statement's command when PostgreSQL refuses it inside a transaction block.
+
+    These are the callers of its PreventInTransactionBlock() as far as the statement alone tells: REINDEX and CLUSTER
+    of a partitioned table look like their harmless kin. `slotless` collects the subscriptions whose slot a file takes
+    away before it drops them.
+    """
+    found = _NEVER_INSIDE.match(" ".join(statement.words))
+    command = Command[found.lastgroup] if found and found.lastgroup else None
+    if _WITH_OPTIONS.isdisjoint(statement.words[:2]):
+        return command
+    read = _tokens(sql, statement)
+    match [token.word for token in read[:2]]:
+        case ["vacuum", *_]:
+            return Command.VACUUM_FULL if _is_on("full", read) else command
+        case ["reindex", *_]:
+            return Command.REINDEX_CONCURRENTLY if _is_on("concurrently", read) else command
+        case ["cluster", *_]:
+            return Command.CLUSTER if _names_nothing(read) else None
+        case [("create" | "alter" | "drop"), "subscription"]:
+            return _subscription(read, slotless if slotless is not None else set())
+    return command
+
+
+def committing(sql: str, statement: Statement) -> Command | None:
+    """Tell the command of a statement that may commit by itself: CALL, and DO where the block's text says so."""
+    if statement.words[:1] == ("call",):
+        return Command.CALL
+    if statement.words[:1] == ("do",):
+        return next(filter(None, (_ending(token) for token in _tokens(sql, statement))), None)
+    return None
+
+
+def build(sql: str, statement: Statement) -> Build | None:
+    """Read which index a statement builds concurrently, and on which table; None for other statements."""
+    if not _BUILDS.match(" ".join(statement.words[:4])):
+        return None
+    read = _tokens(sql, statement)
+    words = [*(token.word for token in read), "", "", ""]
+    on = at = words.index("concurrently") + (4 if "if not exists" in " ".join(words[:8]) else 1)
+    if words[at] != "on":
+        on = at + 1
+    start = on + (2 if words[on + 1] == "only" else 1)
+    end = start + 1
+    while words[end : end + 1] == ["."]:
+        end += 2
+    if words[on] != "on" or end > len(read):
+        return None
+    return Build(read[at] if at < on else None, tuple(read[start:end:2]))
+
+
+def _tokens(sql: str, statement: Statement) -> list[Token]:
+    from outreach_migrate.files import scanner  # few files get here, and its pattern takes long to compile
+
+    return list(scanner.tokens(sql, statement.start, statement.end))
+
+
+def _ending(block: Token) -> Command | None:
+    """Find a word by which a block may commit: plpy.commit() and spi_commit() too, not ON COMMIT."""
+    from outreach_migrate.files import scanner
+
+    before = ""
+    for token in scanner.tokens(block.name) if block.kind is scanner.Kind.STRING else ():
+        if before != "on" and (found := re.fullmatch(r"(?:\w+_)?(commit|rollback)|(call)", token.word)):
+            return _ENDINGS[found[1] or found[2]]
+        before = token.word
+    return None
+
+
+def _options(read: Sequence[Token]) -> dict[str, str]:
+    """Read options in parentheses: `(full, verbose off)`, `(connect = false)`."""
+    depth, parts = 0, [list[str]()]
+    for token in read:
+        depth += (token.word == "(") - (token.word == ")")
+        if token.word in ("(", ")", ","):
+            parts.append([])
+        elif depth and token.word != "=":
+            parts[-1].append(token.name.lower())
+    return {name: value[0] if value else "on" for name, *value in filter(None, parts)}
+
+
+def _is_on(option: str, read: Sequence[Token]) -> bool:
+    """Tell whether an option is on that stands in parentheses after the command, or else as its next word."""
+    words = [token.word for token in read]
+    if words[1:2] != ["("]:
+        return words[1:2] == [option]
+    return _options(read[1 : words.index(")") + 1 if ")" in words else None]).get(option, "off") not in _OFF
+
+
+def _names_nothing(read: Sequence[Token]) -> bool:
+    """Tell whether CLUSTER names no table: then it takes all that were clustered before."""
+    words = [token.word for token in read[1:]]
+    rest = words[words.index(")") + 1 :] if words[:1] == ["("] and ")" in words else words
+    return rest in ([], ["verbose"])
+
+
+def _subscription(read: Sequence[Token], slotless: set[str]) -> Command | None:
+    words, options = [token.word for token in read], _options(read)
+    verb, at = words[0], 2 + (2 if words[2:4] == ["if", "exists"] else 0)
+    name = read[at].name if len(read) > at else ""
+    if verb != "drop" and options.get("slot_name") == "none":
+        slotless.add(name)
+    if verb == "drop":
+        return Command.DROP_SUBSCRIPTION if name not in slotless else None
+    if verb == "create":
+        unconnected = options.get("connect") in _OFF or options.get("create_slot") in _OFF
+        return None if unconnected else Command.CREATE_SUBSCRIPTION
+    match words[at + 1 : at + 3]:
+        case [did, "publication"] if did in _CONCERNING and options.get("refresh") not in _OFF:
+            return _CONCERNING[did]
+        case ["set", "("] if not options.keys().isdisjoint(("failover", "two_phase")):
+            return Command.ALTER_SUBSCRIPTION
+    return None
