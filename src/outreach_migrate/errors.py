@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Self
 
@@ -28,6 +30,45 @@ class Problem:
     location: Location | None = None
     hint: str | None = None
     excerpt: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.location}: {self.message}" if self.location else self.message
+
+
+class Conflict(StrEnum):
+    """The ways in which a file and the history can contradict each other."""
+
+    EDITED = "edited"
+    MISSING = "missing"
+    OUT_OF_ORDER = "out of order"
+    UNFINISHED = "unfinished"
+    UNFINISHED_WITHOUT_FILE = "unfinished, and has no file"
+    UNFINISHED_WANTS_TRANSACTION = "unfinished, and wants a transaction now"
+    UNFINISHED_CHANGED = "unfinished, and changed where it is done"
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """A file and the history that contradict each other; times and checksums are the entry's.
+
+    `location` is the file's, or that of its next statement; `newest` is the newest version that is applied. Of an
+    unfinished file `done` of `statements` are done.
+    """
+
+    conflict: Conflict
+    version: str
+    name: str
+    location: Location | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    checksum: str | None = None
+    file_checksum: str | None = None
+    newest: int | None = None
+    done: int = 0
+    statements: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.version}_{self.name} is {self.conflict}"
 
 
 class Fate(StrEnum):
@@ -115,9 +156,9 @@ class UsageError(MigrateError):
 class Refused(MigrateError):
     """Something is wrong before anything ran; carries all of it."""
 
-    def __init__(self, problems: list[Problem]) -> None:
-        super().__init__("; ".join(problem.message for problem in problems))
-        self.problems = problems
+    def __init__(self, problems: Sequence[Problem | Contradiction]) -> None:
+        super().__init__("; ".join(map(str, problems)))
+        self.problems = tuple(problems)
 
 
 class MigrationFileError(Refused):

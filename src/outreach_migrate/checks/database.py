@@ -38,7 +38,7 @@ def look(request: Request, tell: Callable[[read.Locked], None]) -> tuple[tuple[M
     try:
         with asked.reading(request, tell) as seen:
             connection = seen.connection
-            problems = seen.plan.problems(out_of_order=False) + seen.plan.unfinished()
+            problems = [*seen.plan.contradictions(out_of_order=False), *seen.plan.unfinished()]
             pending = tuple(step.migration for step in seen.plan.to_run(to=None, out_of_order=True))
             connection.execute(f"BEGIN READ ONLY; {read.set_search_path(request.target.schema)}".encode())
             met = [*_invalid_indexes(connection), *_lag(connection)]

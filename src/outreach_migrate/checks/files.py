@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from outreach_migrate.errors import Location, MigrateError, MissingTool, Problem, UsageError
+from outreach_migrate.errors import Contradiction, Location, MigrateError, MissingTool, Problem, UsageError
 from outreach_migrate.files import migrations, statements
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Finding:
     """A problem with its weight: an error, or a warning, with the rule of the linter that has it."""
 
-    problem: Problem
+    problem: Problem | Contradiction
     is_error: bool = True
     rule: str | None = None
 

@@ -25,7 +25,7 @@ def status(common: options.Common, /, check: bool) -> None:
             options.database(common, out) as target,
             asked.reading(options.request(common, target, found), out.locked) as seen,
         ):
-            problems = found[1] + seen.problems()
+            problems = [*found[1], *seen.problems()]
         out.plan(seen.plan, problems, seen.at_work)
         if check:
             pending = seen.plan.having(State.PENDING, State.UNFINISHED)

@@ -9,7 +9,7 @@ from outreach_migrate import errors
 from outreach_migrate.report import sentences
 
 if TYPE_CHECKING:
-    from outreach_migrate.errors import Location, MigrateError, Problem, ServerMessage
+    from outreach_migrate.errors import Contradiction, Location, MigrateError, Problem, ServerMessage
     from outreach_migrate.run.plan import Step
 
 
@@ -32,8 +32,9 @@ def step(step: Step) -> dict[str, Any]:
     }
 
 
-def problem(problem: Problem) -> dict[str, Any]:
+def problem(problem: Problem | Contradiction) -> dict[str, Any]:
     """Give a problem as JSON has it."""
+    problem = sentences.worded(problem)
     return {"message": problem.message, **location(problem.location), "hint": problem.hint}
 
 

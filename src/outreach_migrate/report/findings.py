@@ -45,7 +45,8 @@ def _grouped(findings: list[Finding]) -> Iterable[list[Finding]]:
     """Put what a linter says in the same words of several places beside the first of them."""
     groups: dict[object, list[Finding]] = {}
     for finding in findings:
-        words = (finding.rule, finding.problem.message, finding.problem.hint) if finding.rule else id(finding)
+        problem = sentences.worded(finding.problem)
+        words = (finding.rule, problem.message, problem.hint) if finding.rule else id(finding)
         groups.setdefault(words, []).append(finding)
     return groups.values()
 
@@ -69,7 +70,8 @@ def _workflow_command(finding: Finding) -> str:
 
     https://docs.github.com/actions/reference/workflow-commands-for-github-actions#setting-an-error-message
     """
-    problem, place = finding.problem, finding.problem.location
+    problem = sentences.worded(finding.problem)
+    place = problem.location
     properties = {
         "file": place and place.path,
         "line": place and place.line,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from outreach_migrate import display, durations, errors
-from outreach_migrate.errors import Ban, Fate, Phase
+from outreach_migrate.errors import Ban, Conflict, Fate, Phase, Problem
 from outreach_migrate.report import terminal
 
 if TYPE_CHECKING:
-    from outreach_migrate.errors import Blocker, MigrateError, Outcome, Problem
+    from outreach_migrate.errors import Blocker, Contradiction, Location, MigrateError, Outcome
     from outreach_migrate.files.migrations import Migration
     from outreach_migrate.run.events import Beside
 
@@ -157,8 +157,54 @@ def advice(blocker: Blocker) -> str:
     return f"Pid {blocker.pid} is at work: let it end, or SELECT pg_cancel_backend({blocker.pid})."
 
 
-def problem(problem: Problem, severity: str = "error") -> str:
+def worded(problem: Problem | Contradiction) -> Problem:
+    """Put a contradiction between a file and the history into words."""
+    return problem if isinstance(problem, Problem) else Problem(*_contradiction(problem))
+
+
+def _contradiction(one: Contradiction) -> tuple[str, Location | None, str]:
+    again = f"run it anew, from its first statement: up --from-start {one.version}"
+    match one.conflict:
+        case Conflict.EDITED:
+            message = (
+                f"edited: applied {one.finished_at:%Y-%m-%d %H:%M:%S} with checksum {(one.checksum or '')[:12]}, "
+                f"the file now has {(one.file_checksum or '')[:12]}"
+            )
+            hint = "Restore the file as it was applied, and put the change into a new migration."
+        case Conflict.MISSING:
+            was = f"was {'applied' if one.finished_at else 'begun'} {one.started_at:%Y-%m-%d %H:%M:%S}"
+            message = f"missing: {one.version}_{one.name} {was}, and has no file"
+            hint = "Restore the file; a deployment must carry all of them."
+        case Conflict.OUT_OF_ORDER:
+            message = f"out of order: version {one.newest}, which is newer, has been applied already"
+            hint = "Give it a new version, later than that one; or run it as it is with --allow-out-of-order."
+        case Conflict.UNFINISHED_WITHOUT_FILE:
+            message = f"unfinished: {one.version}_{one.name} has no file here"
+            hint = "A newer release has begun it: finish it with that release's files."
+        case Conflict.UNFINISHED_WANTS_TRANSACTION:
+            message = "unfinished: it began without a transaction, and now asks for one"
+            hint = "Begin the file with: -- migrate: no-transaction"
+        case Conflict.UNFINISHED_CHANGED if one.done == 1:
+            message = "unfinished: its first statement is done, and has been changed since"
+            hint = f"Restore it. Or {again}"
+        case Conflict.UNFINISHED_CHANGED:
+            message = f"unfinished: its first {one.done} statements are done, and have been changed since"
+            hint = f"Restore them. Or {again}"
+        case Conflict.UNFINISHED if one.done == one.statements:
+            message, hint = "unfinished: all its statements are done, and not recorded as such", "Run up again."
+        case Conflict.UNFINISHED:
+            of = count(one.statements, "statement", "statements")
+            message = f"unfinished: {one.done} of {of} done; the next one is here"
+            hint = (
+                "Correct what is left of the file if it failed there, then run up: it goes on here. "
+                f"To run the file anew: up --from-start {one.version}"
+            )
+    return message, one.location, hint
+
+
+def problem(problem: Problem | Contradiction, severity: str = "error") -> str:
     """Write a problem as compilers write errors."""
+    problem = worded(problem)
     place = f"{problem.location}: " if problem.location else ""
     lines = [f"{place}{_severity(severity)} {display.in_line(problem.message)}"]
     lines += [problem.excerpt] if problem.excerpt else []

@@ -9,7 +9,9 @@ from outreach_migrate import display
 from outreach_migrate.report import as_json, printer, sentences, terminal
 
 if TYPE_CHECKING:
-    from outreach_migrate.errors import Blocker, Problem
+    from collections.abc import Sequence
+
+    from outreach_migrate.errors import Blocker, Contradiction, Problem
     from outreach_migrate.run.plan import Plan, Step
 
 _HEAD = ("VERSION", "NAME", "STATE", "APPLIED (UTC)", "TOOK", "BY")
@@ -22,7 +24,7 @@ class StatusReport(printer.Report):
     def __init__(self, *, as_json: bool, verbosity: int) -> None:
         super().__init__("status", as_json=as_json, verbosity=verbosity)
 
-    def plan(self, plan: Plan, problems: list[Problem], at_work: dict[str, Blocker]) -> None:
+    def plan(self, plan: Plan, problems: Sequence[Problem | Contradiction], at_work: dict[str, Blocker]) -> None:
         """Print every version with its state, a count line, which runs are at work, and what is wrong."""
         if self.as_json:
             self.document |= {

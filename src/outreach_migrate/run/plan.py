@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from outreach_migrate import display
-from outreach_migrate.errors import Location, Problem
+from outreach_migrate.errors import Conflict, Contradiction, Location
 from outreach_migrate.files import pieces
 from outreach_migrate.files.migrations import Migration
 from outreach_migrate.history.read import Entry
@@ -75,20 +74,18 @@ class Plan:
             if isinstance(step, Pending) and step.state in states and (to is None or int(step.version) <= to)
         )
 
-    def problems(self, *, out_of_order: bool, from_start: int | None = None) -> list[Problem]:
-        """Tell in words what keeps a run from starting."""
+    def contradictions(self, *, out_of_order: bool, from_start: int | None = None) -> list[Contradiction]:
+        """Tell what keeps a run from starting."""
         allowed = {State.OUT_OF_ORDER} if out_of_order else set()
         newest = max((step.entry.number for step in self.steps if step.entry), default=0)
         return [
-            problem
-            for step in self.steps
-            if step.state not in allowed and (problem := _problem(step, newest, from_start)) is not None
+            found for step in self.steps if step.state not in allowed and (found := _conflict(step, newest, from_start))
         ]
 
-    def unfinished(self, *, at_work: Collection[str] = ()) -> list[Problem]:
+    def unfinished(self, *, at_work: Collection[str] = ()) -> list[Contradiction]:
         """Tell how far the file is that was begun and not finished, and what to do: nothing while a run is at work."""
         return [
-            _unfinished(step.migration, step.entry)
+            _unfinished(step)
             for step in self.steps
             if step.state in (State.UNFINISHED, State.AHEAD)
             and step.entry
@@ -141,60 +138,43 @@ def _state(migration: Migration, entry: Entry | None, newest_entry: int) -> Stat
     return State.APPLIED if entry.checksum == migration.checksum else State.EDITED
 
 
-def _problem(step: Step, newest: int, from_start: int | None) -> Problem | None:
+def _conflict(step: Step, newest: int, from_start: int | None) -> Contradiction | None:
     migration, entry = step.migration, step.entry
-    if step.state is State.EDITED and migration and entry:
-        return Problem(
-            f"edited: applied {entry.finished_at:%Y-%m-%d %H:%M:%S} with checksum {entry.checksum[:12]}, "
-            f"the file now has {migration.checksum[:12]}",
-            Location(migration.path),
-            "Restore the file as it was applied, and put the change into a new migration.",
-        )
-    if step.state is State.MISSING and entry:
-        return Problem(
-            f"missing: {entry.version}_{entry.name} was {'applied' if entry.finished_at else 'begun'} "
-            f"{entry.started_at:%Y-%m-%d %H:%M:%S}, and has no file",
-            hint="Restore the file; a deployment must carry all of them.",
-        )
-    if step.state is State.OUT_OF_ORDER and migration:
-        return Problem(
-            f"out of order: version {newest}, which is newer, has been applied already",
-            Location(migration.path),
-            "Give it a new version, later than that one; or run it as it is with --allow-out-of-order.",
-        )
-    if step.state is State.UNFINISHED and migration and entry:
-        return _changed(migration, entry, from_start)
+    match step.state:
+        case State.EDITED:
+            return _told(step, Conflict.EDITED)
+        case State.MISSING:
+            return _told(step, Conflict.MISSING)
+        case State.OUT_OF_ORDER:
+            return replace(_told(step, Conflict.OUT_OF_ORDER), newest=newest)
+        case State.UNFINISHED if migration and entry:
+            if migration.directives.transaction:
+                return _told(step, Conflict.UNFINISHED_WANTS_TRANSACTION)
+            done = entry.statements_done or 0
+            same = pieces.checksum_before(migration.sql, done) == entry.done_checksum
+            return None if same or migration.number == from_start else _told(step, Conflict.UNFINISHED_CHANGED)
     return None
 
 
-def _changed(migration: Migration, entry: Entry, from_start: int | None) -> Problem | None:
-    done = entry.statements_done or 0
-    again = f"Or run it anew, from its first statement: up --from-start {migration.version}"
-    if migration.directives.transaction:
-        message = "unfinished: it began without a transaction, and now asks for one"
-        return Problem(message, Location(migration.path), "Begin the file with: -- migrate: no-transaction")
-    if migration.number != from_start and pieces.checksum_before(migration.sql, done) != entry.done_checksum:
-        if done == 1:
-            message, restore = "unfinished: its first statement is done, and has been changed since", "Restore it."
-        else:
-            message = f"unfinished: its first {done} statements are done, and have been changed since"
-            restore = "Restore them."
-        return Problem(message, Location(migration.path), f"{restore} {again}")
-    return None
-
-
-def _unfinished(migration: Migration | None, entry: Entry) -> Problem:
+def _unfinished(step: Step) -> Contradiction:
+    migration = step.migration
     if migration is None:
-        message = f"unfinished: {entry.version}_{entry.name} has no file here"
-        return Problem(message, hint="A newer release has begun it: finish it with that release's files.")
-    whole = list(pieces.cut(migration.sql))
-    done = entry.statements_done or 0
-    place = migration.location(whole[done].start) if done < len(whole) else Location(migration.path)
-    if done == len(whole):
-        return Problem("unfinished: all its statements are done, and not recorded as such", place, "Run up again.")
-    return Problem(
-        f"unfinished: {done} of {display.count(len(whole), 'statement', 'statements')} done; the next one is here",
-        place,
-        "Correct what is left of the file if it failed there, then run up: it goes on here. "
-        f"To run the file anew: up --from-start {migration.version}",
+        return _told(step, Conflict.UNFINISHED_WITHOUT_FILE)
+    told, whole = _told(step, Conflict.UNFINISHED), list(pieces.cut(migration.sql))
+    place = migration.location(whole[told.done].start) if told.done < len(whole) else told.location
+    return replace(told, location=place, statements=len(whole))
+
+
+def _told(step: Step, conflict: Conflict) -> Contradiction:
+    migration, entry = step.migration, step.entry
+    return Contradiction(
+        conflict,
+        step.version,
+        step.name,
+        location=Location(migration.path) if migration else None,
+        started_at=entry.started_at if entry else None,
+        finished_at=entry.finished_at if entry else None,
+        checksum=entry.checksum if entry else None,
+        file_checksum=migration.checksum if migration else None,
+        done=(entry and entry.statements_done) or 0,
     )

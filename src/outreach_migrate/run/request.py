@@ -12,7 +12,7 @@ import psycopg
 from psycopg import pq
 
 from outreach_migrate import durations, errors
-from outreach_migrate.errors import Blocker, Problem
+from outreach_migrate.errors import Blocker, Contradiction, Problem
 from outreach_migrate.files import migrations
 from outreach_migrate.files.migrations import Migration
 from outreach_migrate.history import read, write
@@ -140,11 +140,11 @@ class Look:
     plan: Plan
     at_work: dict[str, Blocker]
 
-    def problems(self) -> list[Problem]:
+    def problems(self) -> list[Problem | Contradiction]:
         """Tell all that is wrong with the files that are not applied, and between files and history."""
         pending = self.plan.to_run(to=None, out_of_order=True)
         found = [problem for step in pending for problem in migrations.problems(step.migration)]
-        return found + self.plan.problems(out_of_order=False) + self.plan.unfinished(at_work=self.at_work)
+        return [*found, *self.plan.contradictions(out_of_order=False), *self.plan.unfinished(at_work=self.at_work)]
 
 
 @contextmanager
@@ -199,9 +199,9 @@ def plan_of(past: History, request: Request) -> tuple[Plan, tuple[Pending, ...]]
     _check_versions(whole, steps, request)
     wrong = [*request.file_problems]
     wrong += [problem for step in steps for problem in migrations.problems(step.migration)]
-    contradictions = whole.problems(out_of_order=request.out_of_order, from_start=request.from_start)
+    contradictions = whole.contradictions(out_of_order=request.out_of_order, from_start=request.from_start)
     if contradictions:
-        raise errors.HistoryError(wrong + contradictions)
+        raise errors.HistoryError([*wrong, *contradictions])
     if wrong:
         raise errors.MigrationFileError(wrong)
     return whole, steps
