@@ -6,7 +6,7 @@ from contextlib import closing
 
 import psycopg
 import pytest
-from fix_cli import Migrate
+from fix_cli import Migrate, Rows
 from fix_servers import Connect
 
 from outreach_migrate.history import read, table
@@ -18,13 +18,36 @@ TENANT = {
 }
 
 
-@pytest.mark.parametrize("extension", [False, True])
-def test_the_history_tells_whether_the_database_has_citus(extension: bool, connect: Connect) -> None:
+DURABLE = """
+    CREATE TABLE seen (version int, synchronous_commit text);
+    CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF NEW.synchronous_commit IS NULL THEN
+            INSERT INTO seen VALUES (NEW.version, current_setting('synchronous_commit'));
+        END IF;
+        RETURN NEW;
+    END $$;
+    CREATE CONSTRAINT TRIGGER see AFTER INSERT ON seen DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION see();"""
+
+
+def test_the_history_tells_whether_the_database_has_citus(connect: Connect, request: pytest.FixtureRequest) -> None:
     """It is a fact of the one message that reads the history: the row of the extension."""
-    connection = connect()
+    assert not read.history(connect(), table.read(None)).citus
+    request.getfixturevalue("seemingly_citus")
+    assert read.history(connect(), table.read(None)).citus
+
+
+@pytest.mark.parametrize(("extension", "waits"), [(False, ["off", "on"]), (True, ["on", "on"])])
+def test_on_citus_every_commit_waits_for_the_disk(
+    extension: bool, waits: list[str], migrate: Migrate, rows: Rows, request: pytest.FixtureRequest
+) -> None:
+    """A coordinator that forgot a commit in a crash would contradict its workers, whose part is durable at once."""
     if extension:
-        connection.execute("UPDATE pg_extension SET extname = 'citus' WHERE extname = 'plpgsql'")
-    assert read.history(connection, table.read(None)).citus is extension
+        request.getfixturevalue("seemingly_citus")
+    files = {"1_a.sql": DURABLE, **{f"{n}_b.sql": f"INSERT INTO seen VALUES ({n})" for n in (2, 3)}}
+    assert migrate("up", files=files).exit_code == 0
+    seen = rows("SELECT synchronous_commit FROM seen WHERE synchronous_commit IS NOT NULL ORDER BY version")
+    assert [setting for (setting,) in seen] == waits
 
 
 def test_a_tenants_history_may_be_distributed(citus: str, migrate: Migrate) -> None:

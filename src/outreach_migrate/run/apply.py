@@ -135,7 +135,8 @@ def _apply_all(
             Place(past.table, at, previous, create),
             limits=request.limits.of_file(wanted.lock_timeout),
             patience=wanted.lock_timeout or 0.0,
-            durable=not left,
+            # on Citus the workers' part is durable at once: a coordinator that forgets its own would contradict them
+            durable=past.citus or not left,
         )
         session.stop.check()
         session.tell(events.Started(step.migration))
