@@ -50,6 +50,13 @@ def test_on_citus_every_commit_waits_for_the_disk(
     assert [setting for (setting,) in seen] == waits
 
 
+def test_what_contradicts_parallel_work_is_hinted_at(migrate: Migrate) -> None:
+    """Citus tells to run "the transaction" anew with its setting: of a migration that is in the file."""
+    hint = "Try re-running the transaction with \"SET LOCAL citus.multi_shard_modify_mode TO ''sequential'';\""
+    run = migrate("up", files={"1_a.sql": f"DO $$ BEGIN RAISE EXCEPTION 'no' USING HINT = '{hint}'; END $$;"})
+    assert "\nhint: Begin the file with: SET LOCAL citus.multi_shard_modify_mode TO 'sequential';\n" in run.stderr
+
+
 def test_a_tenants_history_may_be_distributed(citus: str, migrate: Migrate) -> None:
     """Of a schema that is a tenant all tables are on one of the workers, the history's too."""
     with closing(psycopg.connect(citus, autocommit=True)) as connection:

@@ -79,9 +79,14 @@ _BANS = {
     " or is called from a function or from a block with EXCEPTION.",
 }
 
+# Citus' word on a statement that contradicts the parallel work before it; that has no SQLSTATE of its own
+_SEQUENTIAL = "citus.multi_shard_modify_mode TO 'sequential'"
+
 
 def hint(error: MigrateError) -> str | None:
     """Say what to do next, if there is anything to say."""
+    if _SEQUENTIAL in (error.hint or ""):
+        return f"Begin the file with: SET LOCAL {_SEQUENTIAL};"
     if error.hint or not isinstance(error, errors.StatementError):
         return error.hint
     if error.phase is Phase.BEGIN and error.sqlstate == "42501":
