@@ -57,6 +57,20 @@ def test_what_contradicts_parallel_work_is_hinted_at(migrate: Migrate) -> None:
     assert "\nhint: Begin the file with: SET LOCAL citus.multi_shard_modify_mode TO 'sequential';\n" in run.stderr
 
 
+def test_locks_on_an_extensions_catalogs_are_not_told_of(migrate: Migrate, connect: Connect) -> None:
+    """Citus keeps its tables in pg_catalog, and every DDL locks some of them; they concern nobody."""
+    connection = connect()
+    connection.execute("SET allow_system_table_mods = on")
+    connection.execute("CREATE TABLE pg_catalog.pg_dist_thing (id int)")
+    connection.execute("CREATE TABLE t (id int)")
+    text = "LOCK TABLE pg_dist_thing IN EXCLUSIVE MODE; INSERT INTO pg_dist_thing VALUES (1); LOCK TABLE t;"
+    document = migrate("--json", "rehearse", files={"1_a.sql": text}).json
+    locks = [
+        lock["relation"]["name"] for statement in document["files"][0]["statements"] for lock in statement["locks"]
+    ]
+    assert locks == ["t"]
+
+
 def test_a_tenants_history_may_be_distributed(citus: str, migrate: Migrate) -> None:
     """Of a schema that is a tenant all tables are on one of the workers, the history's too."""
     with closing(psycopg.connect(citus, autocommit=True)) as connection:
