@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import fix_servers
 import psycopg
 import pytest
-from fix_servers import Connect
 from psycopg import sql
 
 
@@ -33,13 +32,6 @@ def citus() -> Iterator[str]:
     yield database
     for node in nodes:
         _on(node, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-
-
-@pytest.fixture
-def seemingly_citus(connect: Connect) -> None:
-    """Let the catalog of the test's database say that it has the extension: what only we do differently there."""
-    columns = "oid, extname, extowner, extnamespace, extrelocatable, extversion"
-    connect().execute(f"INSERT INTO pg_extension ({columns}) VALUES (1, 'citus', 10, 11, false, '')".encode())
 
 
 def _on(node: str, statement: sql.Composed | sql.SQL) -> None:

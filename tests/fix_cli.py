@@ -105,6 +105,7 @@ def role(database: str, connect: fix_servers.Connect) -> Iterator[tuple[str, str
     connect().execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'secret'").format(quoted))
     yield name, fix_servers.url(database, user=name, password="secret")
     with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute(sql.SQL("REASSIGN OWNED BY {} TO CURRENT_USER").format(quoted))
+        us = sql.Identifier(connection.info.user)  # Citus 15 (development) crashes on CURRENT_USER
+        connection.execute(sql.SQL("REASSIGN OWNED BY {} TO {}").format(quoted, us))
         connection.execute(sql.SQL("DROP OWNED BY {}").format(quoted))
         connection.execute(sql.SQL("DROP ROLE {}").format(quoted))

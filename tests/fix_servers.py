@@ -151,10 +151,27 @@ def server_url(pytestconfig: pytest.Config) -> str:
 
 
 @pytest.fixture
-def database(server_url: str) -> Iterator[str]:
-    """The URL of an empty database, dropped after the test."""
+def database(server_url: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of an empty database, dropped after the test; for a test that is marked each_way, in each of them."""
+    if getattr(request, "param", None) == "citus":
+        yield request.getfixturevalue("citus")
+        return
     with fresh_database(server_url) as found:
+        if getattr(request, "param", None) == "one by one":
+            seem_citus(found)
         yield found
+
+
+# Files go to the server as one text, or, to Citus, statement by statement.
+WAYS = ["joined", "one by one", *(["citus"] if "OUTREACH_TEST_CITUS_URL" in os.environ else [])]
+each_way = pytest.mark.parametrize("database", WAYS, indirect=True)
+
+
+def seem_citus(database: str) -> None:
+    """Let a database's catalog say that it has Citus: all that we do differently there can be tried without it."""
+    columns = "oid, extname, extowner, extnamespace, extrelocatable, extversion"
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(f"INSERT INTO pg_extension ({columns}) VALUES (1, 'citus', 10, 11, false, '')".encode())
 
 
 @contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 
+import fix_servers
 import psycopg
 import pytest
 from fix_cli import Migrate, Rows
@@ -30,20 +32,20 @@ DURABLE = """
         FOR EACH ROW EXECUTE FUNCTION see();"""
 
 
-def test_the_history_tells_whether_the_database_has_citus(connect: Connect, request: pytest.FixtureRequest) -> None:
+def test_the_history_tells_whether_the_database_has_citus(database: str, connect: Connect) -> None:
     """It is a fact of the one message that reads the history: the row of the extension."""
     assert not read.history(connect(), table.read(None)).citus
-    request.getfixturevalue("seemingly_citus")
+    fix_servers.seem_citus(database)
     assert read.history(connect(), table.read(None)).citus
 
 
 @pytest.mark.parametrize(("extension", "waits"), [(False, ["off", "on"]), (True, ["on", "on"])])
 def test_on_citus_every_commit_waits_for_the_disk(
-    extension: bool, waits: list[str], migrate: Migrate, rows: Rows, request: pytest.FixtureRequest
+    extension: bool, waits: list[str], database: str, migrate: Migrate, rows: Rows
 ) -> None:
     """A coordinator that forgot a commit in a crash would contradict its workers, whose part is durable at once."""
     if extension:
-        request.getfixturevalue("seemingly_citus")
+        fix_servers.seem_citus(database)
     files = {"1_a.sql": DURABLE, **{f"{n}_b.sql": f"INSERT INTO seen VALUES ({n})" for n in (2, 3)}}
     assert migrate("up", files=files).exit_code == 0
     seen = rows("SELECT synchronous_commit FROM seen WHERE synchronous_commit IS NOT NULL ORDER BY version")
@@ -78,6 +80,7 @@ def test_a_tenants_history_may_be_distributed(citus: str, migrate: Migrate) -> N
         connection.execute("CREATE SCHEMA tenant_9")
         run = migrate("up", files=TENANT, url=f"{citus}{'&' if '?' in citus else '?'}schema=tenant_9")
         assert run.exit_code == 0, run
+        assert "WARNING" not in run.stderr
         tables = "SELECT table_name::text, citus_table_type FROM citus_tables ORDER BY 1"
         assert connection.execute(tables).fetchall() == [
             ("tenant_9.schema_migrations", "schema"),
@@ -87,3 +90,75 @@ def test_a_tenants_history_may_be_distributed(citus: str, migrate: Migrate) -> N
             SELECT version, started_at <= finished_at AND finished_at <= clock_timestamp()
               FROM tenant_9.schema_migrations ORDER BY position"""
         assert connection.execute(times).fetchall() == [("1", True), ("2", True), ("3", True)]
+
+
+def test_distributed_tables_are_altered_and_indexed_among_other_statements(citus: str, migrate: Migrate) -> None:
+    """Citus sends a statement's text on to its workers: in a message of several it would be the text of all."""
+    files = {
+        "1_tables.sql": """
+            CREATE TABLE country (id int PRIMARY KEY);
+            SELECT create_reference_table('country');
+            CREATE TABLE person (tenant int, id int, country int REFERENCES country, PRIMARY KEY (tenant, id));
+            SELECT create_distributed_table('person', 'tenant');
+            ALTER TABLE person ADD COLUMN email text; -- a comment; with a semicolon
+            CREATE INDEX person_email ON person (email);
+            INSERT INTO country VALUES (1);
+            INSERT INTO person VALUES (1, 1, 1, 'é')""",
+        "2_index.sql": "-- migrate: no-transaction\nCREATE INDEX CONCURRENTLY person_id ON person (id);",
+        "3_fails.sql": "ALTER TABLE person ADD COLUMN phone text;\nALTER TABLE person ADD CHECK (id > 1);",
+    }
+    run = migrate("--json", "up", files=files, url=citus)
+    error = run.json["error"]
+    assert (error["sqlstate"], error["line"], error["column"], error["statement"]) == ("23514", 2, 1, 2)
+    with closing(psycopg.connect(citus, autocommit=True)) as connection:
+        shards = "SELECT DISTINCT result FROM run_command_on_shards('person', {})"
+        indexes = "$$SELECT count(*) FROM pg_index WHERE indrelid = '%s'::regclass AND indisvalid$$"
+        columns = "$$SELECT count(*) FROM pg_attribute WHERE attrelid = '%s'::regclass AND attnum > 0$$"
+        assert connection.execute(shards.format(indexes).encode()).fetchall() == [("3",)]
+        assert connection.execute(shards.format(columns).encode()).fetchall() == [("4",)]
+        assert connection.execute("SELECT email FROM person").fetchall() == [("é",)]
+
+
+def test_what_must_not_run_after_parallel_work_runs_with_the_setting_of_the_hint(citus: str, migrate: Migrate) -> None:
+    """The file begins with what the hint says, and passes."""
+    files = {
+        "1_table.sql": "CREATE TABLE t (id int);\nSELECT create_distributed_table('t', 'id');",
+        "2_type.sql": "ALTER TABLE t ADD COLUMN n int;\nCREATE TYPE mood AS ENUM ('good');",
+    }
+    refused = migrate("up", files=files, url=citus)
+    first = re.search(r"^hint: Begin the file with: (.*;)$", refused.stderr, re.MULTILINE)
+    assert first, refused
+    files["2_type.sql"] = f"{first[1]}\n{files['2_type.sql']}"
+    assert migrate("up", files=files, url=citus).exit_code == 0
+
+
+def test_the_lock_timeout_counts_for_shards_too(citus: str, migrate: Migrate) -> None:
+    """A session of a worker may lock a shard, and the coordinator doesn't know of it."""
+    table = {"1_table.sql": "CREATE TABLE t (id int);\nSELECT create_distributed_table('t', 'id');"}
+    assert migrate("up", files=table, url=citus).exit_code == 0
+    with closing(psycopg.connect(citus, autocommit=True)) as connection:
+        worker = connection.execute("SELECT node_name, node_port::text FROM citus_get_active_worker_nodes()").fetchone()
+    assert worker
+    with psycopg.connect(fix_servers.url(citus, host=worker[0], port=worker[1])) as holder:
+        holder.execute("SELECT FROM t")
+        run = migrate(
+            *("--json", "up", "--lock-timeout", "200ms", "--lock-retries", "0", "--statement-timeout", "9s"),
+            files={"2_add.sql": "ALTER TABLE t ADD COLUMN n int;"},
+            url=citus,
+        )
+    assert run.json["error"]["sqlstate"] == "55P03"
+
+
+@fix_servers.each_way
+def test_a_file_is_read_as_it_was_written(migrate: Migrate, rows: Rows) -> None:
+    """Whatever a file sets, its text is UTF-8, and a backslash in a plain string is one."""
+    text = r"""
+        SET client_encoding = latin1;
+        CREATE TABLE t AS SELECT 'é' AS text;
+        SELECT set_config('client_encoding', 'LATIN1', true);
+        SET standard_conforming_strings = off;
+        INSERT INTO t VALUES ('é\n');
+        RESET ALL;
+        INSERT INTO t VALUES ('é\'), ('');"""
+    assert migrate("up", files={"1_a.sql": text}).exit_code == 0
+    assert rows("SELECT text FROM t ORDER BY length(text)") == [("",), ("é",), ("é\\",), ("é\\n",)]

@@ -11,6 +11,8 @@ import pytest
 from fix_cli import Migrate, Rows
 from psycopg import sql
 
+pytestmark = fix_servers.each_way
+
 PATH = "sql/1_failing.sql"
 TABLE = "create table t (id int primary key);\n"
 RULE = "create table t (id int); create rule r as on insert to t do {};\n"

@@ -11,7 +11,7 @@ import pytest
 from fix_cli import Rows
 from fix_proxy import Proxy
 from fix_runs import Ended, Run, until
-from fix_servers import Connect
+from fix_servers import Connect, each_way
 from psycopg import sql
 
 TRAIL = "CREATE TABLE trail (step serial PRIMARY KEY, version int);"
@@ -85,6 +85,7 @@ def test_runs_on_a_database_with_a_history_all_succeed(
     assert rows("SELECT version FROM trail ORDER BY step") == [(2,), (3,), (4,), (5,), (6,)]
 
 
+@each_way
 def test_a_run_that_waits_for_another_says_for_whom(
     database: str,
     files: Callable[..., None],
@@ -146,6 +147,7 @@ def test_runs_go_on_after_one_that_fails(
     assert rows("SELECT version FROM trail ORDER BY step") == [(2,), (3,)]
 
 
+@each_way
 def test_a_run_that_is_killed_lets_the_next_one_go_on(
     database: str,
     files: Callable[..., None],

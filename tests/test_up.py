@@ -16,8 +16,10 @@ from typing import Any, LiteralString
 
 import pytest
 from fix_cli import Migrate, Rows
-from fix_servers import Connect
+from fix_servers import Connect, each_way
 from psycopg import sql
+
+pytestmark = each_way
 
 Recorded = Callable[[], list[str]]
 
@@ -27,7 +29,8 @@ THREE = {
     "10_third.sql": "update t set n = 0 where n < 3; delete from t where n = 3;",
 }
 TABLES: LiteralString = (
-    "SELECT oid::regclass::text FROM pg_class WHERE relkind IN ('r', 'v') AND oid >= 16384 ORDER BY 1"
+    "SELECT oid::regclass::text FROM pg_class WHERE relkind IN ('r', 'v') AND oid >= 16384"
+    " AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_class.oid AND deptype = 'e') ORDER BY 1"
 )
 
 
@@ -546,7 +549,8 @@ def test_a_file_finds_a_clean_session(migrate: Migrate, rows: Rows, role: tuple[
     assert (run.exit_code, run.stderr) == (0, "")
     before = rows("SELECT found FROM public.before")
     assert rows("SELECT found FROM public.after") == before
-    if what != "channel":  # which is heard only from COMMIT on
+    # a channel is heard only from COMMIT on; the encoding is put back before é where statements go one by one
+    if what not in ("channel", "client_encoding"):
         assert rows("SELECT found FROM public.during") != before
 
 

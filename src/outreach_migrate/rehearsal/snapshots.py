@@ -39,9 +39,9 @@ def look(session: Session, *, newest: int, scans: Scans) -> Seen:
 
     Only relations up to the oid `newest` are looked at, those of before: the ones that the rehearsal makes get greater
     oids, and would make every look longer. (Where oids have wrapped around they are looked at, and known to nobody.)
-    The look leaves ACCESS SHARE locks on catalogs, which are not told of, and nothing else. Nor are locks on tables that
-    an extension keeps in pg_catalog, as Citus does. `scans` are the counts of
-    before the transaction: the server passes them on late, and behind a pooler the session was another's.
+    The look leaves ACCESS SHARE locks on catalogs, which are not told of, and nothing else. Nor are locks on the tables
+    that an extension keeps in pg_catalog, as Citus does. `scans` are the counts of before the transaction: the server
+    passes them on late, and behind a pooler the session was another's.
     """
     ((found,),) = ask(
         session,

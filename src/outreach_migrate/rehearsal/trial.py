@@ -312,7 +312,7 @@ def _file(stage: _Stage, file: _File, *, savepoint: bool) -> _Failed | None:
     limits = stage.request.limits.of_file(migration.directives.lock_timeout)
     mark = [f"SAVEPOINT {_SAVEPOINT}"] if savepoint else []
     stage.told(Begun(migration))
-    transaction.send(session, migration, Message(before=(*session.opening(), *limits.sql(), *mark)))
+    transaction.send(session, migration, Message(before=(*session.opening(), *session.limit(limits), *mark)))
     seen = _look(stage)
     first, taken, done = effects.modes(seen.locks), set[int](), list[Done]()
     for group in file.groups:

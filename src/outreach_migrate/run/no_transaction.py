@@ -19,7 +19,7 @@ from outreach_migrate.history import write
 from outreach_migrate.postgres import activity, connections, messages
 from outreach_migrate.run import events, transaction
 from outreach_migrate.run.request import Limits
-from outreach_migrate.run.sessions import RESET, Session
+from outreach_migrate.run.sessions import READING, RESET, Session
 from outreach_migrate.run.transaction import ENDING, Done, Message, Overtaken, Work
 
 _ASK_AGAIN = 0.1  # s between two questions whether a killed run's statement has ended
@@ -90,8 +90,8 @@ def _begin(session: Session, work: Work) -> Overtaken | None:
     nothing = pieces.checksum_before(work.migration.sql, 0) or ""
     insert = write.insert(work.place, work.migration)
     progress = write.progress(work.place, work.migration, done=0, begun=0, done_checksum=nothing)
-    patience = "SET LOCAL lock_timeout = '2s'"
-    before = (transaction.BEGIN, *session.opening(), patience, *work.place.create, insert, progress)
+    patience = session.limit(Limits(2, 0))
+    before = (transaction.BEGIN, *session.opening(), *patience, *work.place.create, insert, progress)
     try:
         transaction.send(session, work.migration, Message(before))
     except StatementError as error:
@@ -166,7 +166,7 @@ def _run(session: Session, work: Work, piece: Piece, *, held: int, resumed: bool
     """
     if piece.command is None:
         hold = write.hold(work.place, held)
-        before = (transaction.BEGIN, *session.opening(), *hold, *work.limits.sql(), *piece.settings)
+        before = (transaction.BEGIN, *session.opening(), *hold, *session.limit(work.limits), *piece.settings)
         after = (*ENDING, _progress(work, piece, done=piece.number + 1), "COMMIT", *RESET)
         try:
             message = Message(before, piece.text, piece.start, after, piece.number)
@@ -237,7 +237,7 @@ def _alone(session: Session, work: Work, piece: Piece, text: str, limits: Limits
     path = [f"SET search_path = {sql.Identifier(schema).as_string()}"] if schema else []
     before = [
         *(*RESET, f"SELECT pg_catalog.pg_advisory_lock({write.at_work_key(work.place)})"),
-        *(*session.client_check("SESSION"), *path, *limits.sql("SESSION"), *piece.settings),
+        *(*session.client_check("SESSION"), *path, *limits.sql("SESSION"), *piece.settings, *READING),
     ]
     mark = session.mark(work.migration)
     prepared, answer, _ = session.pipeline([before, [mark + text], RESET])
@@ -276,9 +276,9 @@ def _progress(work: Work, piece: Piece, *, done: int, begun: int | None = None) 
 
 
 def _ask(session: Session, work: Work, query: str, *, settings: tuple[str, ...] = ()) -> PGresult:
-    """Run a statement of our own in a transaction of its own, in one message; give its result."""
+    """Run a statement of our own in a transaction of its own, in one round trip; give its result."""
     before = [transaction.BEGIN, *session.opening(), *settings]
-    results = session.exchange(session.mark(work.migration) + "; ".join([*before, query, "COMMIT", *RESET]))
+    results = session.ask(work.migration, [*before, query, "COMMIT", *RESET])
     if failed := messages.failure(results):
         error = psycopg.errors.error_from_result(failed)
         if error.sqlstate == "22012":

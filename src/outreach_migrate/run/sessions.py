@@ -25,13 +25,14 @@ from outreach_migrate.run.request import Limits, Request
 from outreach_migrate.run.stop import Stop
 from outreach_migrate.run.watcher import Watcher
 
+# The settings by which the server reads a text that arrives: a pooler's connection was not opened with our encoding,
+# and statements are cut and placed by the standard's rule for strings, whatever the role's own setting is.
+READING = ("SET client_encoding = 'UTF8'", "SET standard_conforming_strings = on")
 # What DISCARD ALL does, as commands that may stand inside a transaction.
 # https://www.postgresql.org/docs/current/sql-discard.html
 RESET = (
     *("CLOSE ALL", "SET SESSION AUTHORIZATION DEFAULT", "RESET ROLE", "RESET ALL", "DEALLOCATE ALL", "UNLISTEN *"),
-    "SET client_encoding = 'UTF8'",  # a pooler's connection was not opened with it, as ours are
-    # statements are cut and placed by the standard's rule for strings, whatever the role's own setting is
-    "SET standard_conforming_strings = on",
+    *READING,
     *("SELECT pg_catalog.pg_advisory_unlock_all()", "DISCARD PLANS", "DISCARD TEMP", "DISCARD SEQUENCES"),
 )
 
@@ -125,12 +126,34 @@ class Session:
         finally:
             self.stop.check()
 
+    def ask(self, migration: Migration, commands: Sequence[str]) -> list[PGresult]:
+        """Send commands of our own in one round trip; give a result for each, up to the first failing one."""
+        mark = self.mark(migration)
+        if not self.one_by_one:
+            return self.exchange(mark + "; ".join(commands))
+        (results,) = self.pipeline([[mark + command for command in commands]])
+        return results
+
     def opening(self) -> list[str]:
         """Write the statements that follow BEGIN: a clean session, without limits yet."""
         path = [read.set_search_path(self.target.schema).rstrip(";")] if self.target.schema else []
         # RESET ALL has taken it away where a pooler's connection was opened with another
         name = f"SET LOCAL application_name = {sql.quote(self.application)}"
-        return [*RESET, *self.client_check("LOCAL"), name, *path, *Limits(0, 0).sql()]
+        return [*RESET, *self.client_check("LOCAL"), name, *path, *self.limit(Limits(0, 0))]
+
+    def limit(self, limits: Limits) -> list[str]:
+        """Write the statements that set the limits of the transaction.
+
+        Citus' workers don't know the coordinator's lock_timeout, and a worker's session may lock a shard. Citus passes
+        it on when told to, with the text of the whole message, so these must go one by one. How long a statement runs
+        is measured on the coordinator.
+        https://github.com/citusdata/citus/blob/main/src/backend/distributed/commands/variableset.c
+        """
+        lock_timeout, statement_timeout = limits.sql()
+        if not self.one_by_one:
+            return [lock_timeout, statement_timeout]
+        told = "SET LOCAL citus.propagate_set_commands ="
+        return [f"{told} 'local'", lock_timeout, f"{told} DEFAULT", statement_timeout]
 
     def client_check(self, scope: Literal["LOCAL", "SESSION"]) -> list[str]:
         """Write the statement that lets the server end what it does for a client that is gone, where it can.

@@ -14,11 +14,12 @@ from psycopg.pq.abc import PGresult
 from outreach_migrate.errors import Ban, Location, LockTimeout, Phase, StatementError
 from outreach_migrate.files import outline, statements
 from outreach_migrate.files.migrations import Migration
+from outreach_migrate.files.statements import Statement
 from outreach_migrate.history import write
 from outreach_migrate.history.write import Place
 from outreach_migrate.postgres import messages
 from outreach_migrate.run.request import Limits
-from outreach_migrate.run.sessions import RESET, Session
+from outreach_migrate.run.sessions import READING, RESET, Session
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 # By a run that inserted this position, or made the table, first; 40001 instead where the file is SERIALIZABLE.
@@ -79,7 +80,7 @@ def apply(session: Session, work: Work) -> Done | Overtaken:
     # the claim comes before the limits: it waits for another run as long as that takes
     claim = [*work.place.create, write.insert(work.place, work.migration)]
     begin = f"BEGIN ISOLATION LEVEL {work.migration.directives.isolation}"
-    before = [begin, *session.opening(), *claim, *work.limits.sql()]
+    before = [begin, *session.opening(), *claim, *session.limit(work.limits)]
     flush = [] if work.durable else ["SET LOCAL synchronous_commit = off"]
     after = [write.finish(work.place), *flush, "COMMIT", *RESET]
     tags: list[str] = []
@@ -138,35 +139,54 @@ def _joined(session: Session, migration: Migration, message: Message) -> tuple[l
     results = session.exchange(whole)
     failed = messages.failure(results)
     position = messages.position(session.connection, whole, failed) if failed else None
-    return results, None if position is None else position - len(head)
+    at = None if position is None else position - len(head)
+    is_after = at is not None and at >= len(message.text) and any(result.command_status for result in results)
+    return results, None if is_after else at  # a text that breaks off is parsed to its end before any of it is done
 
 
 def _apart(session: Session, migration: Migration, message: Message) -> tuple[list[PGresult], int | None]:
     """Send the commands one by one, in a pipeline; give what _joined gives.
 
-    Citus sends the text of a statement on to its workers, and takes that of the whole message for it.
+    Citus sends the text of a statement on to its workers, and takes that of the whole message for it. Each command has
+    the mark, because the server shows only the one at work.
     """
     mark, own = session.mark(migration), list(statements.split(message.text))
-    texts = [mark + message.text[one.start : one.end] for one in own]
-    (results,) = session.pipeline([[*message.before, *texts, *message.after]])
+    commands, added, as_written = [*message.before], set[int](), not message.before
+    for one, (start, end) in zip(own, pairwise([*(one.start for one in own), len(message.text)]), strict=True):
+        text = message.text[start:end]  # with its semicolon, which an error may point at
+        if not as_written and ("\\" in text or not text.isascii()):
+            added.update(range(len(commands), len(commands) + len(READING)))
+            commands += READING
+            as_written = True
+        commands.append(text)
+        as_written = as_written and not _sets_reading(one, text)
+    (answers,) = session.pipeline([[mark + command for command in [*commands, *message.after]]])
+    results = [answer for number, answer in enumerate(answers) if number not in added]
     nth = len(results) - 1 - len(message.before)
     if (failed := messages.failure(results)) and 0 <= nth < len(own):
-        position = messages.position(session.connection, texts[nth], failed)
-        if position is not None:
-            last = own[nth].end - 1  # of a statement that breaks off the error points behind its end
-            return results, min(own[nth].start + position - len(mark), last)
+        position = messages.position(session.connection, mark + commands[len(answers) - 1], failed)
+        return results, None if position is None else own[nth].start + position - len(mark)
     return results, None
+
+
+def _sets_reading(statement: Statement, text: str) -> bool:
+    """Tell whether a statement may set how the server reads the texts after it: a file's is read as it was written."""
+    names = ("client_encoding", "standard_conforming_strings")
+    return statement.words[:1] in (("set",), ("reset",)) or any(name in text.lower() for name in names)
 
 
 def failure(
     session: Session, migration: Migration, message: Message, failed: PGresult, *, done: int, at: int | None
 ) -> psycopg.OperationalError | StatementError:
-    """Make the error of a message: `done` commands of it succeeded, `at` is the offset in its text, if known."""
+    """Make the error of a message: `done` commands of it succeeded, `at` is the offset in its text, if known.
+
+    An offset behind the text's end says that the text breaks off.
+    """
     if session.connection.pgconn.status != pq.ConnStatus.OK:
         return psycopg.OperationalError(failed.get_error_message().strip())
     cause = psycopg.errors.error_from_result(failed, encoding=session.connection.info.encoding)
     nth = done - len(message.before)  # of the file's statements in this message, from 0
-    if at is not None and at >= len(message.text) and done == 0:  # nothing of the message could be parsed
+    if at is not None and at >= len(message.text):  # the last statement breaks off
         end = message.start + len(message.text.rstrip()) - 1
         return placed(session, migration, cause, offset=end, phase=Phase.END)
     if at is not None and 0 <= at < len(message.text):
