@@ -198,6 +198,7 @@ def test_the_error_as_json(migrate: Migrate) -> None:
         "statement": 2,
         "detail": None,
         "hint": None,
+        "help": None,
         "context": None,
         "state": "Nothing of this file was applied. 1 migration before it was applied and recorded.",
         "outcome": {

@@ -73,6 +73,32 @@ def test_help_needs_no_driver_and_no_good_pyproject(migrate: Migrate) -> None:
     assert (ended.returncode, ended.stdout.startswith("# Locks\n")) == (0, True), ended
 
 
+@pytest.mark.parametrize(
+    ("text", "arguments", "page"),
+    [
+        ("COMMIT;", [], "files"),
+        ("SELECT nix;", [], None),
+        ("DO $$ BEGIN EXECUTE 'VACUUM'; END $$;", [], "no-transaction"),
+        ("-- migrate: no-transaction\nSELECT 1;\nSELECT nix;", [], "no-transaction"),
+        ("LOCK t;", ["--lock-timeout", "1ms", "--lock-retries", "0"], "locks"),
+        ("SELECT 1;", ["--to", "9"], "commands"),
+    ],
+    ids=["a file", "its SQL", "a ban", "unfinished", "a lock", "usage"],
+)
+def test_an_error_names_the_page_that_helps(
+    text: str, arguments: list[str], page: str | None, migrate: Migrate, connect: Connect
+) -> None:
+    """The text and the JSON name it; PostgreSQL's own errors in a file's SQL need none. The state stays last."""
+    blocker = connect()
+    blocker.execute("CREATE TABLE t ()")
+    blocker.execute("BEGIN; LOCK t")
+    ended = migrate("--json", "up", *arguments, files={"1_a.sql": text})
+    assert ended.json["error"]["help"] == page
+    see = [line for line in ended.stderr.splitlines() if line.startswith("see: ")]
+    assert see == ([f"see: outreach-migrate help {page}"] if page else [])
+    assert ended.stderr.splitlines()[-1] == (ended.json["error"]["state"] or see[0])
+
+
 def test_a_page_is_read_in_five_minutes() -> None:
     """At 250 words a minute; the README has under 200 lines."""
     assert {name: len(text.split()) for name, text in TEXTS.items() if len(text.split()) > 1250} == {}

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from outreach_migrate import errors
-from outreach_migrate.report import sentences
+from outreach_migrate.report import pages, sentences
 
 if TYPE_CHECKING:
     from outreach_migrate.errors import Contradiction, Location, MigrateError, Problem, ServerMessage
@@ -46,6 +46,7 @@ def error(error: MigrateError) -> dict[str, Any]:
         **location(_place(error)),
         "sqlstate": getattr(error, "sqlstate", None),
         "hint": sentences.hint(error),
+        "help": pages.page(error),
         "state": sentences.state(error),
         "outcome": error.outcome and asdict(error.outcome),
         "version": error.outcome and error.outcome.version,

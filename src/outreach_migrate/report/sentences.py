@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from outreach_migrate import display, durations, errors
 from outreach_migrate.errors import Ban, Conflict, Fate, Phase, Problem
-from outreach_migrate.report import terminal
+from outreach_migrate.report import pages, terminal
 
 if TYPE_CHECKING:
     from outreach_migrate.errors import Blocker, Contradiction, Location, MigrateError, Outcome
@@ -20,7 +20,7 @@ def error(error: MigrateError) -> str:
     """Write an error for people: place, message, excerpt, what the server adds, what to do, the state."""
     if isinstance(error, errors.Refused):
         lines = [problem(one) for one in error.problems]
-        return "\n".join([*lines, state(error) or ""])
+        return "\n".join([*lines, *_see(error), state(error) or ""])
     place = f"{error.location}: " if isinstance(error, errors.StatementError) else ""
     lines = [f"{place}{_severity('error')} {message(error)}"]
     if isinstance(error, errors.StatementError):
@@ -31,7 +31,12 @@ def error(error: MigrateError) -> str:
         lines += [blocker(one, "in the way:") for one in error.blockers]
         lines += [advice(one) for one in error.blockers]
     lines += [f"hint: {told}"] if (told := hint(error)) else []
-    return "\n".join([*lines, *([told] if (told := state(error)) else [])])
+    return "\n".join([*lines, *_see(error), *([told] if (told := state(error)) else [])])
+
+
+def _see(error: MigrateError) -> list[str]:
+    """Name the page of the manual that helps."""
+    return [f"see: outreach-migrate help {page}"] if (page := pages.page(error)) else []
 
 
 def message(error: MigrateError) -> str:

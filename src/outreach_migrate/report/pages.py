@@ -1,0 +1,40 @@
+"""The page of the manual that helps with an error."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from outreach_migrate import errors
+from outreach_migrate.errors import Ban, Fate
+
+if TYPE_CHECKING:
+    from outreach_migrate.errors import MigrateError
+
+_BY_FATE = {Fate.UNFINISHED: "no-transaction", Fate.UNKNOWN: "when-a-run-stops"}
+_BY_SQLSTATE = {
+    "25006": "which-database",  # a session that may only read: the primary is elsewhere
+    "40001": "locks",
+    "40P01": "locks",
+}
+_BY_CLASS: tuple[tuple[type[MigrateError] | tuple[type[MigrateError], ...], str], ...] = (
+    ((errors.LockTimeout, errors.HistoryLocked), "locks"),
+    (errors.MigrationFileError, "files"),
+    (errors.HistoryError, "when-a-run-stops"),
+    (errors.ConnectionFailed, "which-database"),
+    (errors.MissingTool, "getting-started"),
+    (errors.UsageError, "commands"),
+)
+
+
+def page(error: MigrateError) -> str | None:
+    """Give the page, or None: an error in a file's SQL is told by PostgreSQL itself."""
+    outcome = error.outcome
+    if outcome and outcome.file in _BY_FATE:
+        return _BY_FATE[outcome.file]
+    if isinstance(error, errors.ConnectionFailed) and (outcome or error.transient):
+        return "when-a-run-stops"
+    if isinstance(error, errors.StatementError) and error.ban:
+        return "files" if error.ban is Ban.TOO_LATE else "no-transaction"
+    if found := next((name for kind, name in _BY_CLASS if isinstance(error, kind)), None):
+        return found
+    return _BY_SQLSTATE.get(error.sqlstate) if isinstance(error, errors.StatementError) else None
