@@ -498,6 +498,21 @@ def test_what_builds_no_index_concurrently_is_no_build(sql: str) -> None:
     assert commands.build(sql, next(statements.split(sql))) is None
 
 
+@pytest.mark.parametrize(
+    ("sql", "table"),
+    [
+        ('alter table if exists only "S"/**/.T add a int', '"S".T'),
+        *[("drop table if exists t, u", "t"), ("create unique index i on only s.t (a)", "s.t")],
+        *[("create index concurrently on t (a)", "t"), ('create index /* on u */ "on" on t (a)', "t")],
+        *[("comment on table t is 'alter table u'", ""), ("do 'begin drop table t; end'", ""), ("drop table", "")],
+    ],
+)
+def test_a_table_that_is_altered_is_named(sql: str, table: str) -> None:
+    """The table must be the role's own; comments and strings name none."""
+    name = commands.altered(f"; {sql}", next(statements.split(f"; {sql}")))
+    assert ".".join(part.identifier for part in name) == table
+
+
 def test_offsets_rise() -> None:
     """Findings come in the order of the text."""
     sql = "\\a\nbegin; \\b\ncommit; end 'x"

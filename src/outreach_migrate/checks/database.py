@@ -11,6 +11,7 @@ from psycopg import sql
 
 from outreach_migrate.checks.files import Finding
 from outreach_migrate.errors import Location, Problem, Refused
+from outreach_migrate.files import commands, statements
 from outreach_migrate.history import read
 from outreach_migrate.run import request as asked
 
@@ -23,12 +24,6 @@ if TYPE_CHECKING:
     from outreach_migrate.history.read import History
     from outreach_migrate.run.request import Request
 
-_PART = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
-_ALTERED = re.compile(  # the tables that must be ours
-    rf"\b(?:alter\s+table(?:\s+if\s+exists)?(?:\s+only)?|drop\s+table(?:\s+if\s+exists)?"
-    rf"|index\s+(?:concurrently\s+)?(?:if\s+not\s+exists\s+)?(?:{_PART}\s+)?on(?:\s+only)?)\s+({_PART}(?:\.{_PART})?)",
-    re.IGNORECASE,
-)
 _LONG = 60  # s: a transaction open for longer is in a run's way
 _CATCHING_UP = 1.0  # s: a standby that takes longer to replay what it has received lags
 
@@ -152,7 +147,8 @@ def _privileges(connection: Connection, past: History, pending: tuple[Migration,
 
 
 def _strange_tables(connection: Connection, migration: Migration) -> Iterator[Finding]:
-    named = {found[1]: found.start(1) for found in _ALTERED.finditer(migration.sql)}
+    names = (commands.altered(migration.sql, statement) for statement in statements.split(migration.sql))
+    named = {".".join(part.identifier for part in name): name[0].start for name in names if name}
     rows = connection.execute(
         """
         SELECT named, pg_catalog.pg_get_userbyid(c.relowner) FROM pg_catalog.unnest(%s::text[]) AS named

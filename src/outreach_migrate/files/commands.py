@@ -97,6 +97,7 @@ _BY_WORDS = {
 }
 _NEVER_INSIDE = re.compile(rf"(?:{'|'.join(f'(?P<{one.name}>{words})' for one, words in _BY_WORDS.items())})\b")
 _BUILDS = re.compile(rf"{_BY_WORDS[Command.CREATE_INDEX_CONCURRENTLY]}\b")
+_ALTERS = re.compile(r"(?:alter|drop) table\b|create (?:unique )?index\b")
 _WITH_OPTIONS = {"reindex", "cluster", "subscription", "vacuum"}  # one is among the first two words
 _OFF = {"false", "off", "0"}
 
@@ -161,13 +162,29 @@ def build(sql: str, statement: Statement) -> Build | None:
     on = at = words.index("concurrently") + (4 if "if not exists" in " ".join(words[:8]) else 1)
     if words[at] != "on":
         on = at + 1
-    start = on + (2 if words[on + 1] == "only" else 1)
+    table = _name(read, on + (2 if words[on + 1] == "only" else 1))
+    return Build(read[at] if at < on else None, table) if words[on] == "on" and table else None
+
+
+def altered(sql: str, statement: Statement) -> tuple[Token, ...]:
+    """Give the name of the table that a statement alters, drops or indexes, of several the first; none for others."""
+    if not _ALTERS.match(" ".join(statement.words[:4])):
+        return ()
+    read = _tokens(sql, statement)
+    words = [token.word for token in read]
+    if words[0] == "create":
+        at = words.index("on") + 1 if "on" in words else len(words)
+    else:
+        at = 4 if words[2:4] == ["if", "exists"] else 2
+    return _name(read, at + (words[at : at + 1] == ["only"]))
+
+
+def _name(read: Sequence[Token], start: int) -> tuple[Token, ...]:
+    """Read a name with what qualifies it; empty where the text breaks off."""
     end = start + 1
-    while words[end : end + 1] == ["."]:
+    while [token.word for token in read[end : end + 1]] == ["."]:
         end += 2
-    if words[on] != "on" or end > len(read):
-        return None
-    return Build(read[at] if at < on else None, tuple(read[start:end:2]))
+    return tuple(read[start:end:2]) if end <= len(read) else ()
 
 
 def _tokens(sql: str, statement: Statement) -> list[Token]:

@@ -101,6 +101,16 @@ def tokens(sql: str, start: int = 0, end: int | None = None) -> Iterator[Token]:
             pos = token.end
 
 
+def with_strings(sql: str) -> Iterator[Token]:
+    """Yield the tokens of a text, and those in its strings: they may be SQL, as the body of a function is."""
+    left = [sql]
+    while left:
+        for token in tokens(left.pop()):
+            yield token
+            if token.kind is Kind.STRING:
+                left.append(token.name)
+
+
 def _special(sql: str, pos: int, end: int) -> Token:
     sign = sql[pos]
     if sign == "$" and (quote := statements.DOLLARS.match(sql, pos, end)):

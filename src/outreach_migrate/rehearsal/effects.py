@@ -43,12 +43,17 @@ class Mode(IntEnum):
         return Mode((8, 7, 5, 4, 3, 3, 2, 1)[self - 1])
 
     @property
+    def blocks_writes(self) -> bool:
+        """Whether INSERT has to wait."""
+        return self.weakest_blocked <= Mode.ROW_EXCLUSIVE
+
+    @property
     def blocks(self) -> str:
         """What others can't do meanwhile, in words."""
         weakest = self.weakest_blocked
         if weakest is Mode.ACCESS_SHARE:  # SELECT's
             return "reads and writes"
-        if weakest <= Mode.ROW_EXCLUSIVE:  # INSERT's
+        if self.blocks_writes:
             return "writes"
         if weakest is Mode.SHARE_UPDATE_EXCLUSIVE:
             return "other schema changes"

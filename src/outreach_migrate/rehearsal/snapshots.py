@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
 from psycopg import pq, sql
 
-from outreach_migrate.files import statements
+from outreach_migrate.files import scanner
+from outreach_migrate.files.scanner import Kind
 from outreach_migrate.history import read
 from outreach_migrate.postgres import connections
 from outreach_migrate.rehearsal.effects import Mode, Relation, Seen
@@ -28,7 +28,6 @@ _KINDS = {
     "c": "composite type",
 }
 _OWN_OIDS = 16384  # below are the catalogs: FirstNormalObjectId of PostgreSQL's access/transam.h
-_WORD = re.compile(r'"((?:[^"]|"")+)"|([^\W\d][\w$]*)')
 _MODES = {f"{mode.name.title().replace('_', '')}Lock": mode for mode in Mode}  # as pg_locks has them
 Scans = dict[int, tuple[int, int]]  # sequential scans begun, and rows they read
 _HEAD = 10_000  # characters of a statement in which the names of tables are looked for
@@ -172,11 +171,8 @@ class Before:
 
 def _words(text: str) -> set[str]:
     """Give a text's words as names; a server whose encoding has one byte a letter folds more letters than ASCII's."""
-    found = _WORD.findall(text[:_HEAD])
-    return {
-        *(quoted.replace('""', '"') or statements.folded(plain) for quoted, plain in found),
-        *(plain.lower() for _, plain in found if not plain.isascii()),
-    }
+    found = [one for one in scanner.with_strings(text[:_HEAD]) if one.kind in (Kind.WORD, Kind.QUOTED)]
+    return {*(one.name for one in found), *(one.name.lower() for one in found if not one.text.isascii())}
 
 
 def _oids(oids: Iterable[int]) -> str:

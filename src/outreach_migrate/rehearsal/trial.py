@@ -7,13 +7,14 @@ import time
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg import sql
 
 from outreach_migrate import errors
-from outreach_migrate.files import commands
+from outreach_migrate.files import commands, scanner
 from outreach_migrate.files.commands import Command
 from outreach_migrate.files.control import Isolation
 from outreach_migrate.postgres import connections, messages
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 ROLLED_BACK = errors.Outcome(errors.Fate.ROLLED_BACK)
 _UNSAFE_ENUM = "55P04"  # a value of an enum type is used before the transaction that added it is committed
 _NO_ROOM = "53200"  # in the lock table, among others
-_ADDS_VALUE = re.compile(r"(?i)\badd\s+value\b")
 _SAVEPOINT = "outreach_migrate_rehearsal"
 
 
@@ -147,7 +147,7 @@ class _File:
     @property
     def adds_values(self) -> bool:
         """Whether it adds a value to an enum type, also in the text of a DO or a function."""
-        return any(_ADDS_VALUE.search(group.text) for group in self.groups if not group.changes_rows)
+        return any(_adds_value(group.text) for group in self.groups if not group.changes_rows)
 
     def before(self, end: Group) -> _File:
         """Give what comes before a group of it."""
@@ -213,6 +213,11 @@ def _level(files: list[_File]) -> Isolation:
     """Give the isolation level of the first file that has a transaction: there is one for all of them."""
     levels = (file.migration.directives.isolation for file in files if file.migration.directives.transaction)
     return next(levels, Isolation.READ_COMMITTED)
+
+
+def _adds_value(text: str) -> bool:
+    words = (token.word for token in scanner.with_strings(text))
+    return any(pair == ("add", "value") for pair in pairwise(words))
 
 
 def _files(stage: _Stage, files: list[_File]) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from outreach_migrate import durations
+from outreach_migrate.files import scanner
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from outreach_migrate.rehearsal.effects import Effects, Lock, Relation
     from outreach_migrate.rehearsal.lock_times import Blocked, Held
 
-_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _WIDTH = 60  # characters of a statement that are shown
 COLOURS = {"reads and writes": "red", "writes": "yellow", "other schema changes": "cyan"}
 
@@ -26,7 +25,13 @@ def span(seconds: float) -> str:
 
 def shortened(text: str) -> str:
     """Show the first words of a statement in one line."""
-    plain = " ".join(_COMMENT.sub(" ", text).split())
+    shown, end = "", 0
+    for token in scanner.tokens(text):
+        shown += " " * (token.start > end) + token.text
+        end = token.end
+        if len(shown) > 2 * _WIDTH:
+            break
+    plain = " ".join(shown.split())
     return plain if len(plain) <= _WIDTH else f"{plain[: _WIDTH - 1]}…"
 
 
@@ -68,7 +73,7 @@ def _lock_line(lock: Lock, did: Effects) -> str:
     kind = "" if relation.kind == "table" else f"{relation.kind} "
     presumed = " (presumed: an earlier file holds it still)" if lock.presumed else ""
     changes = _changes(relation, did)
-    if not changes and relation.kind == "table" and not presumed and lock.mode.blocks.endswith("writes"):
+    if not changes and relation.kind == "table" and not presumed and lock.mode.blocks_writes:
         changes = "neither rewritten nor scanned"
     words = f"blocks {lock.mode.blocks}{f'; {changes}' if changes else ''}"
     return f"{lock.mode} on {kind}{relation.name}{_size(relation)}: {words}{presumed}"

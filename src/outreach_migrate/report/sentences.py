@@ -70,6 +70,7 @@ _HINTS = {
     "55P03": "Somebody else holds the lock. Try again, or wait longer: --lock-timeout, or in the file: "
     "-- migrate: lock-timeout 30s",
     "40001": "Other transactions changed meanwhile what the file has read: run up again, when less is going on.",
+    "57014": "Either statement_timeout ended it, which --statement-timeout 0 lifts, or somebody cancelled it.",
     "22P05": "The database's encoding can't hold one of the file's characters.",
 }
 _BANS = {
@@ -99,8 +100,6 @@ def hint(error: MigrateError) -> str | None:
             "The role needs INSERT and UPDATE on the history table, or CREATE on its schema to make it; "
             "--table SCHEMA.NAME names another place."
         )
-    if error.sqlstate == "57014" and "statement timeout" in error.report.message:
-        return "The statement took longer than statement_timeout allows: --statement-timeout 0 lifts it."
     return _BANS[error.ban] if error.ban else _HINTS.get(error.sqlstate)
 
 

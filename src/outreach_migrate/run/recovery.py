@@ -67,7 +67,7 @@ def after_loss(
         session.tell(events.Recovered(migration, why))
         return committed.seconds
     hint = "Run up again."
-    if "transaction timeout" in why:
+    if lost.diag.sqlstate == "25P04":
         hint = "transaction_timeout ended it: lift that for the role that migrates, then run up again."
     outcome = _outcome(session, migration, applied, entries)
     raise errors.ConnectionFailed(message, hint=hint, outcome=outcome) from lost

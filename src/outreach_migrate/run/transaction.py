@@ -183,7 +183,7 @@ def failure(
     An offset behind the text's end says that the text breaks off.
     """
     if session.connection.pgconn.status != pq.ConnStatus.OK:
-        return psycopg.OperationalError(failed.get_error_message().strip())
+        return psycopg.OperationalError(failed.get_error_message().strip(), info=failed)
     cause = psycopg.errors.error_from_result(failed, encoding=session.connection.info.encoding)
     nth = done - len(message.before)  # of the file's statements in this message, from 0
     if at is not None and at >= len(message.text):  # the last statement breaks off
