@@ -2,7 +2,7 @@
 
 pytest_plugins = [
     "fix_servers",
-    "fix_runs",
+    "fix_waiting",
     "fix_private_server",
     "fix_pgbouncer",
     "fix_citus",

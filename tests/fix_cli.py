@@ -1,13 +1,16 @@
-"""The command line, run in a folder of its own on the test's database."""
+"""The command line, run in a folder of its own on the test's database: in this process, or as a process of its own."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, LiteralString
@@ -16,18 +19,18 @@ import fix_servers
 import psycopg
 import pytest
 from click.testing import CliRunner
-from fix_runs import parted
+from fix_waiting import PATIENCE, until
 from psycopg import sql
 
 from outreach_migrate import cli
 
-Files = Mapping[str, str | bytes]
+Files = Mapping[str, str | bytes] | list[str]
 Rows = Callable[..., list[tuple[Any, ...]]]
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a command left behind; `stderr` without its line that names the `database`."""
+    """A command's exit code and output; `stderr` without its line that names the `database`."""
 
     exit_code: int
     stdout: str
@@ -40,43 +43,123 @@ class Result:
         document: dict[str, Any] = json.loads(self.stdout)
         return document
 
+    @property
+    def output(self) -> str:
+        """Both streams, stdout first."""
+        return self.stdout + self.stderr
+
+
+def result(exit_code: int, stdout: str, stderr: str) -> Result:
+    """Take the line that names the database out of stderr."""
+    if found := re.search("^database: (.*)\n", stderr, re.MULTILINE):
+        return Result(exit_code, stdout, stderr[: found.start()] + stderr[found.end() :], found[1])
+    return Result(exit_code, stdout, stderr)
+
+
+class Run:
+    """A command that runs as a process of its own, in `folder`, and writes to files beside `output`."""
+
+    def __init__(
+        self, arguments: Sequence[object], folder: Path, output: Path, *, encoding: str = "utf-8", **env: str
+    ) -> None:
+        self.output = output
+        self.encoding = encoding
+        with output.with_suffix(".out").open("wb") as out, output.with_suffix(".err").open("wb") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "outreach_migrate", *map(str, arguments)],
+                cwd=folder,
+                env={**os.environ, **env},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+            )
+
+    @property
+    def stdout(self) -> str:
+        """All that it has said there so far."""
+        return self.output.with_suffix(".out").read_bytes().decode(self.encoding)
+
+    @property
+    def stderr(self) -> str:
+        """All that it has said there so far."""
+        return self.output.with_suffix(".err").read_bytes().decode(self.encoding)
+
+    @property
+    def lives(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.process.poll() is None
+
+    def says(self, words: str) -> str:
+        """Wait for a line on stderr that has these words."""
+        until(lambda: words in self.stderr or not self.lives)
+        found = [line for line in self.stderr.splitlines() if words in line]
+        assert found, f"it never said {words!r}, but: {self.stderr}"
+        return found[0]
+
+    def end(self) -> Result:
+        """Wait for the end."""
+        exit_code = self.process.wait(PATIENCE)
+        return result(exit_code, self.stdout, self.stderr)
+
+    def kill(self) -> None:
+        """End it as SIGKILL does."""
+        self.process.kill()
+        self.process.wait()
+
 
 class Migrate:
-    """Calls the command line with arguments, in a folder whose `sql` holds the files written so far."""
+    """Calls the command line with arguments, in a folder whose `sql` holds the files written so far.
 
-    def __init__(self, folder: Path, url: str) -> None:
+    A call is made in this process, unless the test is about processes: `start` and `process` are for those.
+    """
+
+    def __init__(self, folder: Path, url: str, outputs: Path, stack: ExitStack) -> None:
         self.folder = folder
         self.files = folder / "sql"
         self.url = url
+        self._outputs = outputs
+        self._stack = stack
+        self._count = itertools.count()
 
     def __call__(self, *arguments: str, files: Files | None = None, url: str | None = None) -> Result:
         """Run it in this process, after writing `files`."""
-        self.write(files or {})
+        self.write(files or [])
         run = CliRunner().invoke(cli.main, arguments, env={"DATABASE_URL": url or self.url}, catch_exceptions=False)
-        return Result(run.exit_code, run.stdout, *parted(run.stderr))
+        return result(run.exit_code, run.stdout, run.stderr)
 
     def write(self, files: Files) -> None:
-        """Write files below `sql`: text with the line ends it has, as UTF-8."""
+        """Write files below `sql`, by their names, or texts as 1_a.sql, 2_a.sql, …; with the line ends they have."""
+        if isinstance(files, list):
+            files = {f"{number}_a.sql": text for number, text in enumerate(files, 1)}
         if files:
             self.files.mkdir(exist_ok=True)
         for name, content in files.items():
             (self.files / name).write_bytes(content if isinstance(content, bytes) else content.encode())
 
-    def process(self, *arguments: str, within: float = 20, encoding: str = "utf-8", **environment: str) -> Result:
-        """Run it as a process of its own, that must end within so many seconds and writes in this encoding."""
-        command = [sys.executable, "-m", "outreach_migrate", *arguments]
-        env = {**os.environ, "DATABASE_URL": self.url, **environment}
-        run = subprocess.run(
-            command, cwd=self.folder, env=env, capture_output=True, encoding=encoding, timeout=within, check=False
-        )
-        return Result(run.returncode, run.stdout, *parted(run.stderr))
+    def start(self, *arguments: object, url: str | None = None, encoding: str = "utf-8", **environment: str) -> Run:
+        """Start it as a process, killed after the test, with these variables added; no database is named by url=""."""
+        output = self._outputs / str(next(self._count))
+        if named := self.url if url is None else url:
+            environment = {"DATABASE_URL": named, **environment}
+        run = Run(arguments, self.folder, output, encoding=encoding, **environment)
+        self._stack.callback(run.kill)
+        return run
+
+    def process(
+        self, *arguments: object, url: str | None = None, encoding: str = "utf-8", **environment: str
+    ) -> Result:
+        """Run it as a process, to its end."""
+        return self.start(*arguments, url=url, encoding=encoding, **environment).end()
 
 
 @pytest.fixture
-def migrate(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Migrate:
+def migrate(
+    database: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Migrate]:
     """A function that runs the command line in an empty folder, on the test's database."""
     monkeypatch.chdir(tmp_path)
-    return Migrate(tmp_path, database)
+    with ExitStack() as stack:
+        yield Migrate(tmp_path, database, tmp_path_factory.mktemp("outputs"), stack)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pathlib import Path
 import fix_servers
 import psycopg
 import pytest
-from fix_runs import PATIENCE, until
+from fix_waiting import PATIENCE, until
 
 from outreach_migrate.postgres import private_server as programs
 

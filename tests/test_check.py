@@ -17,8 +17,8 @@ import psycopg
 import pytest
 from fix_cli import Migrate, Rows
 from fix_private_server import PrivateServer
-from fix_runs import PATIENCE, until
 from fix_servers import Connect
+from fix_waiting import PATIENCE, until
 
 from outreach_migrate.checks import database
 

@@ -16,7 +16,6 @@ import psycopg
 import pytest
 from fix_cli import Migrate, Rows
 from fix_private_server import PrivateServer
-from fix_runs import Ended, Run
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
@@ -43,65 +42,58 @@ def libpq(url: str) -> dict[str, str]:
 # Precedence
 
 
-def test_the_nearest_name_of_a_database_counts(
-    database: str, tmp_path: Path, files: Callable[..., None], run: Callable[..., Ended]
-) -> None:
+def test_the_nearest_name_of_a_database_counts(migrate: Migrate, tmp_path: Path) -> None:
     """A flag beats OUTREACH_MIGRATE_DATABASE, which beats DATABASE_URL, then pyproject.toml, then libpq's own."""
-    files("SELECT 1;")
+    migrate.write(["SELECT 1;"])
     pyproject = tmp_path / "pyproject.toml"
     pyproject.write_text(f"[tool.outreach-migrate]\ndatabase = '{NOWHERE}'\n")
-    assert run("--database", database, "status", OUTREACH_MIGRATE_DATABASE=NOWHERE, DATABASE_URL=NOWHERE).code == 0
-    assert run("status", OUTREACH_MIGRATE_DATABASE=database, DATABASE_URL=NOWHERE).code == 0
-    assert run("status", DATABASE_URL=database, PGDATABASE="nowhere").code == 0
-    assert run("status", **libpq(database)).code == 1
-    pyproject.write_text(f"[tool.outreach-migrate]\ndatabase = '{database}'\n")
-    assert run("status", PGDATABASE="nowhere").code == 0
+    nowhere = {"OUTREACH_MIGRATE_DATABASE": NOWHERE, "DATABASE_URL": NOWHERE}
+    assert migrate.process("--database", migrate.url, "status", **nowhere).exit_code == 0
+    assert migrate.process("status", OUTREACH_MIGRATE_DATABASE=migrate.url, DATABASE_URL=NOWHERE).exit_code == 0
+    assert migrate.process("status", DATABASE_URL=migrate.url, PGDATABASE="nowhere").exit_code == 0
+    assert migrate.process("status", url="", **libpq(migrate.url)).exit_code == 1
+    pyproject.write_text(f"[tool.outreach-migrate]\ndatabase = '{migrate.url}'\n")
+    assert migrate.process("status", url="", PGDATABASE="nowhere").exit_code == 0
     pyproject.write_text("")
-    assert run("status", OUTREACH_MIGRATE_DATABASE="", DATABASE_URL="", **libpq(database)).code == 0
+    assert migrate.process("status", OUTREACH_MIGRATE_DATABASE="", DATABASE_URL="", **libpq(migrate.url)).exit_code == 0
 
 
-def test_a_service_names_a_database(
-    database: str, tmp_path: Path, files: Callable[..., None], run: Callable[..., Ended]
-) -> None:
+def test_a_service_names_a_database(migrate: Migrate, tmp_path: Path) -> None:
     """PGSERVICE alone is enough; a service that the file doesn't have is told, and not waited for."""
-    files("SELECT 1;")
+    migrate.write(["SELECT 1;"])
     service = tmp_path / "services.conf"
-    known = conninfo_to_dict(database).items()
+    known = conninfo_to_dict(migrate.url).items()
     service.write_text("[mine]\n" + "".join(f"{name}={value}\n" for name, value in known))
-    assert run("status", PGSERVICE="mine", PGSERVICEFILE=str(service)).code == 0
-    missing = run("--wait", "60", "status", PGSERVICE="other", PGSERVICEFILE=str(service))
-    assert missing.code == 1
-    assert 'definition of service "other" not found' in missing.err
+    assert migrate.process("status", url="", PGSERVICE="mine", PGSERVICEFILE=str(service)).exit_code == 0
+    missing = migrate.process("--wait", "60", "status", url="", PGSERVICE="other", PGSERVICEFILE=str(service))
+    assert missing.exit_code == 1
+    assert 'definition of service "other" not found' in missing.stderr
 
 
 @pytest.mark.parametrize("command", ["up", "status", "psql"])
-def test_without_a_name_all_the_ways_to_give_one_are_told(
-    command: str, migrate: Migrate, tmp_path: Path, run: Callable[..., Ended]
-) -> None:
+def test_without_a_name_all_the_ways_to_give_one_are_told(migrate: Migrate, command: str, tmp_path: Path) -> None:
     """There is no silent default: neither libpq's nor a private server."""
     migrate.write({"1_a.sql": "SELECT 1;"})
-    ended = run(command, PGPASSWORD="alone", PGSSLMODE="prefer")
-    assert ended.code == 2
+    ended = migrate.process(command, url="", PGPASSWORD="alone", PGSSLMODE="prefer")
+    assert ended.exit_code == 2
     for way in ("--database", "OUTREACH_MIGRATE_DATABASE", "DATABASE_URL", "PGHOST", "PGSERVICE", "--embedded"):
-        assert way in ended.err
+        assert way in ended.stderr
     assert not (tmp_path / ".outreach").exists()
 
 
-def test_without_a_name_the_document_has_the_error(migrate: Migrate, run: Callable[..., Ended]) -> None:
+def test_without_a_name_the_document_has_the_error(migrate: Migrate) -> None:
     """With --json, wrong usage that a command finds is no success."""
     migrate.write({"1_a.sql": "SELECT 1;"})
-    ended = run("--json", "up")
-    assert ended.code == 2
-    assert '"ok": false' in ended.out
+    ended = migrate.process("--json", "up", url="")
+    assert ended.exit_code == 2
+    assert '"ok": false' in ended.stdout
 
 
-def test_a_nearer_database_beats_embedded(
-    database: str, tmp_path: Path, files: Callable[..., None], run: Callable[..., Ended], rows: Rows
-) -> None:
+def test_a_nearer_database_beats_embedded(migrate: Migrate, tmp_path: Path, rows: Rows) -> None:
     """`embedded = true` in pyproject.toml is for who names nothing else: DATABASE_URL in the environment does."""
-    files("CREATE TABLE t (id int);")
+    migrate.write(["CREATE TABLE t (id int);"])
     (tmp_path / "pyproject.toml").write_text("[tool.outreach-migrate]\nembedded = true\n")
-    assert run("up", DATABASE_URL=database).code == 0
+    assert migrate.process("up", DATABASE_URL=migrate.url).exit_code == 0
     assert rows("SELECT to_regclass('t')::text") == [("t",)]
     assert not (tmp_path / ".outreach").exists()
 
@@ -119,12 +111,12 @@ def test_a_nearer_database_beats_embedded(
     ],
 )
 def test_a_flag_beats_the_environment_which_beats_the_file(
-    toml: str, env: dict[str, str], flags: list[str], used: str, migrate: Migrate, run: Callable[..., Ended], rows: Rows
+    migrate: Migrate, toml: str, env: dict[str, str], flags: list[str], used: str, rows: Rows
 ) -> None:
     """An option is taken from the nearest place that has it."""
     (migrate.folder / "pyproject.toml").write_text(f"[tool.outreach-migrate]\n{toml}\n")
     migrate.write({"1_a.sql": "SELECT 1;"})
-    assert run(*flags, "up", DATABASE_URL=migrate.url, **env).code == 0
+    assert migrate.process(*flags, "up", DATABASE_URL=migrate.url, **env).exit_code == 0
     assert rows("SELECT schemaname || '.' || tablename FROM pg_tables WHERE schemaname = 'public'") == [(used,)]
 
 
@@ -141,18 +133,10 @@ def test_a_flag_beats_the_environment_which_beats_the_file(
         ("STATUS_CHECK", "maybe", "status", "'maybe' is not a valid boolean"),
     ],
 )
-def test_every_option_is_a_variable(
-    name: str,
-    value: str,
-    command: str,
-    shows: str,
-    database: str,
-    files: Callable[..., None],
-    run: Callable[..., Ended],
-) -> None:
+def test_every_option_is_a_variable(migrate: Migrate, name: str, value: str, command: str, shows: str) -> None:
     """OUTREACH_MIGRATE_<OPTION> sets an option, OUTREACH_MIGRATE_<COMMAND>_<OPTION> one of a command."""
-    files("SELECT 1;")
-    assert shows in run(command, DATABASE_URL=database, **{f"OUTREACH_MIGRATE_{name}": value}).said
+    migrate.write(["SELECT 1;"])
+    assert shows in migrate.process(command, DATABASE_URL=migrate.url, **{f"OUTREACH_MIGRATE_{name}": value}).output
 
 
 @pytest.mark.parametrize(
@@ -235,20 +219,12 @@ def test_an_unknown_parameter_is_named(url: str, named: str, migrate: Migrate) -
 
 @pytest.mark.parametrize(("given", "shown"), [("", "outreach-migrate"), ("application_name=deploy", "deploy")])
 @pytest.mark.parametrize("variable", [None, "nightly"])
-def test_application_name(
-    given: str,
-    shown: str,
-    variable: str | None,
-    database: str,
-    files: Callable[..., None],
-    run: Callable[..., Ended],
-    rows: Rows,
-) -> None:
+def test_application_name(migrate: Migrate, given: str, shown: str, variable: str | None, rows: Rows) -> None:
     """The application's name is ours unless the URL gives one, or else PGAPPNAME."""
-    files("SELECT 1;", WHO)
-    url = f"{database}{'&' if '?' in database else '?'}{given}"
-    ended = run("up", DATABASE_URL=url, **({"PGAPPNAME": variable} if variable else {}))
-    assert ended.code == 0, ended
+    migrate.write(["SELECT 1;", WHO])
+    url = f"{migrate.url}{'&' if '?' in migrate.url else '?'}{given}"
+    ended = migrate.process("up", DATABASE_URL=url, **{"PGAPPNAME": variable} if variable else {})
+    assert ended.exit_code == 0, ended
     assert rows("SELECT application FROM who") == [(shown if given else variable or shown,)]
 
 
@@ -517,18 +493,18 @@ def test_a_server_that_is_not_there_is_told_once(hosts: list[str], ports: list[s
 
 
 def test_waiting_for_a_server_that_comes_up_later(
-    private_server: Callable[..., PrivateServer], files: Callable[..., None], start: Callable[..., Run]
+    migrate: Migrate, private_server: Callable[..., PrivateServer]
 ) -> None:
     """With --wait a run says once what it waits for, and goes on when the server is there."""
-    files("CREATE TABLE t (id int);")
+    migrate.write(["CREATE TABLE t (id int);"])
     server = private_server()
     server.stop()
-    waiting = start("--database", server.url, "--wait", "60", "up")
+    waiting = migrate.start("--database", server.url, "--wait", "60", "up")
     waiting.says("waiting for the server: ")
     server.start()
     ended = waiting.end()
-    assert ended.code == 0, ended
-    assert "1  a  applied in" in ended.out
+    assert ended.exit_code == 0, ended
+    assert "1  a  applied in" in ended.stdout
 
 
 @pytest.mark.parametrize(
@@ -541,22 +517,23 @@ def test_waiting_for_a_server_that_comes_up_later(
     ],
 )
 def test_what_waiting_cannot_mend_fails_at_once(
-    change: dict[str, str], told: str, strict: str, files: Callable[..., None], run: Callable[..., Ended]
+    migrate: Migrate, change: dict[str, str], told: str, strict: str
 ) -> None:
     """A wrong password, a missing database or role: --wait tries once, and says what is wrong."""
-    files("SELECT 1;")
-    ended = run("--database", fix_servers.url(strict, **change), "--wait", "1h", "up")
-    assert ended.code == 1
-    assert told in ended.err
-    assert "waiting" not in ended.err
+    migrate.write(["SELECT 1;"])
+    ended = migrate.process("--database", fix_servers.url(strict, **change), "--wait", "1h", "up")
+    assert ended.exit_code == 1
+    assert told in ended.stderr
+    assert "waiting" not in ended.stderr
 
 
-def test_a_missing_role_fails_at_once(database: str, files: Callable[..., None], run: Callable[..., Ended]) -> None:
+def test_a_missing_role_fails_at_once(migrate: Migrate) -> None:
     """Where no password is asked for, a missing role is told by its name; else as a wrong password."""
-    files("SELECT 1;")
-    ended = run("--database", fix_servers.url(database, user="missing", password="x"), "--wait", "1h", "up")
-    assert ended.code == 1
-    assert re.search('role "missing" does not exist|password authentication failed for user "missing"', ended.err)
+    migrate.write(["SELECT 1;"])
+    url = fix_servers.url(migrate.url, user="missing", password="x")
+    ended = migrate.process("--database", url, "--wait", "1h", "up")
+    assert ended.exit_code == 1
+    assert re.search('role "missing" does not exist|password authentication failed for user "missing"', ended.stderr)
 
 
 def test_without_wait_an_absent_server_fails_at_once(migrate: Migrate) -> None:
@@ -568,17 +545,15 @@ def test_without_wait_an_absent_server_fails_at_once(migrate: Migrate) -> None:
 
 
 @pytest.mark.parametrize("hosts", [1, 2])
-def test_waiting_for_a_server_that_hangs_ends(
-    hosts: int, files: Callable[..., None], run: Callable[..., Ended]
-) -> None:
+def test_waiting_for_a_server_that_hangs_ends(migrate: Migrate, hosts: int) -> None:
     """A server that takes the connection and never answers is not waited for any longer than --wait, and is named."""
-    files("SELECT 1;")
+    migrate.write(["SELECT 1;"])
     with socket.create_server(("127.0.0.1", 0)) as server:
         place = f"127.0.0.1:{server.getsockname()[1]}"
         began = time.monotonic()
-        ended = run("--database", f"postgresql://{','.join([place] * hosts)}/db", "--wait", "3", "up")
-    assert ended.code == 1
-    assert "127.0.0.1" in ended.err
+        ended = migrate.process("--database", f"postgresql://{','.join([place] * hosts)}/db", "--wait", "3", "up")
+    assert ended.exit_code == 1
+    assert "127.0.0.1" in ended.stderr
     assert time.monotonic() - began < 8  # without a limit of its own a try takes 10 s
 
 
@@ -593,18 +568,16 @@ def several(*urls: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("way", ["url", "variables"])
-def test_of_several_hosts_the_writable_one_is_used(
-    way: str, strict: str, database: str, files: Callable[..., None], run: Callable[..., Ended], rows: Rows
-) -> None:
+def test_of_several_hosts_the_writable_one_is_used(migrate: Migrate, way: str, strict: str, rows: Rows) -> None:
     """Of several hosts a run takes the one that accepts writes, wherever it stands in the list."""
-    files("CREATE TABLE t (id int);")
-    conninfo = make_conninfo("", **several(strict, database))
+    migrate.write(["CREATE TABLE t (id int);"])
+    conninfo = make_conninfo("", **several(strict, migrate.url))
     with closing(psycopg.connect(strict, autocommit=True)) as connection:
         connection.execute("SET default_transaction_read_only = off")
-        name = sql.Identifier(str(conninfo_to_dict(database)["dbname"]))
+        name = sql.Identifier(str(conninfo_to_dict(migrate.url)["dbname"]))
         connection.execute(sql.SQL("CREATE DATABASE {}").format(name))  # or it would not be connected to at all
-    ended = run("up", **({"DATABASE_URL": conninfo} if way == "url" else libpq(conninfo)))
-    assert ended.code == 0, ended
+    ended = migrate.process("up", url=conninfo) if way == "url" else migrate.process("up", url="", **libpq(conninfo))
+    assert ended.exit_code == 0, ended
     assert rows("SELECT to_regclass('t')::text") == [("t",)]
 
 

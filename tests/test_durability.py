@@ -11,9 +11,10 @@ from contextlib import closing
 from typing import Any
 
 import psycopg
+from fix_cli import Migrate
 from fix_private_server import PrivateServer
 from fix_proxy import Proxy
-from fix_runs import Run, until
+from fix_waiting import until
 
 COUNT = 40
 FILES = [
@@ -22,8 +23,6 @@ FILES = [
 ]
 # what is committed without waiting stays in the server's memory for as long as can be, so a crash really takes it
 LAZY = {"wal_writer_delay": "10s", "wal_writer_flush_after": "1GB"}
-
-Start = Callable[..., Run]
 
 
 def asked(server: PrivateServer, query: str) -> list[tuple[Any, ...]]:
@@ -45,82 +44,80 @@ def applied(server: PrivateServer) -> list[int]:
 
 
 def test_a_crash_takes_back_a_suffix_of_whole_files(
-    seed: int, private_server: Callable[..., PrivateServer], files: Callable[..., None], start: Start
+    migrate: Migrate, seed: int, private_server: Callable[..., PrivateServer]
 ) -> None:
     """After kill -9 of the postmaster the history is a prefix of the files, the schema agrees, and `up` goes on."""
     server = private_server(**LAZY)
-    files(*FILES)
-    run = start("--database", server.url, "up")
+    migrate.write(FILES)
+    run = migrate.start("up", url=server.url)
     reached = random.Random(seed).randrange(1, COUNT)
-    until(
-        lambda: re.search(rf"^{reached}  a  applied", run.said("out"), re.MULTILINE) or run.process.poll() is not None
-    )
+    until(lambda: re.search(rf"^{reached}  a  applied", run.stdout, re.MULTILINE) or run.process.poll() is not None)
     server.kill()
     server.start()
     ended = run.end()
-    assert "Traceback" not in ended.err
+    assert "Traceback" not in ended.stderr
     versions = applied(server)
     assert versions == list(range(1, len(versions) + 1))
-    if ended.code == 0:
+    if ended.exit_code == 0:
         assert len(versions) == COUNT
-    again = start("--database", server.url, "up").end()
-    assert again.code == 0, again.err
+    again = migrate.process("up", url=server.url)
+    assert again.exit_code == 0, again.stderr
     assert applied(server) == list(range(1, COUNT + 1))
 
 
 def test_a_run_that_has_ended_well_survives_a_crash(
-    private_server: Callable[..., PrivateServer], files: Callable[..., None], start: Start
+    migrate: Migrate, private_server: Callable[..., PrivateServer]
 ) -> None:
     """Once `up` has exited with 0, a crash takes nothing back."""
     server = private_server(**LAZY)
-    files(*FILES)
-    assert start("--database", server.url, "up").end().code == 0
+    migrate.write(FILES)
+    assert migrate.process("up", url=server.url).exit_code == 0
     server.kill()
     server.start()
     assert applied(server) == list(range(1, COUNT + 1))
 
 
 def test_what_a_failing_run_reports_survives_a_crash(
-    private_server: Callable[..., PrivateServer], files: Callable[..., None], start: Start
+    migrate: Migrate, private_server: Callable[..., PrivateServer]
 ) -> None:
     """What a run says is recorded when a file fails is on the disk by then."""
     server = private_server(**LAZY)
-    files(*FILES[:5], "SELECT 1/0;")
-    assert "5 migrations before it were applied and recorded" in start("--database", server.url, "up").end().err
+    migrate.write([*FILES[:5], "SELECT 1/0;"])
+    assert "5 migrations before it were applied and recorded" in migrate.process("up", url=server.url).stderr
     server.kill()
     server.start()
     assert applied(server) == [1, 2, 3, 4, 5]
 
 
 def test_what_an_interrupted_run_reports_survives_a_crash(
-    private_server: Callable[..., PrivateServer], files: Callable[..., None], start: Start
+    migrate: Migrate, private_server: Callable[..., PrivateServer]
 ) -> None:
     """What a run says is recorded when a signal ends it is on the disk by then."""
     server = private_server(**LAZY)
-    files(*FILES[:5], "SELECT pg_sleep(60);")
-    run = start("--database", server.url, "up")
+    migrate.write([*FILES[:5], "SELECT pg_sleep(60);"])
+    run = migrate.start("up", url=server.url)
     until(lambda: asked(server, "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"))
     run.process.send_signal(signal.SIGTERM)
-    assert "5 migrations before it were applied and recorded" in run.end().err
+    assert "5 migrations before it were applied and recorded" in run.end().stderr
     server.kill()
     server.start()
     assert applied(server) == [1, 2, 3, 4, 5]
 
 
 def test_what_was_committed_when_the_connection_was_lost_survives_a_crash(
-    private_server: Callable[..., PrivateServer], files: Callable[..., None], start: Start
+    migrate: Migrate, private_server: Callable[..., PrivateServer]
 ) -> None:
     """A file whose COMMIT was sent, and its answer lost, is on the disk before it is told as recorded."""
     server = private_server(**LAZY)
-    files(FILES[0], "SELECT 1/0;")
+    migrate.write([FILES[0], "SELECT 1/0;"])
     with Proxy(server.url) as between:
-        assert start("--database", between.url, "up", "--to", "1", "--dry-run").end().code == 0
+        assert migrate.process("up", "--to", "1", "--dry-run", url=between.url).exit_code == 0
         looks = len(between.messages) - 1  # all but the Terminate
 
     def cut() -> str:
         with Proxy(server.url) as between:
             between.cut_at(looks + 1, forwarded=True)
-            return start("--database", between.url, "up").end().err
+            return migrate.process("up", url=between.url).stderr
 
     # a fast run ends the session before that has committed: nothing is applied then, and it is tried again
     ended = until(lambda: (said := cut()) and "it was committed before the connection was lost" in said and said)
@@ -131,12 +128,12 @@ def test_what_was_committed_when_the_connection_was_lost_survives_a_crash(
 
 
 def test_a_crash_does_take_back_what_nobody_waited_for(
-    private_server: Callable[..., PrivateServer], files: Callable[..., None], start: Start
+    migrate: Migrate, private_server: Callable[..., PrivateServer]
 ) -> None:
     """The other tests would see it if the last commit did not wait: without one, applied files are lost."""
     server = private_server(**LAZY)
-    files(*FILES[:5], "SELECT pg_sleep(60);")
-    run = start("--database", server.url, "up")
+    migrate.write([*FILES[:5], "SELECT pg_sleep(60);"])
+    run = migrate.start("up", url=server.url)
     until(lambda: asked(server, "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"))
     time.sleep(0.1)
     server.kill()
@@ -145,5 +142,5 @@ def test_a_crash_does_take_back_what_nobody_waited_for(
     left = len(applied(server))
     assert left < 5
     assert re.search(
-        rf"The server's crash took back {5 - left} migrations? before it, which (is|are) pending", ended.err
+        rf"The server's crash took back {5 - left} migrations? before it, which (is|are) pending", ended.stderr
     )

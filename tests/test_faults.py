@@ -13,12 +13,11 @@ from typing import Any
 import fix_servers
 import psycopg
 import pytest
-from fix_cli import Rows
-from fix_runs import Ended, Run, until
+from fix_cli import Migrate, Result, Rows, Run
 from fix_servers import Connect
+from fix_waiting import until
 from psycopg import sql
 
-Start = Callable[..., Run]
 Dump = dict[str, list[tuple[Any, ...]]]
 
 # Forty files of every kind that a kill may hit: in a transaction, builds and drops beside any, VACUUM, batches of data
@@ -96,9 +95,9 @@ def undisturbed(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> It
     write(folder)
     with fix_servers.fresh_database(server_url) as url:
         began = time.monotonic()
-        ended = Run(("--database", url, "up"), folder, folder / "run", {}).end()
+        ended = Run(["up"], folder, folder / "run", DATABASE_URL=url).end()
         took = time.monotonic() - began
-        assert ended.code == 0, ended
+        assert ended.exit_code == 0, ended
         with closing(psycopg.connect(url, autocommit=True)) as connection:
             yield dump(connection), took
 
@@ -109,8 +108,8 @@ def write(folder: Path) -> None:
         (folder / "sql" / f"{number}_a.sql").write_text(text, encoding="utf-8")
 
 
-def ends_as_undisturbed(ended: Ended, connection: psycopg.Connection, undisturbed: tuple[Dump, float]) -> None:
-    assert ended.code == 0, ended
+def ends_as_undisturbed(ended: Result, connection: psycopg.Connection, undisturbed: tuple[Dump, float]) -> None:
+    assert ended.exit_code == 0, ended
     found = dump(connection)
     for name, rows in undisturbed[0].items():
         assert found[name] == rows, name
@@ -118,26 +117,26 @@ def ends_as_undisturbed(ended: Ended, connection: psycopg.Connection, undisturbe
 
 
 def test_a_run_killed_at_any_instant_is_made_good_by_the_next(
-    seed: int, database: str, start: Start, tmp_path: Path, connect: Connect, undisturbed: tuple[Dump, float]
+    migrate: Migrate, seed: int, tmp_path: Path, connect: Connect, undisturbed: tuple[Dump, float]
 ) -> None:
     """After SIGKILL, of one run or several, `up` ends where an undisturbed run does, with each file recorded once."""
     chance = random.Random(seed)
     write(tmp_path)
     for _ in range(chance.choice([1, 1, 1, 3])):
-        killed = start("--database", database, "up")
+        killed = migrate.start("up")
         time.sleep(chance.uniform(0.1, undisturbed[1]))
         killed.kill()
-    ends_as_undisturbed(start("--database", database, "up").end(), connect(), undisturbed)
+    ends_as_undisturbed(migrate.process("up"), connect(), undisturbed)
 
 
 def test_a_run_whose_backend_is_terminated_is_made_good_by_the_next(
-    seed: int, database: str, start: Start, tmp_path: Path, connect: Connect, undisturbed: tuple[Dump, float]
+    migrate: Migrate, seed: int, tmp_path: Path, connect: Connect, undisturbed: tuple[Dump, float]
 ) -> None:
     """A run whose sessions are terminated goes on, or says what has become of its file, and the next makes it good."""
     chance = random.Random(seed)
     write(tmp_path)
     watching = connect(application_name="the test")
-    run = start("--database", database, "up")
+    run = migrate.start("up")
     for _ in range(chance.choice([1, 2, 4])):
         time.sleep(chance.uniform(0.1, undisturbed[1]) / 2)
         watching.execute(
@@ -146,25 +145,23 @@ def test_a_run_whose_backend_is_terminated_is_made_good_by_the_next(
             [chance.choice([0.5, 1.0])],
         )
     ended = run.end()
-    assert ended.code in (0, 1), ended
-    assert "Traceback" not in ended.said
-    if ended.code == 1:
+    assert ended.exit_code in (0, 1), ended
+    assert "Traceback" not in ended.output
+    if ended.exit_code == 1:
         tells_the_state(ended, watching)
-    ends_as_undisturbed(start("--database", database, "up").end(), watching, undisturbed)
+    ends_as_undisturbed(migrate.process("up"), watching, undisturbed)
 
 
-def test_sixteen_runs_at_once_through_a_pooler(
-    database: str, pgbouncer: Callable[..., str], start: Start, files: Callable[..., None], rows: Rows
-) -> None:
+def test_sixteen_runs_at_once_through_a_pooler(migrate: Migrate, pgbouncer: Callable[..., str], rows: Rows) -> None:
     """Forty files, four of which build an index concurrently: every run ends well, and each file is applied once."""
     texts = [f"INSERT INTO trail VALUES ({number});" for number in range(1, 41)]
     texts[0] = "CREATE TABLE trail (file int); INSERT INTO trail VALUES (1);"
     for number in (5, 6, 20, 40):
         texts[number - 1] = f"CREATE INDEX CONCURRENTLY trail_i{number} ON trail (file);"
-    files(*texts)
+    migrate.write(texts)
     url = pgbouncer(pool_size=20)
-    ended = [run.end() for run in [start("--database", url, "up") for _ in range(16)]]
-    assert [one.code for one in ended] == [0] * 16, ended
+    ended = [run.end() for run in [migrate.start("up", url=url) for _ in range(16)]]
+    assert [one.exit_code for one in ended] == [0] * 16, ended
     assert rows("SELECT file FROM trail ORDER BY file") == [(n,) for n in range(1, 41) if n not in (5, 6, 20, 40)]
     valid = (
         "SELECT relname::text FROM pg_index JOIN pg_class ON oid = indexrelid WHERE indisvalid AND relname ~ '^trail_i'"
@@ -176,39 +173,39 @@ def test_sixteen_runs_at_once_through_a_pooler(
 
 
 def test_more_runs_at_once_than_a_pool_has_room_for(
-    database: str, pgbouncer: Callable[..., str], start: Start, files: Callable[..., None], rows: Rows, connect: Connect
+    migrate: Migrate, pgbouncer: Callable[..., str], rows: Rows, connect: Connect
 ) -> None:
     """A run that needs a second connection gets it, though others wait for it in all that the pool has."""
     texts = ["CREATE TABLE t (id int);", "CREATE INDEX CONCURRENTLY t_id ON t (id);"]
-    files(texts[0])
-    assert start("--database", database, "up").end().code == 0
-    files(*texts)
+    migrate.write([texts[0]])
+    assert migrate.process("up").exit_code == 0
+    migrate.write(texts)
     with connect() as barrier:
         barrier.execute("BEGIN")
         barrier.execute("""
             INSERT INTO schema_migrations (position, version, name, checksum, started_at, applied_by, origin)
             SELECT 2, '2', name, checksum, started_at, applied_by, origin FROM schema_migrations""")
         url = pgbouncer(pool_size=2)
-        runs = [start("--database", url, "up") for _ in range(4)]
+        runs = [migrate.start("up", url=url) for _ in range(4)]
         waiting = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         until(lambda: len(rows(waiting)) == 2)
         barrier.execute("ROLLBACK")
     ended = [run.end() for run in runs]
-    assert [one.code for one in ended] == [0] * 4, ended
+    assert [one.exit_code for one in ended] == [0] * 4, ended
     assert rows("SELECT version, finished_at IS NOT NULL FROM schema_migrations ORDER BY position") == [
         ("1", True),
         ("2", True),
     ]
 
 
-def tells_the_state(ended: Ended, connection: psycopg.Connection) -> None:
+def tells_the_state(ended: Result, connection: psycopg.Connection) -> None:
     """Compare the last sentence that a run says with the history."""
     exists = connection.execute("SELECT to_regclass('schema_migrations') IS NOT NULL").fetchone()
     finished = "SELECT name || version FROM schema_migrations WHERE finished_at IS NOT NULL"
     recorded = len(connection.execute(finished).fetchall()) if exists == (True,) else 0
     counted = r"(\d+) migrations? before it (?:was|were) applied|This run has applied and recorded (\d+) migration"
-    before = re.search(counted, ended.err)
+    before = re.search(counted, ended.stderr)
     assert recorded == (int(before[1] or before[2]) if before else 0), ended
     unfinished = r"\d+_a is unfinished: \d of \d statements? done"
     known = rf"Nothing of this file was applied|{unfinished}|This run has applied|^error: lost"
-    assert re.search(known, ended.err), ended
+    assert re.search(known, ended.stderr), ended

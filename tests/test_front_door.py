@@ -8,20 +8,19 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
 import psycopg
 import pytest
-from fix_cli import Rows
+from fix_cli import Migrate, Rows
 from fix_servers import Connect
 from psycopg.rows import dict_row
 
 import outreach_migrate as migrate
 from outreach_migrate import State
 
-FILES = ("CREATE TABLE t (id int);", "INSERT INTO t VALUES (1), (2);")
+FILES = ["CREATE TABLE t (id int);", "INSERT INTO t VALUES (1), (2);"]
 CONTRACT = {
     *("Applied", "Behind", "Blocker", "ConnectionFailed", "Entry", "Fate", "HistoryError", "HistoryLocked", "Location"),
     *("LockTimeout", "MigrateError", "Migration", "MigrationFileError", "Outcome", "Plan", "Problem", "Refused"),
@@ -36,10 +35,10 @@ LOOK = "(database, *, folder='sql', schema=None, table='schema_migrations', wait
 
 
 @pytest.fixture
-def sql(tmp_path: Path, files: Callable[..., None]) -> Path:
+def sql(migrate: Migrate) -> Path:
     """A folder with FILES, of which 1_a.sql makes the table t."""
-    files(*FILES)
-    return tmp_path / "sql"
+    migrate.write(FILES)
+    return migrate.files
 
 
 def test_the_names_are_the_contract() -> None:

@@ -8,7 +8,6 @@ from typing import Any, LiteralString
 
 import pytest
 from fix_cli import Migrate, Result, Rows
-from fix_runs import Run
 from fix_servers import Connect
 from psycopg import sql
 
@@ -314,18 +313,18 @@ def test_an_entry_without_what_it_needs_is_told(migrate: Migrate, rows: Rows, co
 
 
 class TestLocked:
-    def test_a_wait_for_it_says_so(self, migrate: Migrate, start: Callable[..., Run], connect: Connect) -> None:
+    def test_a_wait_for_it_says_so(self, migrate: Migrate, connect: Connect) -> None:
         """While somebody holds the history against readers, every command says who; then it goes on."""
         migrate("up", files=ONE)
         blocker = connect(application_name="dba")
         with blocker.transaction():
             blocker.execute("LOCK TABLE schema_migrations IN ACCESS EXCLUSIVE MODE")
-            runs = [start("--database", migrate.url, *command) for command in (*LOOKS, ["check"])]
+            runs = [migrate.start("--database", migrate.url, *command) for command in (*LOOKS, ["check"])]
             for run in runs:
                 line = run.says("waiting for the history table public.schema_migrations: ")
                 assert f"pid {blocker.info.backend_pid} (user" in line
                 assert "application dba" in line
-        assert [run.end().code for run in runs] == [0] * len(runs)
+        assert [run.end().exit_code for run in runs] == [0] * len(runs)
 
     def test_a_wait_that_does_not_end_is_an_error(
         self, migrate: Migrate, connect: Connect, monkeypatch: pytest.MonkeyPatch

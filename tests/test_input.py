@@ -13,7 +13,6 @@ import fix_faults
 import psycopg
 import pytest
 from fix_cli import Migrate, Rows
-from fix_runs import Run
 from fix_servers import Connect
 from psycopg import sql
 
@@ -63,12 +62,12 @@ def sessions(database: str) -> set[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-def test_a_file_of_many_megabytes(large: Path, database: str, start: Callable[..., Run], connect: Connect) -> None:
+def test_a_file_of_many_megabytes(migrate: Migrate, large: Path, connect: Connect) -> None:
     """The client takes at most four times the file, the server 150 MB; an error on the last line is placed there."""
     watching = connect()
     name = watching.info.dbname
     before = sessions(name)
-    run = start("--database", database, "--json", "up")
+    run = migrate.start("--json", "up")
     query = (
         "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'outreach-migrate'"
     )
@@ -81,9 +80,9 @@ def test_a_file_of_many_megabytes(large: Path, database: str, start: Callable[..
     client = Memory(run.process.pid)
     run.process.wait(60)
     document = run.end()
-    assert document.code == 1
-    assert f"sql/1_large.sql:{ROWS + 1}:1: error: duplicate key value" in document.err
-    assert f'"statement": {ROWS + 1},' in document.out
+    assert document.exit_code == 1
+    assert f"sql/1_large.sql:{ROWS + 1}:1: error: duplicate key value" in document.stderr
+    assert f'"statement": {ROWS + 1},' in document.stdout
     assert watching.execute("SELECT to_regclass('t'), to_regclass('schema_migrations')").fetchone() == (None, None)
     assert large.stat().st_size < client.peak < 4 * large.stat().st_size
     assert MEGABYTE < server.peak < 150 * MEGABYTE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -14,14 +13,12 @@ from typing import Any
 
 import psycopg
 import pytest
-from fix_cli import Rows
+from fix_cli import Migrate, Result, Rows, Run
 from fix_private_server import PrivateServer, lives
 from fix_proxy import Proxy
-from fix_runs import Ended, Run, until
 from fix_servers import Connect
+from fix_waiting import until
 from psycopg import sql
-
-Start = Callable[..., Run]
 
 SIGNALS = pytest.mark.parametrize(
     "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name
@@ -68,13 +65,13 @@ def gone(rows: Rows) -> Callable[[], None]:
 
 
 @pytest.fixture
-def first(database: str, files: Callable[..., None], start: Start) -> Callable[..., None]:
+def first(migrate: Migrate) -> Callable[..., None]:
     """A function that applies FIRST, and writes the second file."""
 
     def applied(*texts: str) -> None:
-        files(FIRST)
-        assert start("--database", database, "up").end().code == 0
-        files(FIRST, *texts)
+        migrate.write([FIRST])
+        assert migrate.process("up").exit_code == 0
+        migrate.write([FIRST, *texts])
 
     return applied
 
@@ -85,17 +82,17 @@ def lock(connect: Connect) -> psycopg.Connection:
     return connect(application_name="the lock")
 
 
-def interrupt(run: Run, number: signal.Signals) -> tuple[Ended, dict[str, Any]]:
+def interrupt(run: Run, number: signal.Signals) -> tuple[Result, dict[str, Any]]:
     """Send the signal; give what the run ended with, and its error as JSON, after what holds for every interruption."""
     run.process.send_signal(number)
     began = time.monotonic()
     ended = run.end()
     took = time.monotonic() - began
-    assert ended.code == 128 + number, ended
+    assert ended.exit_code == 128 + number, ended
     assert took < PROMPT
-    assert "Traceback" not in ended.err
-    assert f"interrupted by {number.name}" in ended.err
-    document = json.loads(ended.out)
+    assert "Traceback" not in ended.stderr
+    assert f"interrupted by {number.name}" in ended.stderr
+    document = ended.json
     assert (document["ok"], document["error"]["kind"]) == (False, "Interrupted")
     return ended, document["error"]
 
@@ -105,18 +102,17 @@ def interrupt(run: Run, number: signal.Signals) -> tuple[Ended, dict[str, Any]]:
     "text", ["INSERT INTO t VALUES (2); SELECT pg_sleep(60);", LARGE + "SELECT pg_sleep(60);" + LARGE]
 )
 def test_a_signal_cancels_a_slow_statement(
+    migrate: Migrate,
     number: signal.Signals,
     text: str,
-    database: str,
     first: Callable[..., None],
-    start: Start,
     rows: Rows,
     busy: Callable[..., Any],
     gone: Callable[[], None],
 ) -> None:
     """Of a file that is one message or many, nothing stays: neither on disk nor at work on the server."""
     first(text)
-    run = start("--database", database, "--json", "up")
+    run = migrate.start("--json", "up")
     busy("PgSleep")
     _, error = interrupt(run, number)
     assert error["state"] == NOTHING
@@ -126,9 +122,8 @@ def test_a_signal_cancels_a_slow_statement(
 
 
 def test_a_signal_ends_the_wait_for_a_lock(
-    database: str,
+    migrate: Migrate,
     first: Callable[..., None],
-    start: Start,
     lock: psycopg.Connection,
     busy: Callable[..., Any],
     gone: Callable[[], None],
@@ -136,23 +131,19 @@ def test_a_signal_ends_the_wait_for_a_lock(
     """Nobody queues for the lock any more once the run has ended."""
     first("ALTER TABLE t ADD c int;")
     lock.execute("BEGIN; LOCK TABLE t")
-    run = start("--database", database, "--json", "up", "--lock-timeout", "0")
+    run = migrate.start("--json", "up", "--lock-timeout", "0")
     busy("relation")
     assert interrupt(run, signal.SIGTERM)[1]["state"] == NOTHING
     gone()
 
 
 def test_a_signal_ends_the_pause_before_a_retry(
-    database: str,
-    first: Callable[..., None],
-    start: Start,
-    lock: psycopg.Connection,
-    gone: Callable[[], None],
+    migrate: Migrate, first: Callable[..., None], lock: psycopg.Connection, gone: Callable[[], None]
 ) -> None:
     """The pause, which can be 30 s, is not waited out."""
     first("ALTER TABLE t ADD c int;")
     lock.execute("BEGIN; LOCK TABLE t")
-    run = start("--database", database, "--json", "up", "--lock-timeout", "20ms")
+    run = migrate.start("--json", "up", "--lock-timeout", "20ms")
     run.says("(7 left)")  # now it pauses for 3 s at the least
     assert interrupt(run, signal.SIGTERM)[1]["state"] == NOTHING
     gone()
@@ -160,18 +151,13 @@ def test_a_signal_ends_the_pause_before_a_retry(
 
 @pytest.mark.parametrize("text", ["SELECT pg_sleep(60);", "-- migrate: no-transaction\nSELECT pg_sleep(60);"])
 def test_a_signal_ends_the_wait_for_another_run(
-    text: str,
-    database: str,
-    first: Callable[..., None],
-    start: Start,
-    busy: Callable[..., Any],
-    rows: Rows,
+    migrate: Migrate, text: str, first: Callable[..., None], busy: Callable[..., Any], rows: Rows
 ) -> None:
     """The run that waits ends, and says that it has applied nothing; the other one goes on."""
     first(text)
-    other = start("--database", database, "up", PGAPPNAME="the other")
+    other = migrate.start("up", PGAPPNAME="the other")
     busy("PgSleep")
-    run = start("--database", database, "--json", "up")
+    run = migrate.start("--json", "up")
     run.says("waiting for another run")
     _, error = interrupt(run, signal.SIGINT)
     assert error["state"]
@@ -181,9 +167,8 @@ def test_a_signal_ends_the_wait_for_another_run(
 
 
 def test_a_signal_ends_a_concurrent_build(
-    database: str,
+    migrate: Migrate,
     first: Callable[..., None],
-    start: Start,
     lock: psycopg.Connection,
     rows: Rows,
     busy: Callable[..., Any],
@@ -192,64 +177,53 @@ def test_a_signal_ends_a_concurrent_build(
     """What stays is an unfinished entry and an invalid index, which is said, and which the next run makes good."""
     first("CREATE INDEX CONCURRENTLY t_id ON t (id);")
     lock.execute("BEGIN; INSERT INTO t VALUES (2)")
-    run = start("--database", database, "--json", "up")
+    run = migrate.start("--json", "up")
     busy("virtualxid")
     _, error = interrupt(run, signal.SIGTERM)
     assert "2_a is unfinished: 0 of 1 statement done" in error["state"]
     gone()
     assert rows("SELECT indisvalid FROM pg_index WHERE indrelid = 't'::regclass") == [(False,)]
     lock.execute("COMMIT")
-    assert start("--database", database, "up").end().code == 0
+    assert migrate.process("up").exit_code == 0
     assert rows("SELECT indisvalid FROM pg_index WHERE indrelid = 't'::regclass") == [(True,)]
 
 
 @pytest.mark.parametrize("command", ["up", "status"])
-def test_a_signal_ends_the_wait_for_a_server(command: str, files: Callable[..., None], start: Start) -> None:
+def test_a_signal_ends_the_wait_for_a_server(migrate: Migrate, command: str) -> None:
     """--wait is not waited out: not where nobody listens, and not where nobody answers."""
-    files(FIRST)
+    migrate.write([FIRST])
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/x"
-        run = start("--database", url, "--wait", "60", "--json", command)
+        run = migrate.start("--wait", "60", "--json", command, url=url)
         silent.accept()[0].close()
         with silent.accept()[0]:  # the next try, which gets no answer
             interrupt(run, signal.SIGTERM)
 
 
-def test_what_was_applied_before_the_signal_stays(
-    database: str,
-    files: Callable[..., None],
-    start: Start,
-    busy: Callable[..., Any],
-    rows: Rows,
-) -> None:
+def test_what_was_applied_before_the_signal_stays(migrate: Migrate, busy: Callable[..., Any], rows: Rows) -> None:
     """The files before the one that was struck are applied, are told as such, and the document counts them."""
-    files(FIRST, "INSERT INTO t VALUES (2);", "SELECT pg_sleep(60);", "INSERT INTO t VALUES (4);")
-    run = start("--database", database, "--json", "up")
+    migrate.write([FIRST, "INSERT INTO t VALUES (2);", "SELECT pg_sleep(60);", "INSERT INTO t VALUES (4);"])
+    run = migrate.start("--json", "up")
     busy("PgSleep")
     ended, error = interrupt(run, signal.SIGINT)
     assert error["state"] == "Nothing of this file was applied. 2 migrations before it were applied and recorded."
-    document = json.loads(ended.out)
+    document = ended.json
     assert [one["version"] for one in document["applied"]] == ["1", "2"]
     assert [one["version"] for one in document["pending"]] == ["3", "4"]
     assert rows("SELECT version FROM schema_migrations ORDER BY position") == [("1",), ("2",)]
 
 
 def test_a_statement_that_takes_no_notice_is_ended(
-    database: str,
-    first: Callable[..., None],
-    start: Start,
-    rows: Rows,
-    busy: Callable[..., Any],
-    gone: Callable[[], None],
+    migrate: Migrate, first: Callable[..., None], rows: Rows, busy: Callable[..., Any], gone: Callable[[], None]
 ) -> None:
     """A run that says that nothing was applied has seen to it that nothing can be any more."""
     first(STUBBORN)
-    run = start("--database", database, "--json", "up")
+    run = migrate.start("--json", "up")
     busy("PgSleep")
     run.process.send_signal(signal.SIGTERM)
     ended = run.end()
-    assert ended.code == 128 + signal.SIGTERM, ended
-    assert json.loads(ended.out)["error"]["state"] == NOTHING
+    assert ended.exit_code == 128 + signal.SIGTERM, ended
+    assert ended.json["error"]["state"] == NOTHING
     gone()
     assert rows("SELECT id FROM t") == [(1,)]
     assert rows("SELECT version FROM schema_migrations") == [("1",)]
@@ -279,36 +253,34 @@ def stopped(private_server: Callable[..., PrivateServer]) -> Iterator[tuple[str,
 
 
 def test_a_signal_is_not_lost_in_a_flood_of_notices(
-    database: str, first: Callable[..., None], start: Start, rows: Rows, gone: Callable[[], None]
+    migrate: Migrate, first: Callable[..., None], rows: Rows, gone: Callable[[], None]
 ) -> None:
     """The run has less time for the signal then, and as many events to pass on as there are notices."""
     first("DO $$ BEGIN FOR i IN 1..2000000 LOOP RAISE NOTICE 'notice %', i; END LOOP; END $$;")
-    run = start("--database", database, "--json", "-q", "up")
+    run = migrate.start("--json", "-q", "up")
     ours = "datname = current_database() AND query LIKE '/* outreach-migrate %' AND state = 'active'"
     until(lambda: rows(f"SELECT 1 FROM pg_stat_activity WHERE {ours}"))
     ended, error = interrupt(run, signal.SIGINT)
     assert error["state"].startswith(NOTHING)
-    assert ended.err.count("\n") == 2, ended.err[:500]
+    assert ended.stderr.count("\n") == 2, ended.stderr[:500]
     gone()
 
 
 def test_a_signal_that_comes_while_a_failed_file_is_rolled_back_is_told(
-    database: str, first: Callable[..., None], start: Start
+    migrate: Migrate, first: Callable[..., None]
 ) -> None:
     """It decides the exit code, and the state is found out nevertheless."""
     first("SELECT pg_sleep(0.5); SELECT nix;")
-    with Proxy(database, round_trip=0.1) as between:
-        run = start("--database", between.url, "--json", "up")
+    with Proxy(migrate.url, round_trip=0.1) as between:
+        run = migrate.start("--json", "up", url=between.url)
         until(lambda: between.messages.count("Q") >= 3)  # the look, the file, its ROLLBACK
         assert interrupt(run, signal.SIGTERM)[1]["state"] == NOTHING
 
 
-def test_a_private_server_that_answers_no_more_is_not_waited_for(
-    tmp_path: Path, files: Callable[..., None], start: Start
-) -> None:
+def test_a_private_server_that_answers_no_more_is_not_waited_for(migrate: Migrate, tmp_path: Path) -> None:
     """It has been asked to end, and does so once it can."""
-    files("SELECT pg_sleep(60);")
-    run = start("--embedded", "--json", "up")
+    migrate.write(["SELECT pg_sleep(60);"])
+    run = migrate.start("--embedded", "--json", "up", url="")
     note = tmp_path / ".outreach" / "data" / "postmaster.pid"
     until(lambda: note.exists() and len(note.read_text().splitlines()) == 8)
     pid = int(note.read_text().split()[0])
@@ -325,17 +297,12 @@ def test_a_private_server_that_answers_no_more_is_not_waited_for(
 @pytest.mark.parametrize("what", ["server", "backend"])
 @pytest.mark.parametrize("directive", ["", "-- migrate: no-transaction\n"])
 def test_a_signal_does_not_wait_for_a_server_that_answers_no_more(
-    number: signal.Signals,
-    what: str,
-    directive: str,
-    stopped: tuple[str, Callable[[str], None]],
-    files: Callable[..., None],
-    start: Start,
+    migrate: Migrate, number: signal.Signals, what: str, directive: str, stopped: tuple[str, Callable[[str], None]]
 ) -> None:
     """What can't be found out in time is told as not known: the run ends, and promises nothing."""
     url, stop = stopped
-    files(FIRST, f"{directive}SELECT pg_sleep(60);")
-    run = start("--database", url, "--json", "up")
+    migrate.write([FIRST, f"{directive}SELECT pg_sleep(60);"])
+    run = migrate.start("--json", "up", url=url)
     stop(what)
     _, error = interrupt(run, number)
     assert error["state"].startswith("It is not known whether 2_a was applied")
@@ -348,16 +315,12 @@ def test_a_signal_does_not_wait_for_a_server_that_answers_no_more(
     ids=lambda number: number.name,
 )
 def test_a_second_signal_ends_at_once(
-    number: signal.Signals,
-    second: signal.Signals,
-    stopped: tuple[str, Callable[[str], None]],
-    files: Callable[..., None],
-    start: Start,
+    migrate: Migrate, number: signal.Signals, second: signal.Signals, stopped: tuple[str, Callable[[str], None]]
 ) -> None:
     """Where the server does not answer any more, a run that is still tidying up can be ended."""
     url, stop = stopped
-    files(FIRST, "SELECT pg_sleep(60);")
-    run = start("--database", url, "up")
+    migrate.write([FIRST, "SELECT pg_sleep(60);"])
+    run = migrate.start("up", url=url)
     stop("server")
     run.process.send_signal(number)
     time.sleep(0.5)
@@ -366,21 +329,16 @@ def test_a_second_signal_ends_at_once(
     began = time.monotonic()
     ended = run.end()
     assert time.monotonic() - began < 0.5
-    assert ended.code in (-second, 128 + second)
-    assert "Traceback" not in ended.err
+    assert ended.exit_code in (-second, 128 + second)
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_killed_run_leaves_no_statement_at_work(
-    database: str,
-    first: Callable[..., None],
-    start: Start,
-    rows: Rows,
-    busy: Callable[..., Any],
-    gone: Callable[[], None],
+    migrate: Migrate, first: Callable[..., None], rows: Rows, busy: Callable[..., Any], gone: Callable[[], None]
 ) -> None:
     """The server notices that a run was killed, ends its statement, and keeps nothing of the file."""
     first("INSERT INTO t VALUES (2); SELECT pg_sleep(60);")
-    run = start("--database", database, "up")
+    run = migrate.start("up")
     busy("PgSleep")
     run.kill()
     gone()
@@ -389,29 +347,20 @@ def test_a_killed_run_leaves_no_statement_at_work(
 
 
 def test_a_killed_run_s_batch_is_done_once(
-    database: str,
-    first: Callable[..., None],
-    start: Start,
-    rows: Rows,
-    busy: Callable[..., Any],
+    migrate: Migrate, first: Callable[..., None], rows: Rows, busy: Callable[..., Any]
 ) -> None:
     """A batch that goes on after its run was killed, and is done, is not done again by the next run."""
     first("-- migrate: no-transaction\nUPDATE t SET id = id + 1 FROM pg_sleep(1.5);\nINSERT INTO t VALUES (7);")
-    killed = start("--database", database, "up")
+    killed = migrate.start("up")
     busy("PgSleep")
     killed.kill()
-    ended = start("--database", database, "up").end()
-    assert ended.code == 0, ended
+    ended = migrate.process("up")
+    assert ended.exit_code == 0, ended
     assert rows("SELECT id FROM t ORDER BY id") == [(2,), (7,)]
 
 
 def test_a_killed_run_s_build_is_waited_for(
-    database: str,
-    first: Callable[..., None],
-    start: Start,
-    lock: psycopg.Connection,
-    rows: Rows,
-    busy: Callable[..., Any],
+    migrate: Migrate, first: Callable[..., None], lock: psycopg.Connection, rows: Rows, busy: Callable[..., Any]
 ) -> None:
     """The next run leaves an index alone until what a killed run has left building it has ended, and says so."""
     first("CREATE INDEX CONCURRENTLY t_id ON t (id);")
@@ -419,49 +368,45 @@ def test_a_killed_run_s_build_is_waited_for(
     database_name = sql.Identifier(lock.info.dbname)
     lock.execute(sql.SQL("ALTER DATABASE {} SET client_connection_check_interval = '1h'").format(database_name))
     lock.execute("BEGIN; INSERT INTO t VALUES (2)")
-    killed = start("--database", database, "up")
+    killed = migrate.start("up")
     busy("virtualxid")
     killed.kill()
-    run = start("--database", database, "up")
+    run = migrate.start("up")
     run.says("waiting for a statement that an earlier run has left at work")
     lock.execute("COMMIT")
     ended = run.end()
-    assert ended.code == 0, ended
-    assert "was built by an earlier run" in ended.err
-    assert "dropping" not in ended.err
+    assert ended.exit_code == 0, ended
+    assert "was built by an earlier run" in ended.stderr
+    assert "dropping" not in ended.stderr
     assert rows("SELECT indisvalid FROM pg_index WHERE indrelid = 't'::regclass") == [(True,)]
 
 
-def test_a_run_under_nohup_outlives_its_terminal(
-    database: str, files: Callable[..., None], busy: Callable[[str], Any], start: Start
-) -> None:
+def test_a_run_under_nohup_outlives_its_terminal(migrate: Migrate, busy: Callable[[str], Any]) -> None:
     """A SIGHUP that is ignored already stays ignored."""
-    files("SELECT pg_sleep(0.5)")
+    migrate.write(["SELECT pg_sleep(0.5)"])
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        started = start("--database", database, "up")
+        started = migrate.start("up")
     finally:
         signal.signal(signal.SIGHUP, before)
     busy("PgSleep")
     started.process.send_signal(signal.SIGHUP)
-    assert started.end().code == 0
+    assert started.end().exit_code == 0
 
 
 @pytest.mark.parametrize("after", [0.0, 0.1, 0.3, 0.6])
-def test_a_signal_at_any_instant_is_told(
-    after: float, database: str, files: Callable[..., None], start: Start, rows: Rows
-) -> None:
+def test_a_signal_at_any_instant_is_told(migrate: Migrate, after: float, rows: Rows) -> None:
     """From the first file on, a signal ends in 130 and a document, or comes too late."""
-    files(FIRST, *["INSERT INTO t SELECT 1 FROM pg_sleep(0.02);"] * 30)
-    run = start("--database", database, "--json", "up")
-    until(lambda: "applied" in run.said("err"))
+    migrate.write([FIRST, *["INSERT INTO t SELECT 1 FROM pg_sleep(0.02);"] * 30])
+    run = migrate.start("--json", "up")
+    until(lambda: "applied" in run.stderr)
     time.sleep(after)
     run.process.send_signal(signal.SIGINT)
     ended = run.end()
-    document = json.loads(ended.out)
-    assert ended.code == 130 or document["ok"], ended
-    assert "Traceback" not in ended.err
-    assert document["ok"] is (ended.code != 130)
+    document = ended.json
+    assert ended.exit_code == 130 or document["ok"], ended
+    assert "Traceback" not in ended.stderr
+    assert document["ok"] is (ended.exit_code != 130)
     recorded = [version for (version,) in rows("SELECT version FROM schema_migrations ORDER BY position")]
     applied = [one["version"] for one in document["applied"]]
     if len(recorded) > len(applied):  # it came between a file's COMMIT and our next step

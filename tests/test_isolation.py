@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import psycopg
 import pytest
 from fix_cli import Migrate, Rows
-from fix_runs import Run, until
 from fix_servers import Connect
+from fix_waiting import until
 
 SEEN = "create table seen as select current_setting('transaction_isolation') as level"
 SERIALIZABLE = "-- migrate: isolation serializable\n"
@@ -106,26 +104,20 @@ def test_a_level_that_cannot_be_had_is_refused(migrate: Migrate, text: str, mess
     ("level", "first"), [("serializable", ""), ("serializable", "SELECT 0;"), ("repeatable read", "SELECT 0;")]
 )
 def test_runs_at_once_apply_such_a_file_once(
-    level: str,
-    first: str,
-    database: str,
-    files: Callable[..., None],
-    start: Callable[..., Run],
-    rows: Rows,
-    connect: Connect,
+    migrate: Migrate, level: str, first: str, rows: Rows, connect: Connect
 ) -> None:
     """Runs that lose the race for the entry, which may be a serialization failure now, go on with the next file."""
     gate = connect()
     gate.execute("SELECT pg_advisory_lock(4711)")
     body = f"-- migrate: isolation {level}\n{GATE} CREATE TABLE once (); SELECT count(*) FROM schema_migrations;"
-    files(*([first] if first else []), body, "SELECT 1;")
+    migrate.write([*([first] if first else []), body, "SELECT 1;"])
     if first:
-        assert start("--database", database, "up", "--to", "1").end().code == 0
-    runs = [start("--database", database, "up", "--lock-timeout", "0") for _ in range(4)]
+        assert migrate.process("up", "--to", "1").exit_code == 0
+    runs = [migrate.start("up", "--lock-timeout", "0") for _ in range(4)]
     until(lambda: rows(WAITING) == [(4,)])
     gate.close()
     ended = [run.end() for run in runs]
-    assert [one.code for one in ended] == [0] * 4, ended
+    assert [one.exit_code for one in ended] == [0] * 4, ended
     assert rows("SELECT count(*), count(DISTINCT version) FROM schema_migrations") == [(2 + bool(first),) * 2]
 
 
@@ -140,52 +132,46 @@ REFUSES = """
     CREATE TRIGGER refuse BEFORE INSERT ON schema_migrations FOR EACH ROW EXECUTE FUNCTION refuse();"""
 
 
-def test_a_serialization_failure_of_the_entry_is_a_lost_race(
-    database: str, files: Callable[..., None], start: Callable[..., Run], rows: Rows, connect: Connect
-) -> None:
+def test_a_serialization_failure_of_the_entry_is_a_lost_race(migrate: Migrate, rows: Rows, connect: Connect) -> None:
     """Where the server tells the loser so instead of a unique violation, it makes a new plan and says nothing."""
     gate = connect()
     gate.execute("SELECT pg_advisory_lock(4711)")
-    files(REFUSES)
-    assert start("--database", database, "up").end().code == 0
-    files(REFUSES, "SELECT 2;", "SELECT 3;")
-    loser = start("--database", database, "up", PGAPPNAME="loser")
+    migrate.write([REFUSES])
+    assert migrate.process("up").exit_code == 0
+    migrate.write([REFUSES, "SELECT 2;", "SELECT 3;"])
+    loser = migrate.start("up", PGAPPNAME="loser")
     until(lambda: rows(WAITING) == [(1,)])
-    assert start("--database", database, "up", "--to", "2").end().code == 0
+    assert migrate.process("up", "--to", "2").exit_code == 0
     gate.close()
     ended = loser.end()
-    assert (ended.code, "could not serialize" in ended.err) == (0, False), ended
-    assert "3  a  applied in" in ended.out
+    assert (ended.exit_code, "could not serialize" in ended.stderr) == (0, False), ended
+    assert "3  a  applied in" in ended.stdout
 
 
-def test_a_serialization_failure_of_the_entry_is_tried_again(
-    database: str, files: Callable[..., None], start: Callable[..., Run]
-) -> None:
+def test_a_serialization_failure_of_the_entry_is_tried_again(migrate: Migrate) -> None:
     """Where no other run was first, some other transaction was: the file is tried again, but not for ever."""
-    files(REFUSES)
-    assert start("--database", database, "up").end().code == 0
-    files(REFUSES, "SELECT 2;")
-    ended = start("--database", database, "up", "--lock-retries", "1", PGAPPNAME="loser").end()
-    assert ended.code == 1
-    assert "sql/2_a.sql: error: cannot begin the file: could not serialize" in ended.err
+    migrate.write([REFUSES])
+    assert migrate.process("up").exit_code == 0
+    migrate.write([REFUSES, "SELECT 2;"])
+    ended = migrate.process("up", "--lock-retries", "1", PGAPPNAME="loser")
+    assert ended.exit_code == 1
+    assert "sql/2_a.sql: error: cannot begin the file: could not serialize" in ended.stderr
 
 
-def test_a_serialization_failure_is_tried_again(
-    database: str, files: Callable[..., None], start: Callable[..., Run], rows: Rows, connect: Connect
-) -> None:
+def test_a_serialization_failure_is_tried_again(migrate: Migrate, rows: Rows, connect: Connect) -> None:
     """A file whose row another transaction changed meanwhile is tried again, as after a lock timeout."""
     rows("CREATE TABLE counter (n int)")
     rows("INSERT INTO counter VALUES (0)")
-    files(f"{SERIALIZABLE}SELECT n FROM counter; UPDATE counter SET n = n + 10;")
+    migrate.write([f"{SERIALIZABLE}SELECT n FROM counter; UPDATE counter SET n = n + 10;"])
     other: psycopg.Connection = connect()
     other.execute("BEGIN")
     other.execute("UPDATE counter SET n = n + 1")
-    run = start("--database", database, "up", "--lock-timeout", "0")
+    run = migrate.start("up", "--lock-timeout", "0")
     until(lambda: rows(WAITING) == [(1,)])
     other.execute("COMMIT")
     ended = run.end()
-    assert ended.code == 0, ended
-    assert "could not serialize access" in ended.err
+    assert ended.exit_code == 0, ended
+    assert "could not serialize access" in ended.stderr
     assert rows("SELECT n FROM counter") == [(11,)]
 
 

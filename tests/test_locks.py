@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 import time
@@ -12,17 +11,15 @@ from typing import Any
 
 import psycopg
 import pytest
-from fix_cli import Migrate, Rows
+from fix_cli import Migrate, Result, Rows
 from fix_private_server import PrivateServer
 from fix_proxy import Proxy
-from fix_runs import Ended, Run, until
 from fix_servers import Connect
+from fix_waiting import until
 from psycopg import sql
 
 from outreach_migrate.postgres import activity
 
-Start = Callable[..., Run]
-Files = Callable[..., None]
 Counted = Callable[[], int]
 
 USERS = "CREATE TABLE users (id int PRIMARY KEY, name text)"
@@ -69,9 +66,9 @@ def busy(connect: Connect) -> Iterator[Callable[..., None]]:
         yield made
 
 
-def error(ended: Ended) -> dict[str, Any]:
+def error(ended: Result) -> dict[str, Any]:
     """Give the error of a run's document."""
-    found: dict[str, Any] = json.loads(ended.out)["error"]
+    found: dict[str, Any] = ended.json["error"]
     return found
 
 
@@ -163,22 +160,22 @@ def test_a_file_is_tried_again_as_often_as_allowed(
 
 
 def test_a_file_succeeds_once_the_lock_is_free(
-    database: str, files: Files, start: Start, rows: Rows, holder: psycopg.Connection, tries: Counted
+    migrate: Migrate, rows: Rows, holder: psycopg.Connection, tries: Counted
 ) -> None:
     """A run that gave way goes on to success when the application's transaction ends, with no one's help."""
-    files(COUNT + ALTER)
-    run = start("--database", database, "up", "--lock-timeout", "100ms")
+    migrate.write([COUNT + ALTER])
+    run = migrate.start("up", "--lock-timeout", "100ms")
     run.says("lock timeout; retrying in ")
     holder.execute("COMMIT")
     ended = run.end()
-    assert ended.code == 0, ended
+    assert ended.exit_code == 0, ended
     assert tries() >= 2
     assert rows("SELECT count(*) FROM trail") == [(1,)]
     assert rows("SELECT phone FROM users") == []
 
 
 def test_a_file_survives_a_deadlock(
-    database: str, files: Files, start: Start, rows: Rows, connect: Connect, busy: Callable[..., None], tries: Counted
+    migrate: Migrate, rows: Rows, connect: Connect, busy: Callable[..., None], tries: Counted
 ) -> None:
     """A file that PostgreSQL chose as a deadlock's victim is tried again, and succeeds."""
     rows("CREATE TABLE a (); CREATE TABLE b ()")
@@ -187,28 +184,28 @@ def test_a_file_survives_a_deadlock(
     other.execute("SET deadlock_timeout = '10min'")  # so it's the file that finds the deadlock, and gives way
     other.execute("BEGIN; LOCK TABLE b")
     victim = "SET LOCAL deadlock_timeout = '10ms'; LOCK TABLE a; SELECT pg_advisory_xact_lock(4711); LOCK TABLE b;"
-    files(COUNT + victim)
-    run = start("--database", database, "up", "--lock-timeout", "0")
+    migrate.write([COUNT + victim])
+    run = migrate.start("up", "--lock-timeout", "0")
     until(lambda: rows("SELECT 1 FROM pg_locks WHERE relation = 'a'::regclass AND granted"))
     busy(other, "LOCK TABLE a; COMMIT")
     until(lambda: rows("SELECT 1 FROM pg_locks WHERE relation = 'a'::regclass AND NOT granted"))
     gate.close()
     ended = run.end()
-    assert ended.code == 0, ended
-    assert "deadlock detected; retrying in " in ended.err
+    assert ended.exit_code == 0, ended
+    assert "deadlock detected; retrying in " in ended.stderr
     assert (tries(), rows("SELECT count(*) FROM trail")) == (2, [(1,)])
 
 
 def test_a_directive_s_timeout_makes_a_file_without_a_transaction_give_way(
-    database: str, files: Files, start: Start, rows: Rows, holder: psycopg.Connection
+    migrate: Migrate, rows: Rows, holder: psycopg.Connection
 ) -> None:
     """Before its first statement is done, a file without a transaction is tried again just so."""
-    files("-- migrate: no-transaction\nALTER TABLE users ADD COLUMN phone text; VACUUM users;")
-    run = start("--database", database, "up", "--lock-timeout", "100ms")
+    migrate.write(["-- migrate: no-transaction\nALTER TABLE users ADD COLUMN phone text; VACUUM users;"])
+    run = migrate.start("up", "--lock-timeout", "100ms")
     run.says("retrying in")
     holder.execute("COMMIT")
     ended = run.end()
-    assert ended.code == 0, ended
+    assert ended.exit_code == 0, ended
     assert rows("SELECT phone FROM users") == []
 
 
@@ -224,21 +221,19 @@ def test_a_file_without_a_transaction_is_not_tried_again_past_its_first_statemen
     assert tries() == 1
 
 
-def test_a_wait_for_another_run_is_not_cut_short(
-    database: str, files: Files, start: Start, connect: Connect, rows: Rows
-) -> None:
+def test_a_wait_for_another_run_is_not_cut_short(migrate: Migrate, connect: Connect, rows: Rows) -> None:
     """The lock timeout is for the file's statements: a run waits for another's row as long as that takes."""
     gate = connect()
     gate.execute("SELECT pg_advisory_lock(4711)")
-    files("SELECT pg_advisory_xact_lock(4711);")
-    first = start("--database", database, "up", "--lock-timeout", "0")
+    migrate.write(["SELECT pg_advisory_xact_lock(4711);"])
+    first = migrate.start("up", "--lock-timeout", "0")
     until(lambda: rows("SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"))
     options = ["--lock-timeout", "100ms", "--lock-retries", "0", "--statement-timeout", "100ms"]
-    second = start("--database", database, "up", *options)
+    second = migrate.start("up", *options)
     second.says("waiting for another run")  # which it says after a second
     gate.close()
     ended = [first.end(), second.end()]
-    assert [one.code for one in ended] == [0, 0], ended
+    assert [one.exit_code for one in ended] == [0, 0], ended
     assert rows("SELECT count(*) FROM schema_migrations") == [(1,)]
 
 
@@ -246,11 +241,11 @@ def test_a_wait_for_another_run_is_not_cut_short(
 
 
 def test_who_is_in_the_way_is_told_while_the_file_waits(
-    database: str, files: Files, start: Start, rows: Rows, holder: psycopg.Connection
+    migrate: Migrate, rows: Rows, holder: psycopg.Connection
 ) -> None:
     """Pid, user, application, address, state, age, query without its literals, table and modes: all live."""
-    files(ALTER)
-    run = start("--database", database, "up", "--lock-timeout", "0")
+    migrate.write([ALTER])
+    run = migrate.start("up", "--lock-timeout", "0")
     line = run.says("waiting for a lock")
     ((pid, user, address, since),) = rows(
         "SELECT pid, usename, host(client_addr), to_char(xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')"
@@ -266,18 +261,16 @@ def test_who_is_in_the_way_is_told_while_the_file_waits(
     assert run.says("its query:").strip() == "its query: SELECT name FROM users WHERE name = ? AND id > ?"
     holder.execute("COMMIT")
     ended = run.end()
-    assert ended.code == 0
-    assert "Alice" not in ended.said
+    assert ended.exit_code == 0
+    assert "Alice" not in ended.output
 
 
-def test_the_error_carries_who_was_in_the_way(
-    database: str, files: Files, run: Callable[..., Ended], holder: psycopg.Connection
-) -> None:
+def test_the_error_carries_who_was_in_the_way(migrate: Migrate, holder: psycopg.Connection) -> None:
     """The final error has the blockers last seen, as text and in JSON, and what can be done about them."""
-    files(ALTER)
+    migrate.write([ALTER])
     options = ["up", "--lock-timeout", "1500ms", "--lock-retries", "0"]
-    ended = run("--database", database, "--json", *options)
-    assert ended.code == 1
+    ended = migrate.process("--json", *options)
+    assert ended.exit_code == 1
     (blocker,) = error(ended)["blockers"]
     pid = holder.info.backend_pid
     advice = f"Pid {pid} sits idle in a transaction: end it, or SELECT pg_terminate_backend({pid})."
@@ -296,12 +289,12 @@ def test_the_error_carries_who_was_in_the_way(
     }
     assert blocker["query"] == "SELECT name FROM users WHERE name = ? AND id > ?"
     assert blocker["transaction_seconds"] > 1
-    _, message, rest = ended.err.partition("1_a.sql:1:1: error: canceling statement due to lock timeout")
+    _, message, rest = ended.stderr.partition("1_a.sql:1:1: error: canceling statement due to lock timeout")
     assert message, ended
     assert f"in the way: pid {pid}" in rest
     assert advice in rest
     assert "Nothing of this file was applied." in rest
-    assert "Alice" not in ended.said
+    assert "Alice" not in ended.output
 
 
 def test_short_timeouts_too_find_out_who_is_in_the_way(migrate: Migrate, holder: psycopg.Connection) -> None:
@@ -311,40 +304,32 @@ def test_short_timeouts_too_find_out_who_is_in_the_way(migrate: Migrate, holder:
     assert f"in the way: pid {holder.info.backend_pid} " in run.stderr.partition("error:")[2]
 
 
-def test_a_long_query_may_be_cancelled(
-    database: str, files: Files, run: Callable[..., Ended], connect: Connect, busy: Callable[..., None]
-) -> None:
+def test_a_long_query_may_be_cancelled(migrate: Migrate, connect: Connect, busy: Callable[..., None]) -> None:
     """For a blocker that is at work the advice is to let it end, or to cancel its query."""
     connection = connect()
     connection.execute(USERS.encode())
     busy(connection, "SELECT pg_sleep(60), name FROM users UNION ALL SELECT pg_sleep(60), 'x'")
-    files(ALTER)
-    ended = run("--database", database, "--json", "up", "--lock-timeout", "1300ms", "--lock-retries", "0")
+    migrate.write([ALTER])
+    ended = migrate.process("--json", "up", "--lock-timeout", "1300ms", "--lock-retries", "0")
     (blocker,) = error(ended)["blockers"]
     assert (blocker["pid"], blocker["state"]) == (connection.info.backend_pid, "active")
     assert f"pg_cancel_backend({blocker['pid']})" in blocker["advice"]
 
 
 def test_a_session_that_waits_before_us_is_told_from_one_that_holds(
-    database: str,
-    files: Files,
-    run: Callable[..., Ended],
-    holder: psycopg.Connection,
-    connect: Connect,
-    busy: Callable[..., None],
-    rows: Rows,
+    migrate: Migrate, holder: psycopg.Connection, connect: Connect, busy: Callable[..., None], rows: Rows
 ) -> None:
     """Who only stands before us in the queue holds nothing, and is not said to."""
     first = connect()
     busy(first, "BEGIN; LOCK TABLE users")
     until(lambda: rows("SELECT 1 FROM pg_locks WHERE relation = 'users'::regclass AND NOT granted"))
-    files(ALTER)
-    ended = run("--database", database, "--json", "up", "--lock-timeout", "1300ms", "--lock-retries", "0")
+    migrate.write([ALTER])
+    ended = migrate.process("--json", "up", "--lock-timeout", "1300ms", "--lock-retries", "0")
     held = {blocker["pid"]: blocker["held"] for blocker in error(ended)["blockers"]}
     assert held[holder.info.backend_pid] == "AccessShareLock"
     assert held[first.info.backend_pid] is None
-    assert re.search(rf"pid {first.info.backend_pid} .* is before us in the queue for users", ended.err), ended
-    assert "None" not in ended.err
+    assert re.search(rf"pid {first.info.backend_pid} .* is before us in the queue for users", ended.stderr), ended
+    assert "None" not in ended.stderr
 
 
 @pytest.mark.parametrize(
@@ -385,24 +370,24 @@ def test_a_blocker_s_query_is_shown_without_its_literals(
 
 
 def test_a_prepared_transaction_is_told_as_what_it_is(
-    private_server: Callable[..., PrivateServer], files: Files, run: Callable[..., Ended]
+    migrate: Migrate, private_server: Callable[..., PrivateServer]
 ) -> None:
     """What holds the lock without a session has no pid to end: the advice names its own way out."""
     server = private_server(max_prepared_transactions="2")
     with closing(psycopg.connect(server.url, autocommit=True)) as connection:
         connection.execute(USERS.encode())
         connection.execute("BEGIN; LOCK TABLE users IN SHARE MODE; PREPARE TRANSACTION 'forgotten'")
-        files(ALTER)
-        ended = run("--database", server.url, "--json", "up", "--lock-timeout", "1300ms", "--lock-retries", "0")
+        migrate.write([ALTER])
+        ended = migrate.process("--json", "up", "--lock-timeout", "1300ms", "--lock-retries", "0", url=server.url)
         (blocker,) = error(ended)["blockers"]
         assert (blocker["pid"], blocker["held"]) == (0, "ShareLock")
         assert "ROLLBACK PREPARED" in blocker["advice"]
-        assert "waiting for a lock: a prepared transaction, holds ShareLock on users; " in ended.err
+        assert "waiting for a lock: a prepared transaction, holds ShareLock on users; " in ended.stderr
         connection.execute("ROLLBACK PREPARED 'forgotten'")
 
 
 def test_autovacuum_against_wraparound_is_told_as_what_it_is(
-    private_server: Callable[..., PrivateServer], files: Files, run: Callable[..., Ended]
+    migrate: Migrate, private_server: Callable[..., PrivateServer]
 ) -> None:
     """An autovacuum that prevents wraparound does not give way to us: the advice is to let it end."""
     server = private_server(
@@ -419,8 +404,8 @@ def test_autovacuum_against_wraparound_is_told_as_what_it_is(
         connection.execute(f"DO $$ BEGIN {spent} END $$".encode())
         vacuum = "SELECT 1 FROM pg_stat_activity WHERE backend_type = 'autovacuum worker' AND query ~ 'users .to'"
         until(lambda: connection.execute(vacuum.encode()).fetchall())
-        files(ALTER)
-        ended = run("--database", server.url, "--json", "up", "--lock-timeout", "1300ms", "--lock-retries", "0")
+        migrate.write([ALTER])
+        ended = migrate.process("--json", "up", "--lock-timeout", "1300ms", "--lock-retries", "0", url=server.url)
         (blocker,) = error(ended)["blockers"]
         assert (blocker["kind"], blocker["held"]) == ("autovacuum worker", "ShareUpdateExclusiveLock")
         assert "prevents wraparound and won't give way" in blocker["advice"]
@@ -439,22 +424,17 @@ def test_autovacuum_against_wraparound_is_told_as_what_it_is(
     ids=["short files", "a long statement", "short statements"],
 )
 def test_a_second_connection_is_for_long_waits_only(
-    texts: list[str], connections: int, proxy: Callable[..., Proxy], files: Files, run: Callable[..., Ended]
+    migrate: Migrate, texts: list[str], connections: int, proxy: Callable[..., Proxy]
 ) -> None:
     """Nobody looks where the server answers within a second, however long that goes on."""
     between = proxy()
-    files(*texts)
-    assert run("--database", between.url, "up").code == 0
+    migrate.write(texts)
+    assert migrate.process("up", url=between.url).exit_code == 0
     assert between.messages.count("Startup") == connections
 
 
 def test_a_role_that_may_not_see_others_is_told_less(
-    database: str,
-    role: tuple[str, str],
-    files: Files,
-    run: Callable[..., Ended],
-    rows: Rows,
-    holder: psycopg.Connection,
+    migrate: Migrate, role: tuple[str, str], rows: Rows, holder: psycopg.Connection
 ) -> None:
     """Without pg_read_all_stats a run is told who holds what, but not what he does; and it doesn't fail for that."""
     name, url = role
@@ -462,14 +442,14 @@ def test_a_role_that_may_not_see_others_is_told_less(
     holder.execute("COMMIT")
     holder.execute(sql.SQL("ALTER TABLE users OWNER TO {}").format(sql.Identifier(name)))
     holder.execute("BEGIN; LOCK TABLE users IN ACCESS SHARE MODE")
-    files(ALTER)
-    ended = run("--database", url, "--json", "up", "--lock-timeout", "1300ms", "--lock-retries", "0")
+    migrate.write([ALTER])
+    ended = migrate.process("--json", "up", "--lock-timeout", "1300ms", "--lock-retries", "0", url=url)
     (blocker,) = error(ended)["blockers"]
     assert (blocker["pid"], blocker["user"]) == (holder.info.backend_pid, holder.info.user)
     assert (blocker["relation"], blocker["held"]) == ("users", "AccessShareLock")
     assert [blocker[key] for key in ("query", "state", "transaction_seconds", "is_run")] == [None, None, None, False]
     assert "pg_read_all_stats" in blocker["advice"]
-    assert "insufficient privilege" not in ended.said
+    assert "insufficient privilege" not in ended.output
 
 
 # --- what the role has
@@ -477,13 +457,7 @@ def test_a_role_that_may_not_see_others_is_told_less(
 
 @pytest.mark.parametrize("setting", ["lock_timeout", "statement_timeout", "idle_session_timeout"])
 def test_a_role_s_own_timeouts_do_not_end_a_run_that_waits(
-    setting: str,
-    database: str,
-    role: tuple[str, str],
-    files: Files,
-    start: Start,
-    rows: Rows,
-    holder: psycopg.Connection,
+    migrate: Migrate, setting: str, role: tuple[str, str], rows: Rows, holder: psycopg.Connection
 ) -> None:
     """Whatever limits a role has, the run's own hold for locks, and its claim is not ended for being idle."""
     name, url = role
@@ -494,24 +468,18 @@ def test_a_role_s_own_timeouts_do_not_end_a_run_that_waits(
     holder.execute(limit)
     holder.execute(sql.SQL("ALTER TABLE users OWNER TO {}").format(sql.Identifier(name)))
     holder.execute("BEGIN; LOCK TABLE users IN ROW EXCLUSIVE MODE")
-    files("CREATE INDEX CONCURRENTLY users_name ON users (name);", ALTER)
-    run = start("--database", url, "up", "--lock-timeout", "30s", "--statement-timeout", "30s")
+    migrate.write(["CREATE INDEX CONCURRENTLY users_name ON users (name);", ALTER])
+    run = migrate.start("up", "--lock-timeout", "30s", "--statement-timeout", "30s", url=url)
     run.says("waiting for a lock")
     holder.execute("COMMIT")
     ended = run.end()
-    assert ended.code == 0, ended
-    assert "retrying in" not in ended.err
+    assert ended.exit_code == 0, ended
+    assert "retrying in" not in ended.stderr
 
 
 @pytest.mark.parametrize("setting", ["idle_in_transaction_session_timeout", "transaction_timeout"])
 def test_a_claim_outlives_its_role_s_timeouts(
-    setting: str,
-    database: str,
-    role: tuple[str, str],
-    files: Files,
-    run: Callable[..., Ended],
-    rows: Rows,
-    connect: Connect,
+    migrate: Migrate, setting: str, role: tuple[str, str], rows: Rows, connect: Connect
 ) -> None:
     """The transaction that claims a file stays open as long as the file's statements take, whatever its role has."""
     name, url = role
@@ -519,6 +487,6 @@ def test_a_claim_outlives_its_role_s_timeouts(
         pytest.skip(f"the server does not know {setting}")
     rows("GRANT ALL ON SCHEMA public TO PUBLIC")
     connect().execute(sql.SQL("ALTER ROLE {} SET {} = '300ms'").format(sql.Identifier(name), sql.SQL(setting)))
-    files("-- migrate: no-transaction\n" + "SELECT pg_sleep(0.2);" * 3)
-    ended = run("--database", url, "up")
-    assert ended.code == 0, ended
+    migrate.write(["-- migrate: no-transaction\n" + "SELECT pg_sleep(0.2);" * 3])
+    ended = migrate.process("up", url=url)
+    assert ended.exit_code == 0, ended

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -19,13 +18,11 @@ import pytest
 from fix_cli import Migrate, Result, Rows
 from fix_private_server import PrivateServer
 from fix_proxy import Proxy
-from fix_runs import Run, until
 from fix_servers import Connect
+from fix_waiting import until
 from psycopg import sql
 
 from outreach_migrate.run import recovery
-
-Start = Callable[..., Run]
 
 FIRST = "CREATE TABLE t (id int); INSERT INTO t VALUES (1);"
 FEW = {
@@ -192,23 +189,24 @@ def crash(_: PrivateServer, backend: int) -> None:
     [(restart, ""), (kill, ""), (kill, "-- migrate: no-transaction\n"), (crash, "-- migrate: no-transaction\n")],
 )
 def test_a_server_that_comes_back(
+    migrate: Migrate,
     disturb: Callable[[PrivateServer, int], None],
     directive: str,
     private_server: Callable[..., PrivateServer],
-    files: Callable[..., None],
-    start: Start,
 ) -> None:
     """A restart, kill -9 of the server, a crash of one session, in the middle of a file: the run says what stayed."""
     server = private_server()
-    files(*[FIRST, "INSERT INTO t VALUES (2);"][: 1 + (disturb is restart)], f"{directive}SELECT pg_sleep(60);")
-    run = start("--database", server.url, "--json", "up")
+    migrate.write(
+        [*[FIRST, "INSERT INTO t VALUES (2);"][: 1 + (disturb is restart)], f"{directive}SELECT pg_sleep(60);"]
+    )
+    run = migrate.start("--json", "up", url=server.url)
     with closing(psycopg.connect(server.url, autocommit=True)) as connection:
         [(pid,)] = until(lambda: connection.execute(SLEEPING).fetchall())
     disturb(server, pid)
     ended = run.end()
-    assert ended.code == 1, ended
-    assert "Traceback" not in ended.err
-    error = json.loads(ended.out)["error"]
+    assert ended.exit_code == 1, ended
+    assert "Traceback" not in ended.stderr
+    error = ended.json["error"]
     assert error["kind"] == "ConnectionFailed"
     assert "lost the connection while" in error["message"]
     assert "not known" not in error["state"]
@@ -249,7 +247,7 @@ def crowded(private_server: Callable[..., PrivateServer]) -> Iterator[tuple[str,
         yield server.url, [stack.enter_context(closing(psycopg.connect(server.url))) for _ in range(3)]
 
 
-def test_a_server_without_room(crowded: tuple[str, list[psycopg.Connection]], migrate: Migrate, start: Start) -> None:
+def test_a_server_without_room(migrate: Migrate, crowded: tuple[str, list[psycopg.Connection]]) -> None:
     """Too many connections are told as such, with the hint to wait; a run that waits gets its turn."""
     url, taken = crowded
     run = migrate("up", files={"1_a.sql": FIRST, "2_b.sql": "CREATE INDEX CONCURRENTLY i ON t (id);"}, url=url)
@@ -257,10 +255,10 @@ def test_a_server_without_room(crowded: tuple[str, list[psycopg.Connection]], mi
     lines = run.stderr.splitlines()
     assert "too many clients" in lines[0]
     assert lines[1] == "hint: The server is out of connections: try again with --wait 60."
-    waits = start("--database", url, "--wait", "30", "up", "--to", "1")
+    waits = migrate.start("--wait", "30", "up", "--to", "1", url=url)
     waits.says("too many clients")
     taken.pop().close()
-    assert waits.end().code == 0
+    assert waits.end().exit_code == 0
     second = migrate("--json", "up", url=url)  # a file without a transaction takes two
     assert second.exit_code == 1
     assert "too many clients" in second.json["error"]["message"]
@@ -280,9 +278,7 @@ def test_a_role_without_room(role: tuple[str, str], rows: Rows, connect: Connect
     assert run.stderr.splitlines()[1] == "hint: The server is out of connections: try again with --wait 60."
 
 
-def test_a_server_that_shuts_down_and_starts(
-    private_server: Callable[..., PrivateServer], migrate: Migrate, start: Start
-) -> None:
+def test_a_server_that_shuts_down_and_starts(migrate: Migrate, private_server: Callable[..., PrivateServer]) -> None:
     """A server that lets nobody in any more says why; with --wait a run outlasts that, and the restart after it."""
     server = private_server()
     migrate.write({"1_a.sql": FIRST})
@@ -291,10 +287,10 @@ def test_a_server_that_shuts_down_and_starts(
         run = until(lambda: _refused(migrate("up", url=server.url)))
         assert run.exit_code == 1
         assert run.stderr.splitlines()[1] == "hint: Try again in a moment, or let it try: --wait 60."
-        waits = start("--database", server.url, "--wait", "30", "up")
+        waits = migrate.start("--wait", "30", "up", url=server.url)
         waits.says("shutting down")
     server.restart()
-    assert waits.end().code == 0
+    assert waits.end().exit_code == 0
 
 
 def _refused(run: Result) -> Result | None:

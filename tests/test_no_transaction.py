@@ -12,10 +12,9 @@ import psycopg
 import pytest
 from fix_cli import Migrate, Rows
 from fix_proxy import Proxy
-from fix_runs import Ended, Run, until
 from fix_servers import Connect
+from fix_waiting import until
 
-Start = Callable[..., Run]
 Files = Callable[..., None]
 
 HEAD = "-- migrate: no-transaction\n"
@@ -58,18 +57,18 @@ def reader(connect: Connect, table: None) -> Iterator[psycopg.Connection]:
 
 
 def test_the_entry_is_committed_first_and_tells_how_far_the_file_is(
-    database: str, files: Files, start: Start, rows: Rows, connect: Connect, table: None
+    migrate: Migrate, rows: Rows, connect: Connect, table: None
 ) -> None:
     """Others see the entry from the start: statements_done rises with each statement, finished_at is set at the end."""
     gate = connect()
     gate.execute("SELECT pg_advisory_lock(4711)")
-    files(HEAD + GATE + trail(1) + GATE.replace("4711", "4712") + trail(2))
-    run = start("--database", database, "up", "--lock-timeout", "0")
+    migrate.write([HEAD + GATE + trail(1) + GATE.replace("4711", "4712") + trail(2)])
+    run = migrate.start("up", "--lock-timeout", "0")
     assert until(lambda: rows(HISTORY) if waits(rows) else []) == [(0, 0, False)]
     gate.execute("SELECT pg_advisory_lock(4712); SELECT pg_advisory_unlock(4711)")
     assert until(lambda: rows(HISTORY) if rows("SELECT 1 FROM trail") and waits(rows) else []) == [(2, 2, False)]
     gate.close()
-    assert run.end().code == 0
+    assert run.end().exit_code == 0
     assert rows(HISTORY) == [(4, 4, True)]
 
 
@@ -341,11 +340,7 @@ CREATED = "CREATE TABLE t (id int, a int, b int); CREATE INDEX j ON t (b); CREAT
 
 @pytest.mark.parametrize("forwarded", [False, True], ids=["before", "after"])
 def test_a_connection_lost_at_any_message_costs_and_doubles_nothing(
-    forwarded: bool,
-    proxy: Callable[..., Proxy],
-    migrate: Migrate,
-    rows: Rows,
-    steps: Callable[[], list[int]],
+    forwarded: bool, proxy: Callable[..., Proxy], migrate: Migrate, rows: Rows, steps: Callable[[], list[int]]
 ) -> None:
     """Wherever the way to the server is cut, on whichever connection, the next run completes it, each step once."""
     between = proxy()
@@ -368,24 +363,22 @@ def test_a_connection_lost_at_any_message_costs_and_doubles_nothing(
         assert rows(HISTORY) == [(4, 4, True)]
 
 
-def test_a_build_that_was_terminated_is_built_anew(
-    database: str, files: Files, start: Start, run: Callable[..., Ended], rows: Rows, reader: psycopg.Connection
-) -> None:
+def test_a_build_that_was_terminated_is_built_anew(migrate: Migrate, rows: Rows, reader: psycopg.Connection) -> None:
     """A backend that an administrator ends leaves an invalid index, which the next run drops before it builds."""
-    files(HEAD + trail(1) + BUILD)
-    lost = start("--database", database, "up")
+    migrate.write([HEAD + trail(1) + BUILD])
+    lost = migrate.start("up")
     until(lambda: rows(WAITING_BUILD))
     ((pid,),) = rows(WAITING_BUILD)
     rows("SELECT pg_terminate_backend(%s)", pid)
     ended = lost.end()
-    assert ended.code == 1, ended
-    assert "lost the connection while 1_a ran: terminating connection due to administrator command" in ended.err
-    assert "1_a is unfinished: 1 of 2 statements done" in ended.err
+    assert ended.exit_code == 1, ended
+    assert "lost the connection while 1_a ran: terminating connection due to administrator command" in ended.stderr
+    assert "1_a is unfinished: 1 of 2 statements done" in ended.stderr
     assert rows(INDEXES) == [("i", False)]
     reader.execute("COMMIT")
-    again = run("--database", database, "up")
-    assert again.code == 0, again
-    assert "dropping the invalid index public.i" in again.err
+    again = migrate.process("up")
+    assert again.exit_code == 0, again
+    assert "dropping the invalid index public.i" in again.stderr
     assert rows(INDEXES) == [("i", True)]
     assert rows("SELECT step FROM trail") == [(1,)]
 
@@ -394,30 +387,26 @@ def test_a_build_that_was_terminated_is_built_anew(
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_runs_at_once_build_one_index(
-    count: int, database: str, files: Files, start: Start, rows: Rows, reader: psycopg.Connection
-) -> None:
+def test_runs_at_once_build_one_index(migrate: Migrate, count: int, rows: Rows, reader: psycopg.Connection) -> None:
     """Beside open transactions of the application one run builds and the others wait, in no statement: nobody hangs."""
-    files(BUILD, trail(2))
-    runs = [start("--database", database, "up") for _ in range(count)]
+    migrate.write([BUILD, trail(2)])
+    runs = [migrate.start("up") for _ in range(count)]
     until(lambda: rows(WAITING_BUILD))
-    until(lambda: sum("waiting for another run" in run.said("err") for run in runs) == count - 1)
+    until(lambda: sum("waiting for another run" in run.stderr for run in runs) == count - 1)
     reader.execute("COMMIT")
     ended = [run.end() for run in runs]
-    assert [one.code for one in ended] == [0] * count, ended
+    assert [one.exit_code for one in ended] == [0] * count, ended
     assert rows(INDEXES) == [("i", True)]
     assert rows("SELECT step FROM trail") == [(2,)]
-    assert sum("1  a  applied in" in one.out for one in ended) == 1
+    assert sum("1  a  applied in" in one.stdout for one in ended) == 1
 
 
-def test_another_run_is_told_who_works_on_the_file(
-    database: str, files: Files, start: Start, rows: Rows, reader: psycopg.Connection
-) -> None:
+def test_another_run_is_told_who_works_on_the_file(migrate: Migrate, rows: Rows, reader: psycopg.Connection) -> None:
     """A living run is told from a dead one at once: the other names its pid and application, and waits for its end."""
-    files(BUILD)
-    first = start("--database", database, "up", PGAPPNAME="the first one")
+    migrate.write([BUILD])
+    first = migrate.start("up", PGAPPNAME="the first one")
     until(lambda: rows(WAITING_BUILD))
-    second = start("--database", database, "up")
+    second = migrate.start("up")
     line = second.says("waiting for another run")
     pids = [
         pid
@@ -429,33 +418,33 @@ def test_another_run_is_told_who_works_on_the_file(
     assert named, line
     assert int(named[1]) in pids
     reader.execute("COMMIT")
-    assert [first.end().code, second.end().code] == [0, 0]
+    assert [first.end().exit_code, second.end().exit_code] == [0, 0]
 
 
 def test_status_tells_a_file_at_work_from_one_that_was_left(
-    database: str, files: Files, start: Start, run: Callable[..., Ended], rows: Rows, reader: psycopg.Connection
+    migrate: Migrate, rows: Rows, reader: psycopg.Connection
 ) -> None:
     """While a living run works on a file nothing is wrong, only pending; once the run is dead, it says what to do."""
-    files(BUILD)
-    working = start("--database", database, "up", PGAPPNAME="the worker")
+    migrate.write([BUILD])
+    working = migrate.start("up", PGAPPNAME="the worker")
     until(lambda: rows(WAITING_BUILD))
-    status = run("--database", database, "status", "--check")
-    assert status.code == 3
-    assert re.search(r"^A run is at work on 1: pid \d+ \(user \w+, application the worker", status.out, re.MULTILINE)
-    assert "unfinished: " not in status.said
-    document = json.loads(run("--database", database, "--json", "status").out)
+    status = migrate.process("status", "--check")
+    assert status.exit_code == 3
+    assert re.search(r"^A run is at work on 1: pid \d+ \(user \w+, application the worker", status.stdout, re.MULTILINE)
+    assert "unfinished: " not in status.output
+    document = json.loads(migrate.process("--json", "status").stdout)
     assert (document["ok"], document["at_work"][0]["version"]) == (True, "1")
     working.kill()
-    until(lambda: run("--database", database, "status", "--check").code == 1)
-    assert "unfinished: 0 of 1 statement done" in run("--database", database, "status").out
+    until(lambda: migrate.process("status", "--check").exit_code == 1)
+    assert "unfinished: 0 of 1 statement done" in migrate.process("status").stdout
 
 
 def test_a_run_that_has_lost_its_claim_stops_before_the_next_statement(
-    database: str, files: Files, start: Start, run: Callable[..., Ended], rows: Rows, reader: psycopg.Connection
+    migrate: Migrate, rows: Rows, reader: psycopg.Connection
 ) -> None:
     """Who can't be sure any more to be alone on the file finishes the statement at work, and begins no other."""
-    files(HEAD + BUILD + trail(2))
-    lost = start("--database", database, "up")
+    migrate.write([HEAD + BUILD + trail(2)])
+    lost = migrate.start("up")
     until(lambda: rows(WAITING_BUILD))
     rows(
         "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)"
@@ -463,11 +452,11 @@ def test_a_run_that_has_lost_its_claim_stops_before_the_next_statement(
     )
     reader.execute("COMMIT")
     ended = lost.end()
-    assert ended.code == 1, ended
-    assert "lost the connection while 1_a ran" in ended.err
+    assert ended.exit_code == 1, ended
+    assert "lost the connection while 1_a ran" in ended.stderr
     assert rows(HISTORY) == [(1, 1, False)]
     assert rows("SELECT step FROM trail") == []
-    assert run("--database", database, "up").code == 0
+    assert migrate.process("up").exit_code == 0
     assert rows("SELECT step FROM trail") == [(2,)]
     assert rows(INDEXES) == [("i", True)]
 
@@ -490,19 +479,17 @@ def test_a_run_that_has_lost_its_claim_stops_before_the_next_statement(
     ],
     ids=["vacuum", "index"],
 )
-def test_long_statements_show_how_far_they_are(
-    text: str, line: str, database: str, files: Files, run: Callable[..., Ended], rows: Rows, table: None
-) -> None:
+def test_long_statements_show_how_far_they_are(migrate: Migrate, text: str, line: str, rows: Rows, table: None) -> None:
     """Where stderr is no terminal the phase and the percentage are a line of their own, not one for every look."""
     rows("INSERT INTO t SELECT n FROM generate_series(1, 30000) AS n")
-    files(HEAD + text)
-    ended = run("--database", database, "up")
-    found = [one for one in ended.err.splitlines() if re.fullmatch(line, one)]
+    migrate.write([HEAD + text])
+    ended = migrate.process("up")
+    found = [one for one in ended.stderr.splitlines() if re.fullmatch(line, one)]
     assert len(found) == 1, ended
 
 
 def test_a_file_without_a_transaction_leaves_nothing_in_the_pool(
-    pgbouncer: Callable[..., str], files: Files, run: Callable[..., Ended], connect: Connect, table: None
+    migrate: Migrate, pgbouncer: Callable[..., str], connect: Connect, table: None
 ) -> None:
     """Behind PgBouncer in transaction mode the file's settings hold for its statements, and for nobody else's."""
     pooled = pgbouncer(pool_size=3)
@@ -511,9 +498,9 @@ def test_a_file_without_a_transaction_leaves_nothing_in_the_pool(
         "CREATE TABLE u (id int); CREATE INDEX CONCURRENTLY i ON u (id); VACUUM u;"
         "CREATE TABLE seen AS SELECT current_setting('lock_timeout') || current_setting('vacuum_cost_limit') AS value;"
     )
-    files(HEAD + text)
-    ended = run("--database", pooled, "up")
-    assert ended.code == 0, ended
+    migrate.write([HEAD + text])
+    ended = migrate.process("up", url=pooled)
+    assert ended.exit_code == 0, ended
     assert connect().execute("SELECT value FROM s.seen").fetchall() == [("7s123",)]
     wanted = "SELECT pg_backend_pid(), current_setting('search_path'), current_setting('lock_timeout'), pg_sleep(0.1)"
     found: list[tuple[object, ...]] = []

@@ -10,7 +10,7 @@ from typing import Any
 import fix_servers
 import psycopg
 import pytest
-from fix_runs import Ended, Run
+from fix_cli import Migrate
 from psycopg.conninfo import conninfo_to_dict
 
 TRAIL = "CREATE TABLE trail (step serial PRIMARY KEY, version int);"
@@ -34,18 +34,13 @@ def ask(url: str, query: str) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize(("count", "pool_size"), [(8, 20), (3, 1)])
 def test_runs_at_once_share_the_work(
-    count: int,
-    pool_size: int,
-    pgbouncer: Callable[..., str],
-    files: Callable[..., None],
-    start: Callable[..., Run],
-    connect: fix_servers.Connect,
+    migrate: Migrate, count: int, pool_size: int, pgbouncer: Callable[..., str], connect: fix_servers.Connect
 ) -> None:
     """Runs at once, with a connection for each or one for all: each file is applied once, and nobody fails."""
-    files(*FILES, "SELECT pg_sleep(1.5);")  # long enough for a look at who is in the way
+    migrate.write([*FILES, "SELECT pg_sleep(1.5);"])  # long enough for a look at who is in the way
     pooled = pgbouncer(pool_size=pool_size)
-    ended = [run.end() for run in [start("--database", pooled, "up") for _ in range(count)]]
-    assert [one.code for one in ended] == [0] * count, ended
+    ended = [run.end() for run in [migrate.start("up", url=pooled) for _ in range(count)]]
+    assert [one.exit_code for one in ended] == [0] * count, ended
     trail = connect().execute("SELECT version FROM trail ORDER BY step").fetchall()
     assert trail == [(2,), (3,), (4,), (5,), (6,)]
     assert connect().execute("SELECT position FROM schema_migrations ORDER BY 1").fetchall() == [
@@ -66,31 +61,31 @@ def test_runs_at_once_share_the_work(
     ],
 )
 def test_a_file_leaves_nothing_in_the_pool(
-    spoiling: str, ending: str, pgbouncer: Callable[..., str], files: Callable[..., None], run: Callable[..., Ended]
+    migrate: Migrate, spoiling: str, ending: str, pgbouncer: Callable[..., str]
 ) -> None:
     """Whatever a file does to its session, and however it ends, the pool's next client finds a clean one."""
     pooled = pgbouncer(pool_size=1)
     (pid,) = ask(pooled, "SELECT pg_backend_pid()")
     assert ask(pooled, LEFT) == NOTHING
-    files(f"{spoiling} {ending}", "SELECT 2;")
-    ended = run("--database", pooled, "up")
-    assert ended.code == (1 if ending else 0), ended
+    migrate.write([f"{spoiling} {ending}", "SELECT 2;"])
+    ended = migrate.process("up", url=pooled)
+    assert ended.exit_code == (1 if ending else 0), ended
     assert ask(pooled, "SELECT pg_backend_pid()") == (pid,)
     assert ask(pooled, LEFT) == NOTHING
 
 
 def test_a_file_meets_nothing_that_another_client_left(
-    pgbouncer: Callable[..., str], files: Callable[..., None], run: Callable[..., Ended], connect: fix_servers.Connect
+    migrate: Migrate, pgbouncer: Callable[..., str], connect: fix_servers.Connect
 ) -> None:
     """A pool's connection that somebody else has spoilt does not spoil a file, nor the search for the table."""
     pooled = pgbouncer(pool_size=1)
     spoilt = "SELECT set_config('search_path', 'pg_catalog', false), set_config('role', 'pg_monitor', false)"
     ask(pooled, spoilt)
-    files("CREATE TABLE t (id int);")
-    ended = run("--database", pooled, "up")
-    assert ended.code == 0, ended
+    migrate.write(["CREATE TABLE t (id int);"])
+    ended = migrate.process("up", url=pooled)
+    assert ended.exit_code == 0, ended
     ask(pooled, spoilt)
-    assert "Nothing is pending" in run("--database", pooled, "up").out
+    assert "Nothing is pending" in migrate.process("up", url=pooled).stdout
     assert connect().execute("SELECT 't'::regclass, 'schema_migrations'::regclass").fetchone() == (
         *("t", "schema_migrations"),
     )
@@ -110,44 +105,44 @@ def latin1(server_url: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("way", ["direct", "pooled"])
 def test_text_survives_in_a_database_of_another_encoding(
-    way: str, latin1: str, pgbouncer: Callable[..., str], files: Callable[..., None], run: Callable[..., Ended]
+    migrate: Migrate, way: str, latin1: str, pgbouncer: Callable[..., str]
 ) -> None:
     """Files are UTF-8 to the last one, though a reset takes the pool's connection back to the database's encoding."""
     dbname = str(conninfo_to_dict(latin1)["dbname"])
     url = latin1 if way == "direct" else fix_servers.url(pgbouncer(pool_size=1), dbname=dbname)
-    files("CREATE TABLE t (word text);", "INSERT INTO t VALUES ('Füße');", "INSERT INTO t VALUES ('été');")
-    ended = run("--database", url, "up")
-    assert ended.code == 0, ended
+    migrate.write(["CREATE TABLE t (word text);", "INSERT INTO t VALUES ('Füße');", "INSERT INTO t VALUES ('été');"])
+    ended = migrate.process("up", url=url)
+    assert ended.exit_code == 0, ended
     with closing(psycopg.connect(latin1, autocommit=True, client_encoding="UTF8")) as connection:
         assert connection.execute("SELECT word, length(word) FROM t").fetchall() == [("Füße", 4), ("été", 3)]
 
 
 def test_a_run_that_waits_says_for_whom(
-    pgbouncer: Callable[..., str], files: Callable[..., None], start: Callable[..., Run], connect: fix_servers.Connect
+    migrate: Migrate, pgbouncer: Callable[..., str], connect: fix_servers.Connect
 ) -> None:
     """Through a pool too, a run finds the session of the server that is in its way."""
     pooled, gate, watching = pgbouncer(), connect(), connect()
     gate.execute("CREATE TABLE t (id int)")
     gate.execute("BEGIN; LOCK TABLE t")
-    files("ALTER TABLE t ADD COLUMN name text;")
-    waiting = start("--database", pooled, "up", "--lock-timeout", "0")
+    migrate.write(["ALTER TABLE t ADD COLUMN name text;"])
+    waiting = migrate.start("up", "--lock-timeout", "0", url=pooled)
     line = waiting.says("waiting for a lock")
     assert f"pid {gate.info.backend_pid} " in line
-    other = start("--database", pooled, "up")
+    other = migrate.start("up", url=pooled)
     waits = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'relation' AND datname = current_database()"
     (pid,) = watching.execute(waits).fetchall()[0]
     line = other.says("waiting for another run")
     assert f"pid {pid} " in line
     assert "application outreach-migrate" in line
     gate.execute("COMMIT")
-    assert [waiting.end().code, other.end().code] == [0, 0]
+    assert [waiting.end().exit_code, other.end().exit_code] == [0, 0]
 
 
 @pytest.mark.parametrize("ending", ["", "SELECT 1/0;"], ids=["succeeds", "fails"])
 def test_a_look_at_who_is_in_the_way_needs_no_connection_of_a_full_pool(
-    ending: str, pgbouncer: Callable[..., str], files: Callable[..., None], run: Callable[..., Ended]
+    migrate: Migrate, ending: str, pgbouncer: Callable[..., str]
 ) -> None:
     """A run in a pool of one ends when its file ends, though its look at others was never let through."""
-    files(f"SELECT pg_sleep(1.5); {ending}")
-    ended = run("--database", pgbouncer(pool_size=1), "up")
-    assert ended.code == (1 if ending else 0), ended
+    migrate.write([f"SELECT pg_sleep(1.5); {ending}"])
+    ended = migrate.process("up", url=pgbouncer(pool_size=1))
+    assert ended.exit_code == (1 if ending else 0), ended

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, LiteralString
 
 import pytest
-from fix_cli import Files, Migrate, Result, Rows
+from fix_cli import Migrate, Result, Rows
 
 Recorded = Callable[[], list[str]]
 
@@ -29,7 +29,7 @@ def problems(run: Result) -> list[dict[str, Any]]:
     return found
 
 
-def refused(migrate: Migrate, rows: Rows, files: Files) -> dict[str, Any]:
+def refused(migrate: Migrate, rows: Rows, files: Mapping[str, str | bytes]) -> dict[str, Any]:
     """The one thing that is wrong with these files, after a look that nothing was run, not even the good one."""
     [problem] = problems(migrate("--json", "up", files={**GOOD, **files}))
     assert rows(TABLES) == []
@@ -559,7 +559,7 @@ class TestFolder:
         """A FIFO, at which reading would wait for ever, is refused at once."""
         migrate.write(GOOD)
         os.mkfifo(migrate.files / "2_pipe.sql")
-        [problem] = problems(migrate.process("--json", "up", within=10))
+        [problem] = problems(migrate.process("--json", "up"))
         assert (problem["path"], problem["message"]) == ("sql/2_pipe.sql", "not a regular file")
 
     @pytest.mark.parametrize("folder", ["my migrations", "größe", "it's 100% {x} $a$"])

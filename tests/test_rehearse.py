@@ -14,8 +14,8 @@ import psycopg
 import pytest
 from fix_cli import Files, Migrate, Rows
 from fix_private_server import PrivateServer
-from fix_runs import Run, until
 from fix_servers import Connect
+from fix_waiting import until
 
 from outreach_migrate.rehearsal.effects import Mode
 
@@ -505,21 +505,19 @@ def test_it_gives_way_on_a_live_database(tables: None, migrate: Migrate, connect
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_rolls_back(
-    tables: None, rows: Rows, migrate: Migrate, start: Callable[..., Run], number: int, code: int
-) -> None:
+def test_a_signal_rolls_back(migrate: Migrate, tables: None, rows: Rows, number: int, code: int) -> None:
     """It ends at once, and so do its transaction and its statement on the server."""
     before = rows(CATALOG)
     migrate.write({"1_a.sql": "ALTER TABLE t ADD a int; SELECT pg_sleep(60);"})
-    process = start("rehearse", DATABASE_URL=migrate.url)
+    process = migrate.start("rehearse", DATABASE_URL=migrate.url)
     sleeping: LiteralString = """
         SELECT pid FROM pg_stat_activity
          WHERE datname = current_database() AND state = 'active' AND query LIKE '% pg_sleep(60);'"""
     until(lambda: rows(sleeping))
     process.process.send_signal(number)
     ended = process.end()
-    assert ended.code == code
-    assert "rolled back" in ended.err
+    assert ended.exit_code == code
+    assert "rolled back" in ended.stderr
     assert rows(sleeping) == []
     assert rows(CATALOG) == before
 

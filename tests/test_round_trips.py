@@ -7,22 +7,23 @@ from contextlib import closing
 
 import psycopg
 import pytest
+from fix_cli import Migrate
 from fix_proxy import Proxy
-from fix_runs import Ended, until
 from fix_servers import Connect
+from fix_waiting import until
 
 HUNDRED = [f"CREATE TABLE t{number} (id int);" for number in range(100)]
 
 
 @pytest.fixture
-def cost(proxy: Callable[..., Proxy], run: Callable[..., Ended]) -> Callable[..., list[str]]:
+def cost(migrate: Migrate, proxy: Callable[..., Proxy]) -> Callable[..., list[str]]:
     """A function that runs a command and gives the messages it sent."""
     between = proxy()
 
     def counted(*arguments: str) -> list[str]:
         before = len(between.messages)
-        ended = run("--database", between.url, *arguments)
-        assert ended.code == 0, ended
+        ended = migrate.process(*arguments, url=between.url)
+        assert ended.exit_code == 0, ended
         until(lambda: between.idle)
         return between.messages[before:]
 
@@ -30,10 +31,10 @@ def cost(proxy: Callable[..., Proxy], run: Callable[..., Ended]) -> Callable[...
 
 
 def test_a_hundred_files_cost_a_hundred_messages_and_at_most_eight(
-    cost: Callable[..., list[str]], files: Callable[..., None], connect: Connect
+    migrate: Migrate, cost: Callable[..., list[str]], connect: Connect
 ) -> None:
     """A file is one message, whatever is in it; all the rest of a run is at most eight."""
-    files(*HUNDRED)
+    migrate.write(HUNDRED)
     messages = cost("up")
     assert 100 < len(messages) <= 108
     assert messages[-1] == "X"
@@ -42,20 +43,20 @@ def test_a_hundred_files_cost_a_hundred_messages_and_at_most_eight(
 
 @pytest.mark.parametrize("command", [["up"], ["up", "--dry-run"], ["status"], ["status", "--check"]])
 def test_a_look_costs_at_most_eight_messages(
-    command: list[str], cost: Callable[..., list[str]], files: Callable[..., None]
+    migrate: Migrate, command: list[str], cost: Callable[..., list[str]]
 ) -> None:
     """With nothing to do, however many files there are, a command costs no more than its connection and one query."""
-    files(*HUNDRED)
+    migrate.write(HUNDRED)
     cost("up")
     assert 2 < len(cost(*command)) <= 8
 
 
 @pytest.mark.parametrize("command", [["up", "--dry-run"], ["status"]])
 def test_a_look_at_an_empty_database_costs_at_most_eight_messages(
-    command: list[str], cost: Callable[..., list[str]], files: Callable[..., None]
+    migrate: Migrate, command: list[str], cost: Callable[..., list[str]]
 ) -> None:
     """Where there is no table yet, a look costs no more than where there is one."""
-    files(*HUNDRED)
+    migrate.write(HUNDRED)
     assert 2 < len(cost(*command)) <= 8
 
 

@@ -8,17 +8,15 @@ from collections.abc import Callable
 
 import psycopg
 import pytest
-from fix_cli import Rows
+from fix_cli import Migrate, Rows
 from fix_proxy import Proxy
-from fix_runs import Ended, Run, until
 from fix_servers import Connect, each_way
+from fix_waiting import until
 from psycopg import sql
 
 TRAIL = "CREATE TABLE trail (step serial PRIMARY KEY, version int);"
 FILES = [TRAIL, *(f"INSERT INTO trail (version) VALUES ({version});" for version in range(2, 7))]
 GATE = "SELECT pg_advisory_xact_lock(4711);"  # who holds this lock decides when the file goes on
-
-Start = Callable[..., Run]
 
 
 @pytest.fixture
@@ -46,59 +44,44 @@ def waiting(rows: Rows) -> Callable[[], int]:
     ],
 )
 def test_runs_on_an_empty_database_all_succeed(
-    count: int,
-    table: str,
-    first: str,
-    database: str,
-    files: Callable[..., None],
-    start: Start,
-    rows: Rows,
-    connect: Connect,
-    waiting: Callable[[], int],
+    migrate: Migrate, count: int, table: str, first: str, rows: Rows, connect: Connect, waiting: Callable[[], int]
 ) -> None:
     """Two runs or twenty that make the table and its schema at the same instant: one does, and nobody fails."""
-    files(*FILES)
+    migrate.write(FILES)
     with connect() as barrier:
         barrier.execute("BEGIN")
         barrier.execute(first.encode())  # whoever makes the same waits for our end, so all go on at once
-        runs = [start("--database", database, "--table", table, "up") for _ in range(count)]
+        runs = [migrate.start("--table", table, "up") for _ in range(count)]
         until(lambda: waiting() == count)
         barrier.execute("ROLLBACK")
     ended = [run.end() for run in runs]
-    assert [one.code for one in ended] == [0] * count, ended
+    assert [one.exit_code for one in ended] == [0] * count, ended
     assert rows("SELECT version FROM trail ORDER BY step") == [(2,), (3,), (4,), (5,), (6,)]
     history = sql.SQL("SELECT position, version FROM {}").format(sql.Identifier(*table.split(".")))
     assert connect().execute(history).fetchall() == [(version, str(version)) for version in range(1, 7)]
-    assert sum(len(re.findall(r"  a  applied in", one.out)) for one in ended) == 6
-    assert "error" not in "".join(one.said for one in ended)
+    assert sum(len(re.findall(r"  a  applied in", one.stdout)) for one in ended) == 6
+    assert "error" not in "".join(one.output for one in ended)
 
 
-def test_runs_on_a_database_with_a_history_all_succeed(
-    database: str, files: Callable[..., None], start: Start, rows: Rows
-) -> None:
+def test_runs_on_a_database_with_a_history_all_succeed(migrate: Migrate, rows: Rows) -> None:
     """Runs that start at about the same time, as an application's containers do, share the work and all succeed."""
-    files(TRAIL)
-    assert start("--database", database, "up").end().code == 0
-    files(*FILES)
-    ended = [run.end() for run in [start("--database", database, "up") for _ in range(5)]]
-    assert [one.code for one in ended] == [0] * 5, ended
+    migrate.write([TRAIL])
+    assert migrate.process("up").exit_code == 0
+    migrate.write(FILES)
+    ended = [run.end() for run in [migrate.start("up") for _ in range(5)]]
+    assert [one.exit_code for one in ended] == [0] * 5, ended
     assert rows("SELECT version FROM trail ORDER BY step") == [(2,), (3,), (4,), (5,), (6,)]
 
 
 @each_way
 def test_a_run_that_waits_for_another_says_for_whom(
-    database: str,
-    files: Callable[..., None],
-    start: Start,
-    rows: Rows,
-    gate: psycopg.Connection,
-    waiting: Callable[[], int],
+    migrate: Migrate, rows: Rows, gate: psycopg.Connection, waiting: Callable[[], int]
 ) -> None:
     """A run that waits names the other one on stderr: its pid, its application, since when; and then goes on."""
-    files(TRAIL, f"{GATE} INSERT INTO trail (version) VALUES (2);", "INSERT INTO trail (version) VALUES (3);")
-    first = start("--database", database, "up", "--lock-timeout", "0", PGAPPNAME="the first one")
+    migrate.write([TRAIL, f"{GATE} INSERT INTO trail (version) VALUES (2);", "INSERT INTO trail (version) VALUES (3);"])
+    first = migrate.start("up", "--lock-timeout", "0", PGAPPNAME="the first one")
     until(waiting)
-    second = start("--database", database, "up")
+    second = migrate.start("up")
     line = second.says("waiting for another run")
     ((pid, since),) = rows(
         "SELECT pid, to_char(xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') FROM pg_stat_activity"
@@ -107,92 +90,75 @@ def test_a_run_that_waits_for_another_says_for_whom(
     assert re.search(rf"pid {pid}\b.*application the first one.*{since}", line), line
     gate.close()
     ended = [first.end(), second.end()]
-    assert [one.code for one in ended] == [0, 0], ended
+    assert [one.exit_code for one in ended] == [0, 0], ended
     assert rows("SELECT version FROM trail ORDER BY step") == [(2,), (3,)]
 
 
-def test_runs_meet_the_same_failing_file(database: str, files: Callable[..., None], start: Start, rows: Rows) -> None:
+def test_runs_meet_the_same_failing_file(migrate: Migrate, rows: Rows) -> None:
     """Every run fails with the file's own place; what came before it is applied once, what comes after it never."""
-    files(*FILES[:3], "SELECT 1/0;", FILES[3])
-    ended = [run.end() for run in [start("--database", database, "up") for _ in range(4)]]
-    assert [one.code for one in ended] == [1] * 4, ended
-    assert all("4_a.sql:1:1: error: division by zero" in one.err for one in ended), ended
+    migrate.write([*FILES[:3], "SELECT 1/0;", FILES[3]])
+    ended = [run.end() for run in [migrate.start("up") for _ in range(4)]]
+    assert [one.exit_code for one in ended] == [1] * 4, ended
+    assert all("4_a.sql:1:1: error: division by zero" in one.stderr for one in ended), ended
     assert rows("SELECT version FROM trail ORDER BY step") == [(2,), (3,)]
     assert rows("SELECT version FROM schema_migrations ORDER BY position") == [("1",), ("2",), ("3",)]
 
 
 @pytest.mark.parametrize("applied", [0, 1])
 def test_runs_go_on_after_one_that_fails(
-    applied: int,
-    database: str,
-    files: Callable[..., None],
-    start: Start,
-    rows: Rows,
-    gate: psycopg.Connection,
-    waiting: Callable[[], int],
+    migrate: Migrate, applied: int, rows: Rows, gate: psycopg.Connection, waiting: Callable[[], int]
 ) -> None:
     """A run that fails in a file takes its entry, and the table it made, back: a waiting one applies the file."""
     fails = "DO $$ BEGIN IF current_setting('application_name') = 'loser' THEN RAISE 'lost'; END IF; END $$;"
     texts = [TRAIL, *FILES[1:3]]
     texts[applied] = f"{GATE} {fails} {texts[applied]}"
-    files(*texts)
-    loser = start("--database", database, "up", "--lock-timeout", "0", PGAPPNAME="loser")
+    migrate.write(texts)
+    loser = migrate.start("up", "--lock-timeout", "0", PGAPPNAME="loser")
     until(waiting)
-    others = [start("--database", database, "up") for _ in range(4)]
+    others = [migrate.start("up") for _ in range(4)]
     until(lambda: waiting() == 5)
     gate.close()
     lost, ended = loser.end(), [other.end() for other in others]
-    assert (lost.code, "lost" in lost.err) == (1, True), lost
-    assert [one.code for one in ended] == [0] * 4, ended
+    assert (lost.exit_code, "lost" in lost.stderr) == (1, True), lost
+    assert [one.exit_code for one in ended] == [0] * 4, ended
     assert rows("SELECT version FROM trail ORDER BY step") == [(2,), (3,)]
 
 
 @each_way
 def test_a_run_that_is_killed_lets_the_next_one_go_on(
-    database: str,
-    files: Callable[..., None],
-    start: Start,
-    rows: Rows,
-    gate: psycopg.Connection,
-    waiting: Callable[[], int],
+    migrate: Migrate, rows: Rows, gate: psycopg.Connection, waiting: Callable[[], int]
 ) -> None:
     """Kill -9 in the middle of a file leaves neither the file nor its entry, and no lock to remove by hand."""
-    files(TRAIL, f"INSERT INTO trail (version) VALUES (2); {GATE}")
-    killed = start("--database", database, "up", "--lock-timeout", "0")
+    migrate.write([TRAIL, f"INSERT INTO trail (version) VALUES (2); {GATE}"])
+    killed = migrate.start("up", "--lock-timeout", "0")
     until(waiting)
     killed.kill()
-    other = start("--database", database, "up", PGAPPNAME="other")
+    other = migrate.start("up", PGAPPNAME="other")
     until(lambda: rows("SELECT 1 FROM pg_stat_activity WHERE application_name = 'other' AND wait_event_type = 'Lock'"))
     gate.close()
-    assert other.end().code == 0
+    assert other.end().exit_code == 0
     assert rows("SELECT version FROM trail ORDER BY step") == [(2,)]
 
 
 def test_a_role_with_a_short_statement_timeout_may_wait(
-    database: str,
-    role: tuple[str, str],
-    files: Callable[..., None],
-    start: Start,
-    rows: Rows,
-    gate: psycopg.Connection,
-    waiting: Callable[[], int],
+    migrate: Migrate, role: tuple[str, str], rows: Rows, gate: psycopg.Connection, waiting: Callable[[], int]
 ) -> None:
     """The wait for another run's row is not cut by the role's statement_timeout, though its files still are."""
     name, url = role
     rows("ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO PUBLIC")
     gate.execute(sql.SQL("ALTER ROLE {} SET statement_timeout = '50ms'").format(sql.Identifier(name)))
-    files(TRAIL)
-    assert start("--database", database, "up").end().code == 0
-    files(TRAIL, f"{GATE} INSERT INTO trail (version) VALUES (2);", "SELECT pg_sleep(60);")
-    first = start("--database", database, "up", "--to", "2", "--lock-timeout", "0")
+    migrate.write([TRAIL])
+    assert migrate.process("up").exit_code == 0
+    migrate.write([TRAIL, f"{GATE} INSERT INTO trail (version) VALUES (2);", "SELECT pg_sleep(60);"])
+    first = migrate.start("up", "--to", "2", "--lock-timeout", "0")
     until(waiting)
-    second = start("--database", url, "up")
+    second = migrate.start("up", url=url)
     second.says("waiting for")  # which it says after a second
     gate.close()
-    assert first.end().code == 0
+    assert first.end().exit_code == 0
     ended = second.end()
-    assert ended.code == 1
-    assert "3_a.sql:1:1: error: canceling statement due to statement timeout" in ended.err
+    assert ended.exit_code == 1
+    assert "3_a.sql:1:1: error: canceling statement due to statement timeout" in ended.stderr
     assert rows("SELECT version FROM trail ORDER BY step") == [(2,)]
 
 
@@ -209,12 +175,10 @@ class _Meanwhile(Proxy):
         return super()._is_cut(kind, message, client, server)
 
 
-def test_a_table_made_while_it_is_looked_for_is_ours(
-    database: str, files: Callable[..., None], run: Callable[..., Ended], rows: Rows
-) -> None:
+def test_a_table_made_while_it_is_looked_for_is_ours(migrate: Migrate, rows: Rows) -> None:
     """A run that meets no table, and then one that another run has just made, goes on with that."""
-    files("CREATE TABLE a (b int)")
-    with _Meanwhile(database, 2, lambda: run("--database", database, "up")) as proxy:
-        ended = run("--database", proxy.url, "up")
-    assert (ended.code, ended.err) == (0, "")
+    migrate.write(["CREATE TABLE a (b int)"])
+    with _Meanwhile(migrate.url, 2, lambda: migrate.process("up")) as proxy:
+        ended = migrate.process("up", url=proxy.url)
+    assert (ended.exit_code, ended.stderr) == (0, "")
     assert rows("SELECT name FROM schema_migrations") == [("a",)]

@@ -139,7 +139,7 @@ def test_nothing_to_do_takes_no_lock(migrate: Migrate, connect: Connect, command
     migrate("up", files=THREE)
     with connect().transaction() as transaction:
         transaction.connection.execute("LOCK TABLE schema_migrations IN EXCLUSIVE MODE")
-        run = migrate.process(*command, within=5)
+        run = migrate.process(*command)
     assert run.exit_code == 0
 
 
