@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from fix_cli import Migrate, Rows
 from fix_servers import Connect
+from fix_waiting import GATE, until
 
 from outreach_migrate.history import read, table
 
@@ -30,6 +31,10 @@ DURABLE = """
     END $$;
     CREATE CONSTRAINT TRIGGER see AFTER INSERT ON seen DEFERRABLE INITIALLY DEFERRED
         FOR EACH ROW EXECUTE FUNCTION see();"""
+
+
+def tenant(citus: str) -> str:
+    return f"{citus}{'&' if '?' in citus else '?'}schema=tenant_9"
 
 
 def test_the_history_tells_whether_the_database_has_citus(database: str, connect: Connect) -> None:
@@ -78,7 +83,7 @@ def test_a_tenants_history_may_be_distributed(citus: str, migrate: Migrate) -> N
     with closing(psycopg.connect(citus, autocommit=True)) as connection:
         connection.execute("SET citus.enable_schema_based_sharding = on")
         connection.execute("CREATE SCHEMA tenant_9")
-        run = migrate("up", files=TENANT, url=f"{citus}{'&' if '?' in citus else '?'}schema=tenant_9")
+        run = migrate("up", files=TENANT, url=tenant(citus))
         assert run.exit_code == 0, run
         assert "WARNING" not in run.stderr
         tables = "SELECT table_name::text, citus_table_type FROM citus_tables ORDER BY 1"
@@ -132,21 +137,39 @@ def test_what_must_not_run_after_parallel_work_runs_with_the_setting_of_the_hint
     assert migrate("up", files=files, url=citus).exit_code == 0
 
 
-def test_the_lock_timeout_counts_for_shards_too(citus: str, migrate: Migrate) -> None:
-    """A session of a worker may lock a shard, and the coordinator doesn't know of it."""
+def test_a_lock_on_a_shard_is_waited_for_as_any_other(citus: str, migrate: Migrate) -> None:
+    """A session of a worker may lock a shard, and the coordinator doesn't know of it: it is named, by a pid to end."""
     table = {"1_table.sql": "CREATE TABLE t (id int);\nSELECT create_distributed_table('t', 'id');"}
     assert migrate("up", files=table, url=citus).exit_code == 0
-    with closing(psycopg.connect(citus, autocommit=True)) as connection:
-        worker = connection.execute("SELECT node_name, node_port::text FROM citus_get_active_worker_nodes()").fetchone()
-    assert worker
-    with psycopg.connect(fix_servers.url(citus, host=worker[0], port=worker[1])) as holder:
-        holder.execute("SELECT FROM t")
-        run = migrate(
-            *("--json", "up", "--lock-timeout", "200ms", "--lock-retries", "0", "--statement-timeout", "9s"),
-            files={"2_add.sql": "ALTER TABLE t ADD COLUMN n int;"},
-            url=citus,
-        )
-    assert run.json["error"]["sqlstate"] == "55P03"
+    with closing(psycopg.connect(citus, autocommit=True)) as coordinator:
+        host, port = coordinator.execute("SELECT * FROM citus_get_active_worker_nodes()").fetchall()[0]
+        with closing(psycopg.connect(fix_servers.url(citus, host=host, port=str(port)))) as holder:
+            holder.execute("SELECT FROM t")
+            run = migrate(
+                *("--json", "up", "--lock-timeout", "3s", "--lock-retries", "0", "--statement-timeout", "9s"),
+                files={"2_add.sql": "ALTER TABLE t ADD COLUMN n int;"},
+                url=citus,
+            )
+            error = run.json["error"]
+            assert error["sqlstate"] == "55P03"
+            (blocker,) = error["blockers"]
+            assert (blocker["query"], blocker["state"]) == ("SELECT FROM t", "idle in transaction")
+            assert coordinator.execute("SELECT pg_terminate_backend(%s)", [blocker["pid"]]).fetchall() == [(True,)]
+
+
+def test_a_run_that_waits_on_a_worker_says_for_whom(citus: str, migrate: Migrate) -> None:
+    """Of a tenant the history is on a worker, and so is the wait for another run's entry."""
+    migrate.write(["CREATE TABLE t (id int);", GATE])
+    with closing(psycopg.connect(citus, autocommit=True)) as gate:
+        gate.execute("SET citus.enable_schema_based_sharding = on")
+        gate.execute("CREATE SCHEMA tenant_9")
+        gate.execute("SELECT pg_advisory_lock(4711)")
+        first = migrate.start("up", "--lock-timeout", "0", url=tenant(citus), PGAPPNAME="the first one")
+        until(lambda: "1  a  applied" in first.stdout)
+        second = migrate.start("up", url=tenant(citus))
+        assert "application the first one" in second.says("waiting for another run")
+    ended = [first.end(), second.end()]
+    assert [one.exit_code for one in ended] == [0, 0], ended
 
 
 @fix_servers.each_way

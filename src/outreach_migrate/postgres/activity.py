@@ -69,6 +69,27 @@ def blockers(connection: Connection, token: str) -> tuple[Blocker, ...]:
     return _shown(found)
 
 
+def blockers_in_cluster(connection: Connection, token: str) -> tuple[Blocker, ...]:
+    """Read who blocks the run `token` on a node of a Citus cluster, where the wait is a worker's.
+
+    A session of another node has its global pid, which pg_terminate_backend() takes on each node.
+    https://docs.citusdata.com/en/stable/develop/api_metadata.html
+    """
+    query = f"""
+        SELECT CASE WHEN b.nodeid = pg_catalog.citus_nodeid_for_gpid(pg_catalog.citus_backend_gpid()) THEN b.pid
+                    ELSE b.global_pid END,
+               b.usename::text, b.application_name, pg_catalog.host(b.client_addr), b.backend_type, b.state,
+               extract(epoch FROM pg_catalog.clock_timestamp() - b.xact_start)::float8,
+               pg_catalog.to_char(b.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'),
+               nullif(pg_catalog.left(b.query, 500), '<insufficient privilege>'), null, null, null,
+               coalesce(b.query LIKE {sql.quote(_MARK + "%")}, false)
+          FROM pg_catalog.citus_lock_waits w
+          JOIN pg_catalog.citus_dist_stat_activity b ON b.global_pid = w.blocking_gpid
+         WHERE w.blocked_statement LIKE {sql.quote(_MARK + token + " %")}
+         ORDER BY b.xact_start"""
+    return _shown(Blocker(*row) for row in _rows(connection, query))
+
+
 def holders(connection: Connection, schema: str, name: str) -> tuple[Blocker, ...]:
     """Read who keeps others from reading a table: the sessions that hold or await its ACCESS EXCLUSIVE lock.
 

@@ -179,7 +179,8 @@ class Session:
             past = read.history(self.connection, self.table, search_path=self.target.schema, tell=self.tell)
         finally:
             self.stop.check()
-        self.checks_client, self.one_by_one = past.checks_client, past.citus
+        self.checks_client = past.checks_client
+        self.one_by_one = self.watcher.in_cluster = past.citus
         return past
 
     def flush(self) -> None:

@@ -17,6 +17,7 @@ from outreach_migrate.postgres.dsn import Target
 from outreach_migrate.run import events
 
 _PAUSE = 0.2  # s between two looks
+_PAUSE_IN_CLUSTER = 1.0  # s, where each asks all nodes
 
 
 class Watcher:
@@ -33,6 +34,7 @@ class Watcher:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self.blockers: tuple[Blocker, ...] = ()
+        self.in_cluster = False  # whether the run's statements may wait on Citus' workers
 
     def __enter__(self) -> Self:
         return self
@@ -65,11 +67,13 @@ class Watcher:
                 except (ConnectionFailed, psycopg.Error):  # what can't be looked at was not seen
                     _close(connection)
                     connection = None
-            self._ended.wait(_PAUSE)
+            self._ended.wait(_PAUSE_IN_CLUSTER if self.in_cluster else _PAUSE)
         _close(connection)
 
     def _look_at(self, file: Migration, connection: psycopg.Connection) -> None:
         blockers = activity.blockers(connection, self.token)
+        if self.in_cluster and not blockers:
+            blockers = activity.blockers_in_cluster(connection, self.token)
         progress = None if blockers else activity.progress(connection, self.token)
         if file is not self._file:
             return
