@@ -30,6 +30,7 @@ class Proxy:
         self.round_trip = round_trip
         self.messages: list[str] = []
         self._cut: tuple[int, bool, float] | None = None
+        self._before: tuple[str, int, Callable[[], object]] | None = None
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
@@ -74,6 +75,10 @@ class Proxy:
         """
         with self._lock:
             self._cut = (len(self.messages) + nth, forwarded, late)
+
+    def before(self, kind: str, nth: int, work: Callable[[], object]) -> None:
+        """Do this once the nth message of a kind has arrived, before it is forwarded."""
+        self._before = (kind, nth, work)
 
     def _start(self, work: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=work, args=arguments, daemon=True)
@@ -124,16 +129,23 @@ class Proxy:
             while message := _first(buffer, typed=begun):
                 kind = chr(message[0]) if begun else _UNTYPED.get(int.from_bytes(message[4:8]), "Startup")
                 begun = begun or kind == "Startup"
-                if self._is_cut(kind, message, client, server):
+                self._meanwhile(kind)
+                if self._is_cut(message, client, server):
                     return
                 if kind in ("SSLRequest", "GSSENCRequest"):
                     client.sendall(b"N")  # what is encrypted could not be counted
                 else:
                     server.sendall(message)
 
-    def _is_cut(self, kind: str, message: bytes, client: socket.socket, server: socket.socket) -> bool:
+    def _meanwhile(self, kind: str) -> None:
         with self._lock:
             self.messages.append(kind)
+            count = self.messages.count(kind)
+        if self._before and self._before[:2] == (kind, count):
+            self._before[2]()
+
+    def _is_cut(self, message: bytes, client: socket.socket, server: socket.socket) -> bool:
+        with self._lock:
             if self._cut is None or len(self.messages) < self._cut[0]:
                 return False
             _, forwarded, late = self._cut

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from fix_servers import Connect
 
-PATIENCE = 60.0  # s until a test that waits gives up
+PATIENCE = 45.0  # s until a test that waits gives up; less than files sleep that are to be ended
 GATE = "SELECT pg_advisory_xact_lock(4711);"  # a file that has this stops there while the gate is shut
 
 

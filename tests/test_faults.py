@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from fix_cli import Migrate, Result, Rows, Run
 from fix_servers import Connect
-from fix_waiting import until
+from fix_waiting import Sessions, until
 from psycopg import sql
 
 Dump = dict[str, list[tuple[Any, ...]]]
@@ -173,7 +173,7 @@ def test_sixteen_runs_at_once_through_a_pooler(migrate: Migrate, pgbouncer: Call
 
 
 def test_more_runs_at_once_than_a_pool_has_room_for(
-    migrate: Migrate, pgbouncer: Callable[..., str], rows: Rows, connect: Connect
+    migrate: Migrate, pgbouncer: Callable[..., str], rows: Rows, connect: Connect, sessions: Sessions
 ) -> None:
     """A run that needs a second connection gets it, though others wait for it in all that the pool has."""
     texts = ["CREATE TABLE t (id int);", "CREATE INDEX CONCURRENTLY t_id ON t (id);"]
@@ -187,8 +187,7 @@ def test_more_runs_at_once_than_a_pool_has_room_for(
             SELECT 2, '2', name, checksum, started_at, applied_by, origin FROM schema_migrations""")
         url = pgbouncer(pool_size=2)
         runs = [migrate.start("up", url=url) for _ in range(4)]
-        waiting = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        until(lambda: len(rows(waiting)) == 2)
+        until(lambda: len(sessions.waiting("Lock")) == 2)
         barrier.execute("ROLLBACK")
     ended = [run.end() for run in runs]
     assert [one.exit_code for one in ended] == [0] * 4, ended

@@ -11,13 +11,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import fix_servers
 import psycopg
 import pytest
 from fix_cli import Migrate, Result, Rows, Run
 from fix_private_server import PrivateServer, lives
 from fix_proxy import Proxy
 from fix_servers import Connect
-from fix_waiting import until
+from fix_waiting import Sessions, until
 from psycopg import sql
 
 SIGNALS = pytest.mark.parametrize(
@@ -35,33 +36,6 @@ EXCEPTION WHEN query_canceled THEN
     INSERT INTO t VALUES (2);
     PERFORM pg_sleep(3);
 END $$;"""
-
-
-@pytest.fixture
-def busy(rows: Rows) -> Callable[..., Any]:
-    """A function that waits until a session of a run waits for such an event: PgSleep, relation …."""
-
-    def waited(event: str) -> Any:
-        return until(
-            lambda: rows(
-                "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = %s"
-                " AND state = 'active' AND query LIKE '/* outreach-migrate %%'",
-                event,
-            )
-        )
-
-    return waited
-
-
-@pytest.fixture
-def gone(rows: Rows) -> Callable[[], None]:
-    """A function that waits until the server does nothing any more for any run."""
-
-    def waited() -> None:
-        sessions = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = %s"
-        until(lambda: not rows(sessions, "outreach-migrate"))
-
-    return waited
 
 
 @pytest.fixture
@@ -102,43 +76,33 @@ def interrupt(run: Run, number: signal.Signals) -> tuple[Result, dict[str, Any]]
     "text", ["INSERT INTO t VALUES (2); SELECT pg_sleep(60);", LARGE + "SELECT pg_sleep(60);" + LARGE]
 )
 def test_a_signal_cancels_a_slow_statement(
-    migrate: Migrate,
-    number: signal.Signals,
-    text: str,
-    first: Callable[..., None],
-    rows: Rows,
-    busy: Callable[..., Any],
-    gone: Callable[[], None],
+    migrate: Migrate, number: signal.Signals, text: str, first: Callable[..., None], rows: Rows, sessions: Sessions
 ) -> None:
     """Of a file that is one message or many, nothing stays: neither on disk nor at work on the server."""
     first(text)
     run = migrate.start("--json", "up")
-    busy("PgSleep")
+    until(lambda: sessions.waiting("PgSleep"))
     _, error = interrupt(run, number)
     assert error["state"] == NOTHING
-    gone()
+    until(lambda: not sessions.of_runs())
     assert rows("SELECT id FROM t") == [(1,)]
     assert rows("SELECT version FROM schema_migrations") == [("1",)]
 
 
 def test_a_signal_ends_the_wait_for_a_lock(
-    migrate: Migrate,
-    first: Callable[..., None],
-    lock: psycopg.Connection,
-    busy: Callable[..., Any],
-    gone: Callable[[], None],
+    migrate: Migrate, first: Callable[..., None], lock: psycopg.Connection, sessions: Sessions
 ) -> None:
     """Nobody queues for the lock any more once the run has ended."""
     first("ALTER TABLE t ADD c int;")
     lock.execute("BEGIN; LOCK TABLE t")
     run = migrate.start("--json", "up", "--lock-timeout", "0")
-    busy("relation")
+    until(lambda: sessions.waiting("relation"))
     assert interrupt(run, signal.SIGTERM)[1]["state"] == NOTHING
-    gone()
+    until(lambda: not sessions.of_runs())
 
 
 def test_a_signal_ends_the_pause_before_a_retry(
-    migrate: Migrate, first: Callable[..., None], lock: psycopg.Connection, gone: Callable[[], None]
+    migrate: Migrate, first: Callable[..., None], lock: psycopg.Connection, sessions: Sessions
 ) -> None:
     """The pause, which can be 30 s, is not waited out."""
     first("ALTER TABLE t ADD c int;")
@@ -146,42 +110,37 @@ def test_a_signal_ends_the_pause_before_a_retry(
     run = migrate.start("--json", "up", "--lock-timeout", "20ms")
     run.says("(7 left)")  # now it pauses for 3 s at the least
     assert interrupt(run, signal.SIGTERM)[1]["state"] == NOTHING
-    gone()
+    until(lambda: not sessions.of_runs())
 
 
 @pytest.mark.parametrize("text", ["SELECT pg_sleep(60);", "-- migrate: no-transaction\nSELECT pg_sleep(60);"])
 def test_a_signal_ends_the_wait_for_another_run(
-    migrate: Migrate, text: str, first: Callable[..., None], busy: Callable[..., Any], rows: Rows
+    migrate: Migrate, text: str, first: Callable[..., None], rows: Rows, sessions: Sessions
 ) -> None:
     """The run that waits ends, and says that it has applied nothing; the other one goes on."""
     first(text)
     other = migrate.start("up", PGAPPNAME="the other")
-    busy("PgSleep")
+    until(lambda: sessions.waiting("PgSleep"))
     run = migrate.start("--json", "up")
     run.says("waiting for another run")
     _, error = interrupt(run, signal.SIGINT)
     assert error["state"]
     assert "was applied and recorded" not in error["state"]
     assert other.process.poll() is None
-    assert busy("PgSleep")
+    assert sessions.waiting("PgSleep")
 
 
 def test_a_signal_ends_a_concurrent_build(
-    migrate: Migrate,
-    first: Callable[..., None],
-    lock: psycopg.Connection,
-    rows: Rows,
-    busy: Callable[..., Any],
-    gone: Callable[[], None],
+    migrate: Migrate, first: Callable[..., None], lock: psycopg.Connection, rows: Rows, sessions: Sessions
 ) -> None:
     """What stays is an unfinished entry and an invalid index, which is said, and which the next run makes good."""
     first("CREATE INDEX CONCURRENTLY t_id ON t (id);")
     lock.execute("BEGIN; INSERT INTO t VALUES (2)")
     run = migrate.start("--json", "up")
-    busy("virtualxid")
+    until(lambda: sessions.waiting("virtualxid"))
     _, error = interrupt(run, signal.SIGTERM)
     assert "2_a is unfinished: 0 of 1 statement done" in error["state"]
-    gone()
+    until(lambda: not sessions.of_runs())
     assert rows("SELECT indisvalid FROM pg_index WHERE indrelid = 't'::regclass") == [(False,)]
     lock.execute("COMMIT")
     assert migrate.process("up").exit_code == 0
@@ -200,11 +159,11 @@ def test_a_signal_ends_the_wait_for_a_server(migrate: Migrate, command: str) -> 
             interrupt(run, signal.SIGTERM)
 
 
-def test_what_was_applied_before_the_signal_stays(migrate: Migrate, busy: Callable[..., Any], rows: Rows) -> None:
+def test_what_was_applied_before_the_signal_stays(migrate: Migrate, rows: Rows, sessions: Sessions) -> None:
     """The files before the one that was struck are applied, are told as such, and the document counts them."""
     migrate.write([FIRST, "INSERT INTO t VALUES (2);", "SELECT pg_sleep(60);", "INSERT INTO t VALUES (4);"])
     run = migrate.start("--json", "up")
-    busy("PgSleep")
+    until(lambda: sessions.waiting("PgSleep"))
     ended, error = interrupt(run, signal.SIGINT)
     assert error["state"] == "Nothing of this file was applied. 2 migrations before it were applied and recorded."
     document = ended.json
@@ -214,17 +173,17 @@ def test_what_was_applied_before_the_signal_stays(migrate: Migrate, busy: Callab
 
 
 def test_a_statement_that_takes_no_notice_is_ended(
-    migrate: Migrate, first: Callable[..., None], rows: Rows, busy: Callable[..., Any], gone: Callable[[], None]
+    migrate: Migrate, first: Callable[..., None], rows: Rows, sessions: Sessions
 ) -> None:
     """A run that says that nothing was applied has seen to it that nothing can be any more."""
     first(STUBBORN)
     run = migrate.start("--json", "up")
-    busy("PgSleep")
+    until(lambda: sessions.waiting("PgSleep"))
     run.process.send_signal(signal.SIGTERM)
     ended = run.end()
     assert ended.exit_code == 128 + signal.SIGTERM, ended
     assert ended.json["error"]["state"] == NOTHING
-    gone()
+    until(lambda: not sessions.of_runs())
     assert rows("SELECT id FROM t") == [(1,)]
     assert rows("SELECT version FROM schema_migrations") == [("1",)]
 
@@ -253,7 +212,7 @@ def stopped(private_server: Callable[..., PrivateServer]) -> Iterator[tuple[str,
 
 
 def test_a_signal_is_not_lost_in_a_flood_of_notices(
-    migrate: Migrate, first: Callable[..., None], rows: Rows, gone: Callable[[], None]
+    migrate: Migrate, first: Callable[..., None], rows: Rows, sessions: Sessions
 ) -> None:
     """The run has less time for the signal then, and as many events to pass on as there are notices."""
     first("DO $$ BEGIN FOR i IN 1..2000000 LOOP RAISE NOTICE 'notice %', i; END LOOP; END $$;")
@@ -263,17 +222,19 @@ def test_a_signal_is_not_lost_in_a_flood_of_notices(
     ended, error = interrupt(run, signal.SIGINT)
     assert error["state"].startswith(NOTHING)
     assert ended.stderr.count("\n") == 2, ended.stderr[:500]
-    gone()
+    until(lambda: not sessions.of_runs())
 
 
 def test_a_signal_that_comes_while_a_failed_file_is_rolled_back_is_told(
     migrate: Migrate, first: Callable[..., None]
 ) -> None:
     """It decides the exit code, and the state is found out nevertheless."""
-    first("SELECT pg_sleep(0.5); SELECT nix;")
-    with Proxy(migrate.url, round_trip=0.1) as between:
+    first("SELECT nix;")
+    with Proxy(migrate.url) as between:
+        # the look, the file, its ROLLBACK, which is on its way until the run has seen the signal
+        between.before("Q", 3, lambda: until(lambda: "CancelRequest" in between.messages))
         run = migrate.start("--json", "up", url=between.url)
-        until(lambda: between.messages.count("Q") >= 3)  # the look, the file, its ROLLBACK
+        until(lambda: between.messages.count("Q") == 3)
         assert interrupt(run, signal.SIGTERM)[1]["state"] == NOTHING
 
 
@@ -282,14 +243,16 @@ def test_a_private_server_that_answers_no_more_is_not_waited_for(migrate: Migrat
     migrate.write(["SELECT pg_sleep(60);"])
     run = migrate.start("--embedded", "--json", "up", url="")
     note = tmp_path / ".outreach" / "data" / "postmaster.pid"
-    until(lambda: note.exists() and len(note.read_text().splitlines()) == 8)
-    pid = int(note.read_text().split()[0])
-    time.sleep(1)
-    os.kill(pid, signal.SIGSTOP)
+    until(lambda: note.exists() and "ready" in note.read_text())
+    pid, _, _, port, host, *_ = note.read_text().splitlines()
+    server = fix_servers.url("", host=host, port=port, user="postgres", dbname="postgres")
+    with closing(psycopg.connect(server, autocommit=True)) as connection:
+        until(lambda: Sessions(connection).waiting("PgSleep"))
+    os.kill(int(pid), signal.SIGSTOP)
     try:
         interrupt(run, signal.SIGTERM)
     finally:
-        os.kill(pid, signal.SIGCONT)
+        os.kill(int(pid), signal.SIGCONT)
     until(lambda: not lives(tmp_path / ".outreach"))
 
 
@@ -320,39 +283,38 @@ def test_a_second_signal_ends_at_once(
     """Where the server does not answer any more, a run that is still tidying up can be ended."""
     url, stop = stopped
     migrate.write([FIRST, "SELECT pg_sleep(60);"])
-    run = migrate.start("up", url=url)
-    stop("server")
-    run.process.send_signal(number)
-    time.sleep(0.5)
-    assert run.process.poll() is None
-    run.process.send_signal(second)
-    began = time.monotonic()
-    ended = run.end()
-    assert time.monotonic() - began < 0.5
+    with Proxy(url) as between:
+        run = migrate.start("--json", "up", url=between.url)
+        stop("server")
+        run.process.send_signal(number)
+        until(lambda: "CancelRequest" in between.messages)  # which nobody answers, so now it waits
+        run.process.send_signal(second)
+        ended = run.end()
     assert ended.exit_code in (-second, 128 + second)
     assert "Traceback" not in ended.stderr
+    assert ended.stdout == ""  # it did not come to its own end, where it tells the state
 
 
 def test_a_killed_run_leaves_no_statement_at_work(
-    migrate: Migrate, first: Callable[..., None], rows: Rows, busy: Callable[..., Any], gone: Callable[[], None]
+    migrate: Migrate, first: Callable[..., None], rows: Rows, sessions: Sessions
 ) -> None:
     """The server notices that a run was killed, ends its statement, and keeps nothing of the file."""
     first("INSERT INTO t VALUES (2); SELECT pg_sleep(60);")
     run = migrate.start("up")
-    busy("PgSleep")
+    until(lambda: sessions.waiting("PgSleep"))
     run.kill()
-    gone()
+    until(lambda: not sessions.of_runs())
     assert rows("SELECT id FROM t") == [(1,)]
     assert rows("SELECT version FROM schema_migrations") == [("1",)]
 
 
 def test_a_killed_run_s_batch_is_done_once(
-    migrate: Migrate, first: Callable[..., None], rows: Rows, busy: Callable[..., Any]
+    migrate: Migrate, first: Callable[..., None], rows: Rows, sessions: Sessions
 ) -> None:
     """A batch that goes on after its run was killed, and is done, is not done again by the next run."""
     first("-- migrate: no-transaction\nUPDATE t SET id = id + 1 FROM pg_sleep(1.5);\nINSERT INTO t VALUES (7);")
     killed = migrate.start("up")
-    busy("PgSleep")
+    until(lambda: sessions.waiting("PgSleep"))
     killed.kill()
     ended = migrate.process("up")
     assert ended.exit_code == 0, ended
@@ -360,7 +322,7 @@ def test_a_killed_run_s_batch_is_done_once(
 
 
 def test_a_killed_run_s_build_is_waited_for(
-    migrate: Migrate, first: Callable[..., None], lock: psycopg.Connection, rows: Rows, busy: Callable[..., Any]
+    migrate: Migrate, first: Callable[..., None], lock: psycopg.Connection, rows: Rows, sessions: Sessions
 ) -> None:
     """The next run leaves an index alone until what a killed run has left building it has ended, and says so."""
     first("CREATE INDEX CONCURRENTLY t_id ON t (id);")
@@ -369,7 +331,7 @@ def test_a_killed_run_s_build_is_waited_for(
     lock.execute(sql.SQL("ALTER DATABASE {} SET client_connection_check_interval = '1h'").format(database_name))
     lock.execute("BEGIN; INSERT INTO t VALUES (2)")
     killed = migrate.start("up")
-    busy("virtualxid")
+    until(lambda: sessions.waiting("virtualxid"))
     killed.kill()
     run = migrate.start("up")
     run.says("waiting for a statement that an earlier run has left at work")
@@ -381,7 +343,7 @@ def test_a_killed_run_s_build_is_waited_for(
     assert rows("SELECT indisvalid FROM pg_index WHERE indrelid = 't'::regclass") == [(True,)]
 
 
-def test_a_run_under_nohup_outlives_its_terminal(migrate: Migrate, busy: Callable[[str], Any]) -> None:
+def test_a_run_under_nohup_outlives_its_terminal(migrate: Migrate, sessions: Sessions) -> None:
     """A SIGHUP that is ignored already stays ignored."""
     migrate.write(["SELECT pg_sleep(0.5)"])
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -389,7 +351,7 @@ def test_a_run_under_nohup_outlives_its_terminal(migrate: Migrate, busy: Callabl
         started = migrate.start("up")
     finally:
         signal.signal(signal.SIGHUP, before)
-    busy("PgSleep")
+    until(lambda: sessions.waiting("PgSleep"))
     started.process.send_signal(signal.SIGHUP)
     assert started.end().exit_code == 0
 

@@ -6,12 +6,10 @@ import psycopg
 import pytest
 from fix_cli import Migrate, Rows
 from fix_servers import Connect
-from fix_waiting import until
+from fix_waiting import GATE, Sessions, until
 
 SEEN = "create table seen as select current_setting('transaction_isolation') as level"
 SERIALIZABLE = "-- migrate: isolation serializable\n"
-GATE = "SELECT pg_advisory_xact_lock(4711);"  # who holds this lock decides when the file goes on
-WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 TABLES = "SELECT relname FROM pg_class WHERE relkind = 'r' AND oid >= 16384"
 
 
@@ -104,17 +102,15 @@ def test_a_level_that_cannot_be_had_is_refused(migrate: Migrate, text: str, mess
     ("level", "first"), [("serializable", ""), ("serializable", "SELECT 0;"), ("repeatable read", "SELECT 0;")]
 )
 def test_runs_at_once_apply_such_a_file_once(
-    migrate: Migrate, level: str, first: str, rows: Rows, connect: Connect
+    migrate: Migrate, level: str, first: str, rows: Rows, sessions: Sessions, gate: psycopg.Connection
 ) -> None:
     """Runs that lose the race for the entry, which may be a serialization failure now, go on with the next file."""
-    gate = connect()
-    gate.execute("SELECT pg_advisory_lock(4711)")
     body = f"-- migrate: isolation {level}\n{GATE} CREATE TABLE once (); SELECT count(*) FROM schema_migrations;"
     migrate.write([*([first] if first else []), body, "SELECT 1;"])
     if first:
         assert migrate.process("up", "--to", "1").exit_code == 0
     runs = [migrate.start("up", "--lock-timeout", "0") for _ in range(4)]
-    until(lambda: rows(WAITING) == [(4,)])
+    until(lambda: len(sessions.waiting("Lock")) == 4)
     gate.close()
     ended = [run.end() for run in runs]
     assert [one.exit_code for one in ended] == [0] * 4, ended
@@ -132,15 +128,15 @@ REFUSES = """
     CREATE TRIGGER refuse BEFORE INSERT ON schema_migrations FOR EACH ROW EXECUTE FUNCTION refuse();"""
 
 
-def test_a_serialization_failure_of_the_entry_is_a_lost_race(migrate: Migrate, rows: Rows, connect: Connect) -> None:
+def test_a_serialization_failure_of_the_entry_is_a_lost_race(
+    migrate: Migrate, rows: Rows, sessions: Sessions, gate: psycopg.Connection
+) -> None:
     """Where the server tells the loser so instead of a unique violation, it makes a new plan and says nothing."""
-    gate = connect()
-    gate.execute("SELECT pg_advisory_lock(4711)")
     migrate.write([REFUSES])
     assert migrate.process("up").exit_code == 0
     migrate.write([REFUSES, "SELECT 2;", "SELECT 3;"])
     loser = migrate.start("up", PGAPPNAME="loser")
-    until(lambda: rows(WAITING) == [(1,)])
+    until(lambda: len(sessions.waiting("Lock")) == 1)
     assert migrate.process("up", "--to", "2").exit_code == 0
     gate.close()
     ended = loser.end()
@@ -158,7 +154,9 @@ def test_a_serialization_failure_of_the_entry_is_tried_again(migrate: Migrate) -
     assert "sql/2_a.sql: error: cannot begin the file: could not serialize" in ended.stderr
 
 
-def test_a_serialization_failure_is_tried_again(migrate: Migrate, rows: Rows, connect: Connect) -> None:
+def test_a_serialization_failure_is_tried_again(
+    migrate: Migrate, rows: Rows, connect: Connect, sessions: Sessions
+) -> None:
     """A file whose row another transaction changed meanwhile is tried again, as after a lock timeout."""
     rows("CREATE TABLE counter (n int)")
     rows("INSERT INTO counter VALUES (0)")
@@ -167,7 +165,7 @@ def test_a_serialization_failure_is_tried_again(migrate: Migrate, rows: Rows, co
     other.execute("BEGIN")
     other.execute("UPDATE counter SET n = n + 1")
     run = migrate.start("up", "--lock-timeout", "0")
-    until(lambda: rows(WAITING) == [(1,)])
+    until(lambda: len(sessions.waiting("Lock")) == 1)
     other.execute("COMMIT")
     ended = run.end()
     assert ended.exit_code == 0, ended

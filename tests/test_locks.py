@@ -15,7 +15,7 @@ from fix_cli import Migrate, Result, Rows
 from fix_private_server import PrivateServer
 from fix_proxy import Proxy
 from fix_servers import Connect
-from fix_waiting import until
+from fix_waiting import GATE, Sessions, until
 from psycopg import sql
 
 from outreach_migrate.postgres import activity
@@ -175,15 +175,14 @@ def test_a_file_succeeds_once_the_lock_is_free(
 
 
 def test_a_file_survives_a_deadlock(
-    migrate: Migrate, rows: Rows, connect: Connect, busy: Callable[..., None], tries: Counted
+    migrate: Migrate, rows: Rows, connect: Connect, busy: Callable[..., None], tries: Counted, gate: psycopg.Connection
 ) -> None:
     """A file that PostgreSQL chose as a deadlock's victim is tried again, and succeeds."""
     rows("CREATE TABLE a (); CREATE TABLE b ()")
-    gate, other = connect(), connect()
-    gate.execute("SELECT pg_advisory_lock(4711)")
+    other = connect()
     other.execute("SET deadlock_timeout = '10min'")  # so it's the file that finds the deadlock, and gives way
     other.execute("BEGIN; LOCK TABLE b")
-    victim = "SET LOCAL deadlock_timeout = '10ms'; LOCK TABLE a; SELECT pg_advisory_xact_lock(4711); LOCK TABLE b;"
+    victim = "SET LOCAL deadlock_timeout = '10ms'; LOCK TABLE a; " + GATE + " LOCK TABLE b;"
     migrate.write([COUNT + victim])
     run = migrate.start("up", "--lock-timeout", "0")
     until(lambda: rows("SELECT 1 FROM pg_locks WHERE relation = 'a'::regclass AND granted"))
@@ -221,13 +220,13 @@ def test_a_file_without_a_transaction_is_not_tried_again_past_its_first_statemen
     assert tries() == 1
 
 
-def test_a_wait_for_another_run_is_not_cut_short(migrate: Migrate, connect: Connect, rows: Rows) -> None:
+def test_a_wait_for_another_run_is_not_cut_short(
+    migrate: Migrate, rows: Rows, sessions: Sessions, gate: psycopg.Connection
+) -> None:
     """The lock timeout is for the file's statements: a run waits for another's row as long as that takes."""
-    gate = connect()
-    gate.execute("SELECT pg_advisory_lock(4711)")
-    migrate.write(["SELECT pg_advisory_xact_lock(4711);"])
+    migrate.write([GATE])
     first = migrate.start("up", "--lock-timeout", "0")
-    until(lambda: rows("SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"))
+    until(lambda: sessions.waiting("advisory"))
     options = ["--lock-timeout", "100ms", "--lock-retries", "0", "--statement-timeout", "100ms"]
     second = migrate.start("up", *options)
     second.says("waiting for another run")  # which it says after a second
@@ -310,7 +309,7 @@ def test_a_long_query_may_be_cancelled(migrate: Migrate, connect: Connect, busy:
     connection.execute(USERS.encode())
     busy(connection, "SELECT pg_sleep(60), name FROM users UNION ALL SELECT pg_sleep(60), 'x'")
     migrate.write([ALTER])
-    ended = migrate.process("--json", "up", "--lock-timeout", "1300ms", "--lock-retries", "0")
+    ended = migrate.process("--json", "up", "--lock-timeout", "2500ms", "--lock-retries", "0")
     (blocker,) = error(ended)["blockers"]
     assert (blocker["pid"], blocker["state"]) == (connection.info.backend_pid, "active")
     assert f"pg_cancel_backend({blocker['pid']})" in blocker["advice"]
@@ -324,7 +323,7 @@ def test_a_session_that_waits_before_us_is_told_from_one_that_holds(
     busy(first, "BEGIN; LOCK TABLE users")
     until(lambda: rows("SELECT 1 FROM pg_locks WHERE relation = 'users'::regclass AND NOT granted"))
     migrate.write([ALTER])
-    ended = migrate.process("--json", "up", "--lock-timeout", "1300ms", "--lock-retries", "0")
+    ended = migrate.process("--json", "up", "--lock-timeout", "2500ms", "--lock-retries", "0")
     held = {blocker["pid"]: blocker["held"] for blocker in error(ended)["blockers"]}
     assert held[holder.info.backend_pid] == "AccessShareLock"
     assert held[first.info.backend_pid] is None
@@ -378,7 +377,7 @@ def test_a_prepared_transaction_is_told_as_what_it_is(
         connection.execute(USERS.encode())
         connection.execute("BEGIN; LOCK TABLE users IN SHARE MODE; PREPARE TRANSACTION 'forgotten'")
         migrate.write([ALTER])
-        ended = migrate.process("--json", "up", "--lock-timeout", "1300ms", "--lock-retries", "0", url=server.url)
+        ended = migrate.process("--json", "up", "--lock-timeout", "2500ms", "--lock-retries", "0", url=server.url)
         (blocker,) = error(ended)["blockers"]
         assert (blocker["pid"], blocker["held"]) == (0, "ShareLock")
         assert "ROLLBACK PREPARED" in blocker["advice"]
@@ -405,7 +404,7 @@ def test_autovacuum_against_wraparound_is_told_as_what_it_is(
         vacuum = "SELECT 1 FROM pg_stat_activity WHERE backend_type = 'autovacuum worker' AND query ~ 'users .to'"
         until(lambda: connection.execute(vacuum.encode()).fetchall())
         migrate.write([ALTER])
-        ended = migrate.process("--json", "up", "--lock-timeout", "1300ms", "--lock-retries", "0", url=server.url)
+        ended = migrate.process("--json", "up", "--lock-timeout", "2500ms", "--lock-retries", "0", url=server.url)
         (blocker,) = error(ended)["blockers"]
         assert (blocker["kind"], blocker["held"]) == ("autovacuum worker", "ShareUpdateExclusiveLock")
         assert "prevents wraparound and won't give way" in blocker["advice"]
@@ -443,7 +442,7 @@ def test_a_role_that_may_not_see_others_is_told_less(
     holder.execute(sql.SQL("ALTER TABLE users OWNER TO {}").format(sql.Identifier(name)))
     holder.execute("BEGIN; LOCK TABLE users IN ACCESS SHARE MODE")
     migrate.write([ALTER])
-    ended = migrate.process("--json", "up", "--lock-timeout", "1300ms", "--lock-retries", "0", url=url)
+    ended = migrate.process("--json", "up", "--lock-timeout", "2500ms", "--lock-retries", "0", url=url)
     (blocker,) = error(ended)["blockers"]
     assert (blocker["pid"], blocker["user"]) == (holder.info.backend_pid, holder.info.user)
     assert (blocker["relation"], blocker["held"]) == ("users", "AccessShareLock")

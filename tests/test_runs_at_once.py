@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 import re
-import socket
-from collections.abc import Callable
 
 import psycopg
 import pytest
 from fix_cli import Migrate, Rows
 from fix_proxy import Proxy
 from fix_servers import Connect, each_way
-from fix_waiting import until
+from fix_waiting import GATE, Sessions, until
 from psycopg import sql
 
 TRAIL = "CREATE TABLE trail (step serial PRIMARY KEY, version int);"
 FILES = [TRAIL, *(f"INSERT INTO trail (version) VALUES ({version});" for version in range(2, 7))]
-GATE = "SELECT pg_advisory_xact_lock(4711);"  # who holds this lock decides when the file goes on
-
-
-@pytest.fixture
-def gate(connect: Connect) -> psycopg.Connection:
-    """A connection that keeps the files' GATE shut until it is closed."""
-    connection = connect(application_name="the gate")
-    connection.execute("SELECT pg_advisory_lock(4711)")
-    return connection
-
-
-@pytest.fixture
-def waiting(rows: Rows) -> Callable[[], int]:
-    """A function that tells how many sessions of the test's database wait for a lock."""
-    return lambda: rows(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    )[0][0]
 
 
 @pytest.mark.parametrize(
@@ -44,7 +25,7 @@ def waiting(rows: Rows) -> Callable[[], int]:
     ],
 )
 def test_runs_on_an_empty_database_all_succeed(
-    migrate: Migrate, count: int, table: str, first: str, rows: Rows, connect: Connect, waiting: Callable[[], int]
+    migrate: Migrate, count: int, table: str, first: str, rows: Rows, connect: Connect, sessions: Sessions
 ) -> None:
     """Two runs or twenty that make the table and its schema at the same instant: one does, and nobody fails."""
     migrate.write(FILES)
@@ -52,7 +33,7 @@ def test_runs_on_an_empty_database_all_succeed(
         barrier.execute("BEGIN")
         barrier.execute(first.encode())  # whoever makes the same waits for our end, so all go on at once
         runs = [migrate.start("--table", table, "up") for _ in range(count)]
-        until(lambda: waiting() == count)
+        until(lambda: len(sessions.waiting("Lock")) == count)
         barrier.execute("ROLLBACK")
     ended = [run.end() for run in runs]
     assert [one.exit_code for one in ended] == [0] * count, ended
@@ -75,12 +56,12 @@ def test_runs_on_a_database_with_a_history_all_succeed(migrate: Migrate, rows: R
 
 @each_way
 def test_a_run_that_waits_for_another_says_for_whom(
-    migrate: Migrate, rows: Rows, gate: psycopg.Connection, waiting: Callable[[], int]
+    migrate: Migrate, rows: Rows, gate: psycopg.Connection, sessions: Sessions
 ) -> None:
     """A run that waits names the other one on stderr: its pid, its application, since when; and then goes on."""
     migrate.write([TRAIL, f"{GATE} INSERT INTO trail (version) VALUES (2);", "INSERT INTO trail (version) VALUES (3);"])
     first = migrate.start("up", "--lock-timeout", "0", PGAPPNAME="the first one")
-    until(waiting)
+    until(lambda: sessions.waiting("Lock"))
     second = migrate.start("up")
     line = second.says("waiting for another run")
     ((pid, since),) = rows(
@@ -106,7 +87,7 @@ def test_runs_meet_the_same_failing_file(migrate: Migrate, rows: Rows) -> None:
 
 @pytest.mark.parametrize("applied", [0, 1])
 def test_runs_go_on_after_one_that_fails(
-    migrate: Migrate, applied: int, rows: Rows, gate: psycopg.Connection, waiting: Callable[[], int]
+    migrate: Migrate, applied: int, rows: Rows, gate: psycopg.Connection, sessions: Sessions
 ) -> None:
     """A run that fails in a file takes its entry, and the table it made, back: a waiting one applies the file."""
     fails = "DO $$ BEGIN IF current_setting('application_name') = 'loser' THEN RAISE 'lost'; END IF; END $$;"
@@ -114,9 +95,9 @@ def test_runs_go_on_after_one_that_fails(
     texts[applied] = f"{GATE} {fails} {texts[applied]}"
     migrate.write(texts)
     loser = migrate.start("up", "--lock-timeout", "0", PGAPPNAME="loser")
-    until(waiting)
+    until(lambda: sessions.waiting("Lock"))
     others = [migrate.start("up") for _ in range(4)]
-    until(lambda: waiting() == 5)
+    until(lambda: len(sessions.waiting("Lock")) == 5)
     gate.close()
     lost, ended = loser.end(), [other.end() for other in others]
     assert (lost.exit_code, "lost" in lost.stderr) == (1, True), lost
@@ -126,12 +107,12 @@ def test_runs_go_on_after_one_that_fails(
 
 @each_way
 def test_a_run_that_is_killed_lets_the_next_one_go_on(
-    migrate: Migrate, rows: Rows, gate: psycopg.Connection, waiting: Callable[[], int]
+    migrate: Migrate, rows: Rows, gate: psycopg.Connection, sessions: Sessions
 ) -> None:
     """Kill -9 in the middle of a file leaves neither the file nor its entry, and no lock to remove by hand."""
     migrate.write([TRAIL, f"INSERT INTO trail (version) VALUES (2); {GATE}"])
     killed = migrate.start("up", "--lock-timeout", "0")
-    until(waiting)
+    until(lambda: sessions.waiting("Lock"))
     killed.kill()
     other = migrate.start("up", PGAPPNAME="other")
     until(lambda: rows("SELECT 1 FROM pg_stat_activity WHERE application_name = 'other' AND wait_event_type = 'Lock'"))
@@ -141,7 +122,7 @@ def test_a_run_that_is_killed_lets_the_next_one_go_on(
 
 
 def test_a_role_with_a_short_statement_timeout_may_wait(
-    migrate: Migrate, role: tuple[str, str], rows: Rows, gate: psycopg.Connection, waiting: Callable[[], int]
+    migrate: Migrate, role: tuple[str, str], rows: Rows, gate: psycopg.Connection, sessions: Sessions
 ) -> None:
     """The wait for another run's row is not cut by the role's statement_timeout, though its files still are."""
     name, url = role
@@ -151,7 +132,7 @@ def test_a_role_with_a_short_statement_timeout_may_wait(
     assert migrate.process("up").exit_code == 0
     migrate.write([TRAIL, f"{GATE} INSERT INTO trail (version) VALUES (2);", "SELECT pg_sleep(60);"])
     first = migrate.start("up", "--to", "2", "--lock-timeout", "0")
-    until(waiting)
+    until(lambda: sessions.waiting("Lock"))
     second = migrate.start("up", url=url)
     second.says("waiting for")  # which it says after a second
     gate.close()
@@ -162,23 +143,11 @@ def test_a_role_with_a_short_statement_timeout_may_wait(
     assert rows("SELECT version FROM trail ORDER BY step") == [(2,)]
 
 
-class _Meanwhile(Proxy):
-    """A proxy that does something before it passes on the client's nth query."""
-
-    def __init__(self, url: str, nth: int, work: Callable[[], object]) -> None:
-        super().__init__(url)
-        self.nth, self.work = nth, work
-
-    def _is_cut(self, kind: str, message: bytes, client: socket.socket, server: socket.socket) -> bool:
-        if kind == "Q" and self.messages.count("Q") == self.nth - 1:
-            self.work()
-        return super()._is_cut(kind, message, client, server)
-
-
 def test_a_table_made_while_it_is_looked_for_is_ours(migrate: Migrate, rows: Rows) -> None:
     """A run that meets no table, and then one that another run has just made, goes on with that."""
     migrate.write(["CREATE TABLE a (b int)"])
-    with _Meanwhile(migrate.url, 2, lambda: migrate.process("up")) as proxy:
-        ended = migrate.process("up", url=proxy.url)
+    with Proxy(migrate.url) as between:
+        between.before("Q", 2, lambda: migrate.process("up"))
+        ended = migrate.process("up", url=between.url)
     assert (ended.exit_code, ended.stderr) == (0, "")
     assert rows("SELECT name FROM schema_migrations") == [("a",)]
