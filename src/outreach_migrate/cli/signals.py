@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 _PROMPT = 1.5  # s: an interrupted run ends within two, also where the server answers no more
 _MANY = 1000  # events that wait to be shown
-_TICK = 0.1  # s between two looks at the clock, for the line that shows it
+_BATCH = 0.03  # s between two looks at the events and the clock
 
 
 @contextmanager
@@ -60,55 +60,52 @@ def carry_out(
     run: Callable[[Callable[[Any], None], Stop], T],
     show: Callable[[Any], None],
     *,
-    tick: Callable[[], None] | None = None,
+    tick: Callable[[], None],
     unknown: Callable[[], Outcome],
 ) -> T:
     """Run the engine in a thread, show its events in this one, and give its result, or raise its error.
 
     A signal asks the run to stop, and is seen at once, whatever the engine waits for. A run that does not end in time
-    is left behind: then Interrupted has the `unknown` outcome. `tick` is called every tenth of a second.
+    is left behind: then Interrupted has the `unknown` outcome. Events are shown in batches: to be woken for each costs
+    a tenth of a run of small files.
     """
     from concurrent.futures import Future
 
     from outreach_migrate.run.stop import Stop
 
-    said: SimpleQueue[Event | None] = SimpleQueue()
+    said: deque[Event] = deque()
     result: Future[T] = Future()
-    stop, asked = Stop(), list[tuple[int, float]]()
+    stop, ended = Stop(), threading.Event()
+    asked: list[tuple[int, float]] = []
 
     def tell(event: Event) -> None:
-        while said.qsize() > _MANY:  # a flood of notices is not to fill the memory
-            time.sleep(0.01)
-        said.put(event)
+        while len(said) > _MANY:  # a flood of notices is not to fill the memory
+            time.sleep(_BATCH)
+        said.append(event)
 
     def work() -> None:
         try:
             result.set_result(run(tell, stop))
         except BaseException as error:
             result.set_exception(error)
-        said.put(None)
+        ended.set()
 
     def ask(number: int) -> None:
         asked.append((number, time.monotonic() + _PROMPT))
         stop.ask(number)
-        said.put(None)  # wakes the loop below
 
     with _handled(ask):
         threading.Thread(target=work, name="outreach-migrate run", daemon=True).start()
-        while not result.done() or not said.empty():
-            event = _next(said, timeout=_TICK if tick or asked else None)
-            if event is not None:
-                show(event)
-            elif tick:
-                tick()
-            if asked and not result.done() and time.monotonic() > asked[0][1]:
+        while not ended.wait(_BATCH):
+            _show_all(said, show)
+            tick()
+            if asked and time.monotonic() > asked[0][1]:
                 outcome = unknown()
                 raise errors.Interrupted(asked[0][0], during=outcome.migration, outcome=outcome)
+        _show_all(said, show)
     return result.result()
 
 
-def _next(said: SimpleQueue[Event | None], timeout: float | None) -> Event | None:
-    try:
-        return said.get(timeout=timeout)
-    except Empty:
-        return None
+def _show_all(said: deque[Event], show: Callable[[Any], None]) -> None:
+    for _ in range(len(said)):
+        show(said.popleft())
