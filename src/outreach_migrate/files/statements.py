@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 
 # The rules of PostgreSQL's src/backend/parser/scan.l, with standard_conforming_strings on. Every long repeat is
@@ -42,18 +43,18 @@ _PREFIX = r"[bBnNxX](?=')|[uU]&(?=['\"])"
 _LIST = rf"\((?:{_SPACES}|{_TOKEN}|{WORD}|{_REMARK}|{_COMMENT}|;|(?!))*+\)"
 
 # Each eats what is no bare word (group 1), then, outside parentheses, one bare word (group 2).
-_OUTSIDE = re.compile(rf"((?:{GAP}(?:{_TOKEN}|{_PREFIX}|{_LIST})|(?!))*+){GAP}({WORD})?", re.DOTALL)
-_INSIDE = re.compile(rf"((?:{GAP}(?:{_TOKEN}|{WORD}|{_LIST}|;)|(?!))*+){GAP}", re.DOTALL)
+_OUTSIDE = rf"(?s)((?:{GAP}(?:{_TOKEN}|{_PREFIX}|{_LIST})|(?!))*+){GAP}({WORD})?"
+_INSIDE = rf"(?s)((?:{GAP}(?:{_TOKEN}|{WORD}|{_LIST}|;)|(?!))*+){GAP}"
 _LEADING = re.compile(GAP)
 DOLLARS = re.compile(rf"\$(?:{_LETTER}{_IN_TAG}*+)?\$")
 _COMMENT_MARK = re.compile(r"/\*|\*/")
 _LEVEL = rf"serializable|repeatable{GAP}\bread|read{GAP}\b(?:un)?committed"
 _MODE = rf"(?:isolation{GAP}\blevel{GAP}\b(?:{_LEVEL})|read{GAP}\bwrite|not{GAP}\bdeferrable)"
-_BEGIN = re.compile(
+_BEGIN = (
     rf"(?ia:(?:begin(?:{GAP}\b(?:work|transaction))?|start{GAP}\btransaction)"
     rf"(?:{GAP}\b{_MODE}(?:{GAP}(?:,{GAP})?\b{_MODE})*)?)"
 )
-_COMMIT = re.compile(rf"(?ia:(?:commit|end)(?:{GAP}\b(?:work|transaction))?)")
+_COMMIT = rf"(?ia:(?:commit|end)(?:{GAP}\b(?:work|transaction))?)"
 
 _ROUTINE = re.compile(r"create (?:or replace )?(?:function|procedure)\b")  # matched with a statement's words
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
@@ -101,12 +102,12 @@ def place(sql: str, offset: int) -> tuple[int, int]:
 
 def begins(sql: str, statement: Statement) -> bool:
     """Tell whether a statement is BEGIN, and asks for no more than an isolation level."""
-    return _BEGIN.fullmatch(sql, statement.start, statement.end) is not None
+    return _compiled(_BEGIN).fullmatch(sql, statement.start, statement.end) is not None
 
 
 def commits(sql: str, statement: Statement) -> bool:
     """Tell whether a statement is COMMIT and no more."""
-    return _COMMIT.fullmatch(sql, statement.start, statement.end) is not None
+    return _compiled(_COMMIT).fullmatch(sql, statement.start, statement.end) is not None
 
 
 def blanked(sql: str, statement: Statement) -> str:
@@ -115,6 +116,12 @@ def blanked(sql: str, statement: Statement) -> str:
     semicolon = _after_gap(sql, statement.end)
     after = semicolon + sql.startswith(";", semicolon)
     return sql[: statement.start] + blank + sql[statement.end : semicolon] + " " * (after - semicolon) + sql[after:]
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """Compile a pattern when it is first needed: a run with nothing to do needs none of these, and waits for none."""
+    return re.compile(pattern)
 
 
 def folded(word: str) -> str:
@@ -147,7 +154,8 @@ def _statement(sql: str, start: int, marks: Iterator[tuple[str, int, int]]) -> t
 def _marks(sql: str) -> Iterator[tuple[str, int, int]]:
     """Yield what a text is made of, outermost only: a kind, the offsets where it begins and stops."""
     pos, depth = _after_gap(sql, 0), 0
-    while found := (_INSIDE if depth else _OUTSIDE).match(sql, pos):
+    outside, inside = _compiled(_OUTSIDE), _compiled(_INSIDE)
+    while found := (inside if depth else outside).match(sql, pos):
         if found.end(1) > pos:
             yield "other", pos, found.end(1)
         pos = found.end()

@@ -17,16 +17,13 @@ _MARK = "/* outreach-migrate "  # what the first message of every file begins wi
 
 # The tokens of a query that may be cut off in the middle. Where it can't be told whether a literal ends (in a plain
 # string \' may or may not be its end, and a comment may hold others), all the rest is taken for one.
-_TOKEN = re.compile(
-    r"""(?P<kept>"(?:[^"]|"")*"|\$\d+|(?![eEbBxXnN]')[^\W\d][\w$]*)
+_LEXEME = r"""(?sx)(?P<kept>"(?:[^"]|"")*"|\$\d+|(?![eEbBxXnN]')[^\W\d][\w$]*)
     |(?P<comment>--[^\n]*|/\*(?:(?!/\*|\*/).)*(?:\*/|$))
     |/\*.*
     |[eE]'(?:[^'\\]|''|\\.)*(?:'|$)
     |[bBxXnN]?'(?:[^'\\]|''|\\(?!'))*(?:'|\\'.*|$)
     |(\$(?:[^\W\d]\w*)?\$).*?(?:\3|$)
-    |\d[\w.]*""",
-    re.DOTALL | re.VERBOSE,
-)
+    |\d[\w.]*"""
 
 
 def mark(token: str, name: str) -> str:
@@ -158,7 +155,7 @@ def progress(connection: Connection, token: str) -> Progress | None:
 
 def _without_literals(query: str) -> str:
     """Put ? for every literal, and leave comments out: other people's data has no place in a log."""
-    return " ".join(_TOKEN.sub(lambda found: found["kept"] or (" " if found["comment"] else "?"), query).split())
+    return " ".join(re.sub(_LEXEME, lambda found: found["kept"] or (" " if found["comment"] else "?"), query).split())
 
 
 def end(connection: Connection, token: str, *, lost: int, opened: float, within: float = 5.0) -> bool:

@@ -19,22 +19,20 @@ from outreach_migrate.postgres.dsn import Target
 
 T = TypeVar("T")
 
-SILENCE = 1.0  # s without an answer, after which `silent` is called
-
 # Found by what they say, since libpq gives no SQLSTATE for a connection that failed; a message in another
 # language only means that --wait is waited out.
-_FINAL = re.compile(
+_FINAL = (
     r"password authentication failed|no password supplied|role \".*\" does not exist|database \".*\" does not exist"
     r"|pg_hba\.conf|authentication failed|certificate|not permitted to log in|permission denied for database"
     r"|service file|definition of service|server does not support SSL|invalid |bad value|unsupported"
     r"|not currently accepting"
 )
 # What psycopg puts before libpq's own words; and where libpq goes on with a sentence in a new line.
-_BEFORE_A_REASON = re.compile(
+_BEFORE_A_REASON = (
     r"^\s*(?:- host: .*?, port: .*?, hostaddr: .*?: )?"
     r"(?:(?:connection failed|connection is bad|consuming input failed|sending query failed): )?"
 )
-_CONTINUED = re.compile(r"\n\t(?=[a-z])")
+_CONTINUED = r"\n\t(?=[a-z])"
 _DEFAULTS = {
     "fallback_application_name": "outreach-migrate",
     "connect_timeout": "10",
@@ -74,7 +72,7 @@ def connect(
         except psycopg.Error as error:
             why = _reason(target, error)
             passed = time.monotonic() - began
-            transient = not _FINAL.search(why)
+            transient = not re.search(_FINAL, why)
             if not transient or passed >= wait:
                 raise ConnectionFailed(why, hint=_hint(why), transient=transient) from error
         tell(Unreachable(why, passed))
@@ -146,8 +144,8 @@ def _hint(why: str) -> str | None:
 def reason(error: psycopg.Error) -> str:
     """Say what psycopg's error says, a sentence a line, each once: of several tries it tells the last one twice."""
     tries = str(error).strip().rpartition("All failures were:\n")[2]
-    sentences = _CONTINUED.sub(" ", tries).splitlines()
-    return "\n".join(dict.fromkeys(" ".join(_BEFORE_A_REASON.sub("", one).split()) for one in sentences))
+    sentences = re.sub(_CONTINUED, " ", tries).splitlines()
+    return "\n".join(dict.fromkeys(" ".join(re.sub(_BEFORE_A_REASON, "", one).split()) for one in sentences))
 
 
 @contextmanager
