@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -9,7 +10,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import click
 import psycopg
@@ -17,8 +21,9 @@ import pytest
 from fix_cli import Migrate
 from fix_servers import Connect
 
-from outreach_migrate import cli
+from outreach_migrate import cli, errors
 from outreach_migrate.cli import manual
+from outreach_migrate.run import request
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "outreach_migrate"
@@ -153,7 +158,7 @@ def plain(text: str) -> list[str]:
     for pattern, instead in (
         (r"^database: .*", "database: D"),
         (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "MOMENT"),
-        (r"\d{14}(?=_add_phone_to_step)", "NOW"),
+        (r"\d{14}(?=(_|  )add_phone_to_step)", "NOW"),
         (r"\d[\d.,]* ?(ms|s|min|kB|MB|bytes)\b", "SIZE"),
         (r"pid \d+", "pid P"),
         (r"[\d,]+ rows", "ROWS"),
@@ -275,10 +280,6 @@ def repository(migrate: Migrate) -> None:
         subprocess.run(command, cwd=migrate.folder, check=True)
 
 
-def nothing(migrate: Migrate) -> None:
-    """Leave the folder empty."""
-
-
 SCENES: dict[str, Callable[[Migrate], None]] = {  # by the first command of a block
     "outreach-migrate --embedded up": failing,
     "outreach-migrate --dir . status": unfinished,
@@ -307,6 +308,159 @@ def test_a_transcript_is_as_it_stands(page: str, block: str, migrate: Migrate, s
         blocker.execute("""select count(*) from "OutreachStep" where status = 'x';""")
     waits = next((number for number, line in enumerate(shown[0].splitlines()) if " applied in " in line), 0)
     assert [plain(said) for said in shell.said(lines, at=waits, then=blocker.close)] == [plain(one) for one in shown]
+
+
+def typed() -> Iterator[tuple[str, list[str]]]:
+    """Give the commands that are shown without their output, by page: in blocks of the shell, and in CI's files."""
+    for name, text in TEXTS.items():
+        yield from ((name, block.splitlines()) for block in blocks("sh", text))
+        workflow = "\n".join(blocks("yaml", text))
+        if found := re.findall(r"(?:run|entry): (outreach-migrate .*)", workflow):
+            yield name, found
+
+
+@pytest.mark.parametrize(("page", "lines"), list(typed()), ids=lambda value: "" if isinstance(value, str) else value[0])
+def test_a_command_works_as_typed(page: str, lines: list[str], migrate: Migrate, shell: Shell) -> None:
+    """Each ends with 0, in a git repository where origin/main has the first of the project's migrations."""
+    repository(migrate)
+    shell.succeeds(lines)
+
+
+def test_commands_for_make_and_pip_are_those_of_the_project() -> None:
+    """What can't be run within the tests: targets of the Makefile, and extras of the package."""
+    makefile, pyproject = ((ROOT / name).read_text(encoding="utf-8") for name in ("Makefile", "pyproject.toml"))
+    everything = "\n".join(TEXTS.values())
+    targets = set(re.findall(r"(?:\$ |^    |`)make ([a-z-]+)", everything, re.MULTILINE))
+    assert {"up", "test", "status", "bench"} <= targets <= set(re.findall(r"^([a-z-]+):.*##", makefile, re.MULTILINE))
+    assert "$(RUN) up" in makefile
+    assert "$(RUN) status" in makefile
+    assert "RUN := $(BIN)/outreach-migrate --embedded" in makefile
+    extras = set(re.findall(r"pip install '\.\[(\w+)\]'", everything))
+    assert extras == set(re.findall(r"^(\w+) = \[", pyproject.partition("optional-dependencies]")[2], re.MULTILINE)[:2])
+
+
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+
+
+def test_options_in_the_texts_exist() -> None:
+    """An option of ours that is named in code is one of the command line's."""
+    known = {option for one in (cli.main, *cli.main.commands.values()) for param in one.params for option in param.opts}
+    text = "\n".join(text for name, text in TEXTS.items() if name != "benchmarks")
+    code = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+    named = {option for one in code for option in OPTION.findall(one)}
+    assert named - known - {"--help"} == set()
+
+
+# Python
+
+
+class App:
+    """As much of FastAPI as the manual's examples use: it holds the lifespan."""
+
+    def __init__(self, *, lifespan: Callable[[App], AbstractAsyncContextManager[None]]) -> None:
+        self.lifespan = lifespan
+
+    async def starts(self) -> None:
+        async with self.lifespan(self):
+            pass
+
+
+@pytest.fixture
+def python(migrate: Migrate, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
+    """A function that runs a block of Python after those before it, with a stand-in for FastAPI, which needs none."""
+    project(migrate)
+    monkeypatch.setenv("DATABASE_URL", migrate.url)
+    fastapi = ModuleType("fastapi")
+    fastapi.FastAPI = App  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "fastapi", fastapi)
+    names: dict[str, Any] = {}
+
+    def run(block: str) -> dict[str, Any]:
+        exec(compile(block, "python.md", "exec"), names)
+        return names
+
+    return run
+
+
+def test_the_functions_work_as_shown(
+    python: Callable[[str], dict[str, Any]], migrate: Migrate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first example applies what is pending; the second prints where a file failed, and the outcome."""
+    first, second, *_ = blocks("python", TEXTS["python"])
+    python(first)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:2]] == ["20260101000000", "20260115000000"]
+    assert lines[2:] == ["[]"]
+    migrate.write({"20260301120000_add_phone.sql": "SELECT nix"})
+    with pytest.raises(errors.StatementError):
+        python(second)
+    assert "20260301120000_add_phone.sql:1:8 42703 None\nnothing 0\n" in capsys.readouterr().out
+
+
+def test_the_readmes_example_migrates(python: Callable[[str], dict[str, Any]], migrate: Migrate) -> None:
+    """As an application calls it."""
+    python(blocks("python", TEXTS["README"])[0])
+    assert migrate("status", "--check").exit_code == 0
+
+
+def test_an_application_starts_as_shown(
+    python: Callable[[str], dict[str, Any]], migrate: Migrate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refusing and waiting end the start while somebody has not migrated yet; the others go on."""
+    at_start, waiting, refusing = blocks("python", TEXTS["python"])[2:]
+    migrates = python(at_start)["app"]
+    refuses = python(refusing)["app"]
+    waits = python(waiting.replace("wait=60", "wait=0.1"))["app"]
+    for app in (refuses, waits):
+        with pytest.raises(request.Behind):
+            asyncio.run(app.starts())
+    asyncio.run(migrates.starts())
+    assert migrate("status", "--check").exit_code == 0
+    for app in (refuses, waits, migrates):
+        asyncio.run(app.starts())
+
+
+# Links
+
+
+def anchors(text: str) -> set[str]:
+    """Give the anchors that GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_no_link_is_dead(page: str) -> None:
+    """Links lead to files and headings that are there; every page that is named can be printed."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", TEXTS[page]):
+        if not target.startswith("https://"):
+            path, _, anchor = target.partition("#")
+            file = PAGES[page].parent / path if path else PAGES[page]
+            assert file.is_file(), target
+            assert not anchor or anchor in anchors(file.read_text(encoding="utf-8")), target
+    assert set(re.findall(r"outreach-migrate help ([a-z-]+)", TEXTS[page])) <= {*manual.SUBJECTS}
+
+
+def test_pages_named_in_the_program_exist() -> None:
+    """Errors and docstrings name pages that can be printed."""
+    sources = [path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")]
+    named = {name for text in sources for name in re.findall(r"outreach-migrate help ([a-z-]+)", text)}
+    assert named <= {*manual.SUBJECTS}
+    assert set(re.findall(r'"([a-z-]+)"', (PACKAGE / "report" / "pages.py").read_text())) <= {*manual.SUBJECTS}
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_tests_and_files_named_exist(page: str) -> None:
+    """A guarantee's test is there, by its module and name; so is each module, folder and variable of the tests."""
+    for module, names in re.findall(r"(test_\w+)((?:(?::|,) `\w+…?`)*)", TEXTS[page]):
+        text = (ROOT / "tests" / f"{module}.py").read_text(encoding="utf-8")
+        for name in re.findall(r"`(\w+)…?`", names):
+            assert f"def test_{name}" in text, (module, name)
+    for path in re.findall(r"`((?:src|tests|\.github|\.ci)/[\w./-]+|\w+/\w+)`", TEXTS[page]):
+        places = (ROOT / path, PACKAGE / path, PACKAGE / f"{path}.py")
+        assert any(place.exists() for place in places), path
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("fix_*.py"))
+    assert all(name in tests for name in re.findall(r"`(OUTREACH_TEST_\w+)", TEXTS[page]))
 
 
 def test_the_document_of_the_manual_has_the_real_ones_keys(migrate: Migrate) -> None:

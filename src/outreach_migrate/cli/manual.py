@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from typing import TYPE_CHECKING
 
 import click
@@ -23,6 +22,8 @@ SUBJECTS = (
     "rehearse",
     "ci",
     "json",
+    "python",
+    "citus",
     "guarantees",
     "benchmarks",
     "limits",
@@ -33,6 +34,8 @@ def page(subject: str) -> str:
     """Read a page; KeyError where there is none of this name."""
     if subject not in SUBJECTS:
         raise KeyError(subject)
+    from importlib import resources  # slow, as it needs tempfile
+
     return resources.files("outreach_migrate").joinpath("manual", f"{subject}.md").read_text(encoding="utf-8")
 
 
