@@ -27,6 +27,16 @@ _TOKEN = re.compile(
 _UNICODE = re.compile(r"\\(?:([0-9a-fA-F]{4})|\+([0-9a-fA-F]{6})|\\)")
 _OPENING = re.compile(r"\$[^$]*\$|(?:[bBeEnNxX]|[uU]&)?'")
 
+# The tokens of a query that may be cut off in the middle. Where it can't be told whether a literal ends (in a plain
+# string \' may or may not be its end, and a comment may hold others), all the rest is taken for one.
+_LEXEME = r"""(?sx)(?P<kept>"(?:[^"]|"")*"|\$\d+|(?![eEbBxXnN]')[^\W\d][\w$]*)
+    |(?P<comment>--[^\n]*|/\*(?:(?!/\*|\*/).)*(?:\*/|$))
+    |/\*.*
+    |[eE]'(?:[^'\\]|''|\\.)*(?:'|$)
+    |[bBxXnN]?'(?:[^'\\]|''|\\(?!'))*(?:'|\\'.*|$)
+    |(\$(?:[^\W\d]\w*)?\$).*?(?:\3|$)
+    |\d[\w.]*"""
+
 
 class Kind(Enum):
     """What a token is. A sign is one of , ; : . .. ( ) [ ], or operators with nothing between them."""
@@ -123,3 +133,8 @@ def _special(sql: str, pos: int, end: int) -> Token:
 
 def _character(escape: re.Match[str]) -> str:
     return chr(int(escape[1] or escape[2], 16)) if escape[1] or escape[2] else "\\"
+
+
+def redacted(query: str) -> str:
+    """Put ? for every literal, and leave comments out: other people's data has no place in a log."""
+    return " ".join(re.sub(_LEXEME, lambda found: found["kept"] or (" " if found["comment"] else "?"), query).split())

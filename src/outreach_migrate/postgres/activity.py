@@ -15,16 +15,6 @@ from outreach_migrate.errors import Blocker
 _IN_FLIGHT = 1.0  # s: how long what was sent may take to reach the server by way of a pooler
 _MARK = "/* outreach-migrate "  # what the first message of every file begins with
 
-# The tokens of a query that may be cut off in the middle. Where it can't be told whether a literal ends (in a plain
-# string \' may or may not be its end, and a comment may hold others), all the rest is taken for one.
-_LEXEME = r"""(?sx)(?P<kept>"(?:[^"]|"")*"|\$\d+|(?![eEbBxXnN]')[^\W\d][\w$]*)
-    |(?P<comment>--[^\n]*|/\*(?:(?!/\*|\*/).)*(?:\*/|$))
-    |/\*.*
-    |[eE]'(?:[^'\\]|''|\\.)*(?:'|$)
-    |[bBxXnN]?'(?:[^'\\]|''|\\(?!'))*(?:'|\\'.*|$)
-    |(\$(?:[^\W\d]\w*)?\$).*?(?:\3|$)
-    |\d[\w.]*"""
-
 
 def mark(token: str, name: str) -> str:
     """Write the comment that a run's messages begin with; `token` is the run's own."""
@@ -117,7 +107,9 @@ def holders(connection: Connection, schema: str, name: str) -> tuple[Blocker, ..
 
 def _shown(found: Iterable[Blocker]) -> tuple[Blocker, ...]:
     """Leave the literals of others' queries out."""
-    return tuple(replace(one, query=one.query and _without_literals(one.query)[:120]) for one in found)
+    from outreach_migrate.files import scanner  # a run that nobody blocks needs none of its patterns
+
+    return tuple(replace(one, query=one.query and scanner.redacted(one.query)[:120]) for one in found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +143,6 @@ def progress(connection: Connection, token: str) -> Progress | None:
         SELECT command, phase, (100.0 * done / nullif(total, 0))::float8 FROM seen JOIN ours USING (pid)"""
     seen = _rows(connection, query)
     return Progress(*seen[0]) if seen else None
-
-
-def _without_literals(query: str) -> str:
-    """Put ? for every literal, and leave comments out: other people's data has no place in a log."""
-    return " ".join(re.sub(_LEXEME, lambda found: found["kept"] or (" " if found["comment"] else "?"), query).split())
 
 
 def end(connection: Connection, token: str, *, lost: int, opened: float, within: float = 5.0) -> bool:

@@ -17,13 +17,14 @@ from outreach_migrate.postgres.dsn import Target
 from outreach_migrate.run import events
 
 _PAUSE = 0.2  # s between two looks
+_LAST_LOOK = 0.5  # s: how long the end of a run waits for the last one
 _PAUSE_IN_CLUSTER = 1.0  # s, where each asks all nodes
 
 
 class Watcher:
     """A thread that looks at a run from a connection of its own, from the first time that the run wakes it.
 
-    It is never waited for: a full pool may answer its look only after the run itself has ended.
+    The run's end hardly waits for it, because a full pool may answer its look only after the run has ended.
     """
 
     def __init__(self, target: Target, token: str, tell: events.Tell) -> None:
@@ -41,6 +42,8 @@ class Watcher:
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
+        if self._thread:
+            self._thread.join(_LAST_LOOK)
 
     @contextmanager
     def during(self, migration: Migration) -> Iterator[None]:
