@@ -36,5 +36,4 @@ def citus() -> Iterator[str]:
 
 def _on(node: str, statement: sql.Composed | sql.SQL) -> None:
     with psycopg.connect(node, autocommit=True) as connection:
-        connection.execute("SET citus.enable_create_database_propagation = off")
         connection.execute(statement)

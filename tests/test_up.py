@@ -19,8 +19,6 @@ from fix_cli import Migrate, Rows
 from fix_servers import Connect, each_way
 from psycopg import sql
 
-pytestmark = each_way
-
 Recorded = Callable[[], list[str]]
 
 THREE = {
@@ -38,6 +36,7 @@ def applied(document: dict[str, Any]) -> list[str]:
     return [one["version"] for one in document["applied"]]
 
 
+@each_way
 def test_files_are_applied_in_the_order_of_their_numbers(migrate: Migrate, rows: Rows, recorded: Recorded) -> None:
     """Version 2 comes before 10, however the names sort; each file is run once."""
     assert migrate("up", files=THREE).exit_code == 0
@@ -45,6 +44,7 @@ def test_files_are_applied_in_the_order_of_their_numbers(migrate: Migrate, rows:
     assert rows("SELECT n FROM t") == [(0,), (0,)]
 
 
+@each_way
 def test_an_entry_says_what_was_applied_when_and_by_whom(migrate: Migrate, rows: Rows) -> None:
     """Positions count from 1, the checksum is the text's SHA-256, times are the database's."""
     assert migrate("up", files=THREE).exit_code == 0
@@ -61,6 +61,7 @@ def test_an_entry_says_what_was_applied_when_and_by_whom(migrate: Migrate, rows:
     ]
 
 
+@each_way
 def test_each_file_is_a_transaction_of_its_own(migrate: Migrate, rows: Rows) -> None:
     """A file and its entry have one transaction, and no two files share one."""
     assert (
@@ -85,6 +86,7 @@ def test_it_tells_version_name_and_time_of_each_file(migrate: Migrate) -> None:
     assert run.stderr == ""
 
 
+@each_way
 def test_verbose_tells_what_each_statement_did(migrate: Migrate) -> None:
     """-v adds each statement's command tag, with its count of rows, and none of our own."""
     lines = migrate("-v", "up", files=THREE).stdout.splitlines()
@@ -201,6 +203,7 @@ def set_for_all(connect: Connect, setting: LiteralString) -> None:
         "check_function_bodies = off",
     ],
 )
+@each_way
 def test_a_databases_own_settings_do_not_matter(
     migrate: Migrate, connect: Connect, recorded: Recorded, setting: LiteralString
 ) -> None:
@@ -284,6 +287,7 @@ def test_a_dry_run_refuses_what_a_run_refuses(migrate: Migrate) -> None:
     assert run.stderr.startswith("sql/11_bad.sql:1:1: error: COMMIT")
 
 
+@each_way
 def test_notices_have_their_files_name(migrate: Migrate) -> None:
     """RAISE NOTICE, INFO and WARNING, and the server's own notices, are shown in order, each with its file."""
     files = {
@@ -318,6 +322,7 @@ def test_a_database_ahead_is_a_warning(migrate: Migrate, recorded: Recorded) -> 
 @pytest.mark.parametrize(
     "text", ["", "\ufeff", "\n \t\r\n", ";", ";;\n;", "-- only this", "/* only\n-- this */", "-- é\r\n"]
 )
+@each_way
 def test_a_file_without_statements_is_applied(migrate: Migrate, recorded: Recorded, text: str) -> None:
     """An empty file is recorded as any other, and never pending again."""
     run = migrate("--json", "up", files={"1_empty.sql": text, "2_next.sql": "select 1"})
@@ -366,18 +371,21 @@ def test_versions_may_have_any_number_of_digits(migrate: Migrate, rows: Rows, ve
 @pytest.mark.parametrize(
     "text", ["%s %(a)s %", "{} {0}", "$1 $$ $a$", "a\\b\\n", "é \u2028 \ufffd \U0001f600", "\x01\x7f", "a;b -- c /*"]
 )
+@each_way
 def test_a_files_text_arrives_as_it_is(migrate: Migrate, rows: Rows, text: str) -> None:
     """Nothing between the file and the server takes a sign for its own."""
     assert migrate("up", files={"1_a.sql": f"create table t as select '{text}' as text"}).exit_code == 0
     assert rows("SELECT text FROM t") == [(text,)]
 
 
+@each_way
 def test_line_ends_are_the_same_from_every_checkout(migrate: Migrate, rows: Rows) -> None:
     """A text with CRLF makes the database that the same text with LF makes."""
     assert migrate("up", files={"1_a.sql": "create table t as select 'a\r\nb' as text;\r\n"}).exit_code == 0
     assert rows("SELECT text FROM t") == [("a\nb",)]
 
 
+@each_way
 def test_a_large_file_is_one_transaction(migrate: Migrate, rows: Rows) -> None:
     """A file of more than 4 MB is applied whole, in one transaction with its entry."""
     lines = "\n".join(f"insert into t values ('{n}{'é;' * 250_000}');" for n in range(10))
@@ -477,6 +485,7 @@ def test_a_strangers_table_is_never_touched(migrate: Migrate, rows: Rows, tool: 
         "select set_config('transaction_read_only', 'on', true)",
     ],
 )
+@each_way
 def test_a_file_cannot_undo_its_own_record(migrate: Migrate, recorded: Recorded, change: str) -> None:
     """A file after which its entry could not be found again fails, and leaves the history as it was."""
     run = migrate("--json", "up", files={"1_a.sql": "create table t ()", "2_b.sql": change, "3_c.sql": "select 1"})
@@ -497,6 +506,7 @@ def test_a_file_cannot_undo_its_own_record(migrate: Migrate, recorded: Recorded,
         "alter table schema_migrations alter column name type varchar(100)",
     ],
 )
+@each_way
 def test_a_file_may_do_what_leaves_its_record_intact(migrate: Migrate, recorded: Recorded, change: str) -> None:
     """The history is a table like any other: a file may lock it, index it, and add columns to it."""
     files = {"1_a.sql": "select 1", "2_b.sql": change, "3_c.sql": "select 1"}
@@ -536,6 +546,7 @@ LEFT_BEHIND = {
 
 
 @pytest.mark.parametrize("what", LEFT_BEHIND)
+@each_way
 def test_a_file_finds_a_clean_session(migrate: Migrate, rows: Rows, role: tuple[str, str], what: str) -> None:
     """What a file sets, opens or takes for its session is gone when the next one starts, in the same run."""
     change, probe = LEFT_BEHIND[what]
@@ -554,6 +565,7 @@ def test_a_file_finds_a_clean_session(migrate: Migrate, rows: Rows, role: tuple[
         assert rows("SELECT found FROM public.during") != before
 
 
+@each_way
 def test_a_files_last_settings_do_not_reach_its_entry(
     migrate: Migrate, recorded: Recorded, role: tuple[str, str]
 ) -> None:
@@ -578,6 +590,7 @@ def test_a_closed_stream_is_no_trouble(closed: str, migrate: Migrate, recorded: 
     assert recorded() == ["a"]
 
 
+@each_way
 def test_copy_to_stdout_is_thrown_away(migrate: Migrate, rows: Rows) -> None:
     """A file may copy to its client, which has no use for the data; what follows is run."""
     text = "copy (select n, 'copied' from generate_series(1, 100000) n) to stdout;\ncreate table t ();"
@@ -587,6 +600,7 @@ def test_copy_to_stdout_is_thrown_away(migrate: Migrate, rows: Rows) -> None:
     assert rows("SELECT to_regclass('t')::text") == [("t",)]
 
 
+@each_way
 def test_a_notification_is_sent_at_commit(migrate: Migrate, connect: Connect) -> None:
     """NOTIFY in a file reaches those who listen, and LISTEN in a file does no harm."""
     listener = connect()
@@ -601,6 +615,7 @@ def test_a_notification_is_sent_at_commit(migrate: Migrate, connect: Connect) ->
     assert heard == ["first", "second"]
 
 
+@each_way
 def test_a_new_enum_value_is_there_for_the_next_file(migrate: Migrate, rows: Rows) -> None:
     """ALTER TYPE ADD VALUE works, since each file commits before the next one starts."""
     files = {
@@ -612,6 +627,7 @@ def test_a_new_enum_value_is_there_for_the_next_file(migrate: Migrate, rows: Row
     assert rows("SELECT m::text FROM t") == [("glad",)]
 
 
+@each_way
 def test_a_lock_timeout_can_be_set_for_one_file(migrate: Migrate, rows: Rows) -> None:
     """The directive holds for its file alone, whatever comments stand around it."""
     look = "create table {} as select current_setting('lock_timeout') as t"
