@@ -6,13 +6,13 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import fix_servers
 import pytest
+from fix_waiting import until
 from psycopg.conninfo import conninfo_to_dict
 
 from outreach_migrate.postgres import private_server
@@ -70,15 +70,14 @@ def _start(stack: ExitStack, program: str, config: Path, server_url: str) -> Non
 
 
 def _wait(port: int, log: Path) -> None:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except ConnectionRefusedError:
-            time.sleep(0.01)
-        else:
-            return
-    pytest.fail(f"PgBouncer did not start:\n{log.read_text()}")
+    def listens() -> bool:
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        until(listens)
+    except AssertionError:
+        pytest.fail(f"PgBouncer did not start:\n{log.read_text()}")
 
 
 def _free_port() -> int:

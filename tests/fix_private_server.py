@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -42,14 +41,17 @@ class PrivateServer:
         self.stop()
         self.start()
 
-    def kill(self) -> None:
-        """Kill the postmaster with -9, and wait until its backends have noticed and are gone too."""
-        pid = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
-        os.kill(pid, signal.SIGKILL)
-        deadline = time.monotonic() + 10
-        while lives(self.folder):
-            assert time.monotonic() < deadline, "the killed server still lives"
-            time.sleep(0.01)
+    @property
+    def postmaster(self) -> int:
+        """Its pid."""
+        return int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
+
+    def kill(self, *stopped: int) -> None:
+        """Kill the postmaster with -9; wait until its backends notice and are gone too, but those that stand still."""
+        os.kill(self.postmaster, signal.SIGKILL)
+        for one in stopped:
+            os.kill(one, signal.SIGKILL)
+        until(lambda: not lives(self.folder))
 
 
 def lives(folder: Path) -> bool:
@@ -108,7 +110,7 @@ def _following(primary: PrivateServer, settings: dict[str, str]) -> Iterator[str
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **privileges)
         url = fix_servers.url(f"host={folder} user=postgres dbname=postgres")
         try:
-            until(lambda: process.poll() is not None or _answers(url))
+            until(lambda: process.poll() is not None or answers(url))
             assert process.poll() is None, output.read_text()
             yield url
         finally:
@@ -116,7 +118,8 @@ def _following(primary: PrivateServer, settings: dict[str, str]) -> Iterator[str
             process.wait(PATIENCE)
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Say whether a server lets us in."""
     try:
         psycopg.connect(url).close()
     except psycopg.OperationalError:

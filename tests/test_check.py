@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -17,10 +16,13 @@ import psycopg
 import pytest
 from fix_cli import Migrate, Rows
 from fix_private_server import PrivateServer
+from fix_proxy import Proxy
 from fix_servers import Connect
 from fix_waiting import PATIENCE, until
 
 from outreach_migrate.checks import database
+from outreach_migrate.files import migrations
+from outreach_migrate.run import request
 
 CONCURRENTLY = "-- migrate: no-transaction\ncreate index concurrently if not exists a_b on a (b);"
 READER = "create role reader login; grant select on schema_migrations to reader;"
@@ -285,9 +287,7 @@ def test_an_invalid_index_is_told(migrate: Migrate, rows: Rows) -> None:
     assert (found["severity"], found["message"]) == ("warning", "the index a_b on a is invalid")
 
 
-def test_a_long_transaction_in_the_way_is_told(
-    migrate: Migrate, connect: Connect, rows: Rows, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_long_transaction_in_the_way_is_told(migrate: Migrate, connect: Connect, rows: Rows) -> None:
     """A transaction that has long been open on a table that a pending file names is a warning at that file."""
     rows('create table "Other" (a int); create table "Step" (a int)')
     other = connect()
@@ -298,11 +298,11 @@ def test_a_long_transaction_in_the_way_is_told(
     assert findings(migrate, "--database", migrate.url, "check") == []
     age = "select extract(epoch from clock_timestamp() - xact_start)::float8 from pg_stat_activity where pid = %s"
     ((seconds,),) = rows(age, other.info.backend_pid)
-    assert seconds < database._LONG
-    monkeypatch.setattr(database, "_LONG", seconds)
-    (found,) = findings(migrate, "--database", migrate.url, "check")
-    assert found["path"] == "sql/1_x.sql"
-    assert f"pid {other.info.backend_pid} " in found["message"]
+    assert seconds < 60
+    _, (found,) = database.look(request.of(migrate.url, migrations.read(migrate.files)), lambda _: None, long=seconds)
+    assert not found.is_error
+    assert str(found.problem).startswith(f"{migrate.files}/1_x.sql: ")
+    assert f"pid {other.info.backend_pid} " in str(found.problem)
 
 
 def test_a_lagging_standby_is_told(
@@ -330,15 +330,12 @@ def test_a_standby_of_an_idle_primary_does_not_lag(
     url = standby(primary)
     migrate("up", files={"1_a.sql": READER}, url=primary.url)
     age = "SELECT extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())"
-    until(lambda: has_replayed(url, primary) and ask(url, age) > database._CATCHING_UP)
+    until(lambda: has_replayed(url, primary) and ask(url, age) > 1)
     assert findings(migrate, "--database", fix_servers.url(url, user="reader"), "check") == []
 
 
 def test_a_standby_that_is_about_to_catch_up_does_not_lag(
-    private_server: Callable[..., PrivateServer],
-    standby: Callable[..., str],
-    migrate: Migrate,
-    monkeypatch: pytest.MonkeyPatch,
+    private_server: Callable[..., PrivateServer], standby: Callable[..., str], migrate: Migrate
 ) -> None:
     """What was received this very moment may be replayed in the next: only what is left after a while is told."""
     primary = private_server()
@@ -347,10 +344,12 @@ def test_a_standby_that_is_about_to_catch_up_does_not_lag(
     migrate("up", files={"1_a.sql": "create table a (b int);"}, url=primary.url)
     until(lambda: has_received(url, primary))
     assert not has_replayed(url, primary)
-    with monkeypatch.context() as patch:
-        patch.setattr(database, "_CATCHING_UP", PATIENCE)
-        patch.setattr(time, "sleep", lambda _: ask(url, "SELECT pg_wal_replay_resume()"))  # it was seen to be behind
-        assert findings(migrate, "--database", url, "check") == []
+    with Proxy(url) as between:
+        asked = request.of(between.url, migrations.read(migrate.files))
+        # by the fifteenth query it was seen to be behind, more than once
+        between.before("Q", 15, lambda: ask(url, "SELECT pg_wal_replay_resume()"))
+        _, found = database.look(asked, lambda _: None, catching_up=PATIENCE)
+    assert found == []
     assert ask(url, "SELECT pg_is_wal_replay_paused()") is False
 
 

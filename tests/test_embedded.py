@@ -9,7 +9,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,7 +18,8 @@ from typing import Any
 import psycopg
 import pytest
 from fix_cli import Migrate
-from fix_private_server import lives
+from fix_private_server import answers, lives
+from fix_waiting import PATIENCE, until
 
 from outreach_migrate import errors
 from outreach_migrate.cli import manual
@@ -49,16 +49,6 @@ def started_at(conninfo: str) -> Any:
 
 def postmaster(folder: Path) -> int:
     return int((folder / "data" / "postmaster.pid").read_text().split()[0])
-
-
-def until_refused(conninfo: str) -> None:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        try:
-            psycopg.connect(conninfo).close()
-        except psycopg.OperationalError:
-            return
-    raise AssertionError("the killed server still answers")
 
 
 @contextmanager
@@ -120,7 +110,7 @@ def test_it_outlives_the_process_that_started_it(tmp_path: Path) -> None:
     with another_process(tmp_path) as (process, conninfo):
         with private_server.server(tmp_path) as mine:
             first = started_at(conninfo)
-            process.communicate(timeout=30)
+            process.communicate(timeout=PATIENCE)
             assert started_at(mine) == first
         assert not lives(tmp_path)
 
@@ -130,7 +120,7 @@ def test_a_killed_process_leaves_it_to_the_next(tmp_path: Path) -> None:
     with another_process(tmp_path) as (process, conninfo):
         first = started_at(conninfo)
         process.kill()
-        assert process.communicate(timeout=10)[0] == ""
+        assert process.communicate(timeout=PATIENCE)[0] == ""
     assert lives(tmp_path)
     with private_server.server(tmp_path) as mine:
         assert started_at(mine) == first
@@ -162,7 +152,7 @@ def test_what_a_killed_server_left_is_waited_for(tmp_path: Path) -> None:
         backend = connection.info.backend_pid
         os.kill(backend, signal.SIGSTOP)
         os.kill(postmaster(tmp_path), signal.SIGKILL)
-        until_refused(conninfo)
+        until(lambda: not answers(conninfo))
         release = threading.Timer(0.3, os.kill, (backend, signal.SIGCONT))
         release.start()
         with private_server.server(tmp_path) as again:

@@ -1,4 +1,4 @@
-"""Runs that are killed at a random instant: the next one ends where an undisturbed one does."""
+"""Faults: runs killed, or their sessions ended, at a random instant; the next ends where an undisturbed one does."""
 
 from __future__ import annotations
 

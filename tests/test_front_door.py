@@ -6,7 +6,6 @@ import inspect
 import subprocess
 import sys
 import threading
-import time
 import zipfile
 from importlib import resources
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from fix_cli import Migrate, Rows
+from fix_proxy import Proxy
 from fix_servers import Connect
 from psycopg.rows import dict_row
 
@@ -136,13 +136,12 @@ def test_current_is_when_nothing_is_pending(database: str, sql: Path) -> None:
 
 
 def test_current_is_waited_for(database: str, sql: Path) -> None:
-    """Another process migrates meanwhile."""
-    late = threading.Timer(0.3, migrate.up, (database,), {"folder": sql})
-    late.start()
-    began = time.monotonic()
-    migrate.check_current(database, folder=sql, wait=30)
-    assert time.monotonic() - began >= 0.3
-    late.join()
+    """Another process migrates meanwhile: between the first question and the third."""
+    with Proxy(database) as between:
+        between.before("Q", 2, lambda: migrate.up(database, folder=sql))
+        migrate.check_current(between.url, folder=sql, wait=30)
+        assert between.messages.count("Q") >= 2
+    assert migrate.status(database, folder=sql).pending == ()
 
 
 def test_a_connection_is_used_and_left_open(database: str, sql: Path) -> None:

@@ -326,12 +326,9 @@ class TestLocked:
                 assert "application dba" in line
         assert [run.end().exit_code for run in runs] == [0] * len(runs)
 
-    def test_a_wait_that_does_not_end_is_an_error(
-        self, migrate: Migrate, connect: Connect, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """After its patience the error names the session that holds the table, and what to do about it."""
+    def test_a_wait_that_does_not_end_is_an_error(self, migrate: Migrate, connect: Connect) -> None:
+        """After half a minute the error names the session that holds the table, and what to do about it."""
         migrate("up", files=ONE)
-        monkeypatch.setattr("outreach_migrate.history.read._PATIENCE", 2)
         blocker = connect()
         with blocker.transaction():
             blocker.execute("LOCK TABLE schema_migrations IN ACCESS EXCLUSIVE MODE")

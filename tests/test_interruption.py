@@ -195,14 +195,13 @@ def stopped(private_server: Callable[..., PrivateServer]) -> Iterator[tuple[str,
     It does so to the test's end.
     """
     server = private_server()
-    pid = int((server.folder / "data" / "postmaster.pid").read_text().split()[0])
     still: list[int] = []
 
     def stop(what: str) -> None:
         sleeping = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
         with closing(psycopg.connect(server.url, autocommit=True)) as connection:
             still.extend(row[0] for row in until(lambda: connection.execute(sleeping).fetchall()))
-        still.extend([pid] if what == "server" else [])
+        still.extend([server.postmaster] if what == "server" else [])
         for one in still:
             os.kill(one, signal.SIGSTOP)
 

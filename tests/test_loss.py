@@ -1,4 +1,4 @@
-"""Runs that lose the connection, the server, or their permission: the state they tell is the one that is."""
+"""Loss: runs lose the connection, the server, room or permission; the state they tell is the one that is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from typing import Any
@@ -19,10 +18,8 @@ from fix_cli import Migrate, Result, Rows
 from fix_private_server import PrivateServer
 from fix_proxy import Proxy
 from fix_servers import Connect
-from fix_waiting import until
+from fix_waiting import GATE, Sessions, until
 from psycopg import sql
-
-from outreach_migrate.run import recovery
 
 FIRST = "CREATE TABLE t (id int); INSERT INTO t VALUES (1);"
 FEW = {
@@ -30,10 +27,6 @@ FEW = {
     "2_b.sql": "-- migrate: no-transaction\nUPDATE t SET id = id + 10;\nCREATE INDEX CONCURRENTLY t_id ON t (id);",
     "3_c.sql": "INSERT INTO t VALUES (3);",
 }
-ORPHANS = """
-    SELECT pid FROM pg_stat_activity
-     WHERE application_name = 'outreach-migrate' AND datname = current_database()"""
-SLEEPING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
 
 
 def recorded(connection: psycopg.Connection) -> list[tuple[str, bool]]:
@@ -47,7 +40,7 @@ def recorded(connection: psycopg.Connection) -> list[tuple[str, bool]]:
 
 def tells_the_truth(run: Result, connection: psycopg.Connection) -> None:
     """Compare what a run says that it left behind with what the table holds, once nothing runs any more."""
-    until(lambda: not connection.execute(ORPHANS).fetchall())
+    until(lambda: not Sessions(connection).of_runs())
     document, history = run.json, recorded(connection)
     assert [one["version"] for one in document["applied"]] == [version for version, finished in history if finished]
     if run.exit_code == 0:
@@ -117,35 +110,32 @@ def _cuts(server_url: str, migrate: Migrate) -> list[int]:
 @pytest.mark.parametrize(
     "text",
     [
-        "INSERT INTO t VALUES (2); SELECT pg_sleep(1);",
-        "-- migrate: no-transaction\nINSERT INTO t SELECT 2 FROM pg_sleep(1);",
-        "INSERT INTO t VALUES (2);"
-        + "SELECT 1 WHERE 'in parts' = '';\n" * 3
-        + "-- long\n" * 500_000
-        + "SELECT pg_sleep(1);",
+        f"INSERT INTO t VALUES (2); {GATE}",
+        "-- migrate: no-transaction\nINSERT INTO t SELECT 2 FROM pg_advisory_xact_lock(4711);",
+        "INSERT INTO t VALUES (2);" + "SELECT 1 WHERE 'in parts' = '';\n" * 3 + "-- long\n" * 500_000 + GATE,
     ],
     ids=["whole", "statement by statement", "in parts"],
 )
 def test_what_still_runs_when_the_connection_is_lost_is_ended(
-    text: str, proxy: Callable[..., Proxy], migrate: Migrate, connect: Connect, rows: Rows
+    text: str, proxy: Callable[..., Proxy], migrate: Migrate, rows: Rows, sessions: Sessions, gate: psycopg.Connection
 ) -> None:
     """A run does not take for undone what the server is still doing: it ends that, and then looks."""
     between = proxy()
     migrate("up", files={"1_a.sql": FIRST})
-    watching = connect()
 
     def cut() -> None:
-        until(lambda: watching.execute(SLEEPING).fetchall())
+        until(lambda: sessions.waiting("advisory"))
         between.cut()
 
     cutting = threading.Thread(target=cut)
     cutting.start()
-    run = migrate("--json", "up", files={"2_b.sql": text}, url=between.url)
+    run = migrate("--json", "up", "--lock-timeout", "0", files={"2_b.sql": text}, url=between.url)
     cutting.join()
     assert run.exit_code == 1
     assert re.search(r"Nothing of this file|2_b is unfinished: 0 of 1", run.json["error"]["state"])
-    assert not rows(SLEEPING)
-    time.sleep(1)  # by then it would have been committed
+    assert not sessions.waiting("advisory")
+    gate.close()
+    until(lambda: not sessions.of_runs())  # by then it would have been committed
     assert rows("SELECT id FROM t") == [(1,)]
 
 
@@ -165,10 +155,6 @@ def test_a_session_that_is_terminated(directive: str, migrate: Migrate, rows: Ro
     assert error["state"] == f"{kept} 1 migration before it was applied and recorded."
     assert error["hint"] == "Run up again."
     assert rows("SELECT id FROM t ORDER BY id") == [(1,), (2,)][: 2 if directive else 1]
-
-
-def postmaster(server: PrivateServer) -> int:
-    return int((server.folder / "data" / "postmaster.pid").read_text().split()[0])
 
 
 def restart(server: PrivateServer, _: int) -> None:
@@ -201,7 +187,7 @@ def test_a_server_that_comes_back(
     )
     run = migrate.start("--json", "up", url=server.url)
     with closing(psycopg.connect(server.url, autocommit=True)) as connection:
-        [(pid,)] = until(lambda: connection.execute(SLEEPING).fetchall())
+        (pid,) = until(lambda: Sessions(connection).waiting("PgSleep"))
     disturb(server, pid)
     ended = run.end()
     assert ended.exit_code == 1, ended
@@ -225,11 +211,8 @@ def _looked(url: str) -> tuple[list[tuple[str, bool]], ...]:
     return ()
 
 
-def test_a_server_that_is_gone_for_good(
-    private_server: Callable[..., PrivateServer], migrate: Migrate, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_is_gone_for_good(private_server: Callable[..., PrivateServer], migrate: Migrate) -> None:
     """Where nobody can be asked any more, a run says that it is not known, and not that nothing was applied."""
-    monkeypatch.setattr(recovery, "_RECONNECT", 0.5)
     server = private_server()
     halt = "COPY (SELECT) TO PROGRAM 'kill -9 $(head -1 postmaster.pid)'; SELECT pg_sleep(60);"
     run = migrate("--json", "up", files={"1_a.sql": FIRST, "2_b.sql": halt}, url=server.url)
@@ -283,7 +266,7 @@ def test_a_server_that_shuts_down_and_starts(migrate: Migrate, private_server: C
     server = private_server()
     migrate.write({"1_a.sql": FIRST})
     with closing(psycopg.connect(server.url)):
-        os.kill(postmaster(server), signal.SIGTERM)  # a smart shutdown, which waits for us
+        os.kill(server.postmaster, signal.SIGTERM)  # a smart shutdown, which waits for us
         run = until(lambda: _refused(migrate("up", url=server.url)))
         assert run.exit_code == 1
         assert run.stderr.splitlines()[1] == "hint: Try again in a moment, or let it try: --wait 60."

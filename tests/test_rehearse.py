@@ -225,7 +225,7 @@ def test_nothing_stays(tables: None, rehearse: Rehearse, rows: Rows) -> None:
     )
     assert rows(CATALOG) == before
     assert before[0][-1] is None
-    assert rows("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()") == [(1,)]
+    until(lambda: rows("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()") == [(1,)])
 
 
 def test_a_failure_is_told_as_up_would(tables: None, migrate: Migrate, rows: Rows) -> None:

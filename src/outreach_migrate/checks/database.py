@@ -24,20 +24,23 @@ if TYPE_CHECKING:
     from outreach_migrate.history.read import History
     from outreach_migrate.run.request import Request
 
-_LONG = 60  # s: a transaction open for longer is in a run's way
-_CATCHING_UP = 1.0  # s: a standby that takes longer to replay what it has received lags
 
+def look(
+    request: Request, tell: Callable[[read.Locked], None], *, long: float = 60, catching_up: float = 1
+) -> tuple[tuple[Migration, ...], list[Finding]]:
+    """Compare files and history, and look around; give the pending files and what was found.
 
-def look(request: Request, tell: Callable[[read.Locked], None]) -> tuple[tuple[Migration, ...], list[Finding]]:
-    """Compare files and history, and look around; give the pending files and what was found."""
+    A transaction that has been open for `long` seconds is in a run's way; a standby that takes longer than
+    `catching_up` seconds to replay what it has received lags.
+    """
     try:
         with asked.reading(request, tell) as seen:
             connection = seen.connection
             problems = [*seen.plan.contradictions(out_of_order=False), *seen.plan.unfinished()]
             pending = tuple(step.migration for step in seen.plan.to_run(to=None, out_of_order=True))
             connection.execute(f"BEGIN READ ONLY; {read.set_search_path(request.target.schema)}".encode())
-            met = [*_invalid_indexes(connection), *_lag(connection)]
-            met += [*_open_transactions(connection, pending), *_privileges(connection, seen.past, pending)]
+            met = [*_invalid_indexes(connection), *_lag(connection, catching_up)]
+            met += [*_open_transactions(connection, pending, long), *_privileges(connection, seen.past, pending)]
             connection.execute("ROLLBACK")
     except Refused as error:
         return (), [Finding(problem) for problem in error.problems]
@@ -55,11 +58,11 @@ def _invalid_indexes(connection: Connection) -> Iterator[Finding]:
         yield Finding(Problem(f"the index {index} on {table} is invalid", hint=hint), is_error=False)
 
 
-def _lag(connection: Connection) -> Iterator[Finding]:
+def _lag(connection: Connection, catching_up: float) -> Iterator[Finding]:
     """Tell of a standby that lags, or of which that can't be known: its history may be an old one."""
     try:
         with connection.transaction():
-            row = _replay(connection)
+            row = _replay(connection, catching_up)
     except (pg.FeatureNotSupported, pg.InsufficientPrivilege):  # Aurora, say, has no such functions
         row = (0, None, None)
     if row is None:
@@ -77,7 +80,7 @@ def _lag(connection: Connection) -> Iterator[Finding]:
     yield Finding(Problem(f"{message}: the history may have more on the primary"), is_error=False)
 
 
-def _replay(connection: Connection) -> tuple[int, bool | None, float | None] | None:
+def _replay(connection: Connection, catching_up: float) -> tuple[int, bool | None, float | None] | None:
     """Give what a standby has not replayed in a while, in bytes; whether it streams; and its last transaction's age.
 
     The age alone says nothing: on an idle primary it grows though nothing lags. And what was received this very moment
@@ -89,7 +92,7 @@ def _replay(connection: Connection) -> tuple[int, bool | None, float | None] | N
                EXISTS (SELECT FROM pg_catalog.pg_stat_wal_receiver),
                extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp())::float8
          WHERE pg_catalog.pg_is_in_recovery()"""
-    deadline, received = time.monotonic() + _CATCHING_UP, None
+    deadline, received = time.monotonic() + catching_up, None
     while row := connection.execute(query).fetchone():
         received = row[0] if received is None else received
         behind = max(0, (received or 0) - row[1])  # not counting what comes in meanwhile
@@ -99,7 +102,7 @@ def _replay(connection: Connection) -> tuple[int, bool | None, float | None] | N
     return None
 
 
-def _open_transactions(connection: Connection, pending: Iterable[Migration]) -> Iterator[Finding]:
+def _open_transactions(connection: Connection, pending: Iterable[Migration], long: float) -> Iterator[Finding]:
     rows = connection.execute(
         """
         SELECT a.pid, a.usename, a.application_name, a.state, c.relname, c.oid::regclass::text,
@@ -110,7 +113,7 @@ def _open_transactions(connection: Connection, pending: Iterable[Migration]) -> 
            AND a.datname = pg_catalog.current_database() AND c.relkind IN ('r', 'p', 'm', 'v') AND l.granted
          GROUP BY a.pid, a.usename, a.application_name, a.state, a.xact_start, c.relname, c.oid
          ORDER BY a.xact_start""",
-        (_LONG,),
+        (long,),
     ).fetchall()
     for pid, user, application, state, name, table, age in rows:
         named = re.compile(rf"(?<![\w$]){re.escape(name)}(?![\w$])", re.IGNORECASE)
