@@ -706,3 +706,62 @@ def test_a_rehearsal_has_the_isolation_level_of_its_first_file(rehearse: Rehears
     first, second = document["files"]
     assert (first["not_rehearsed"], document["complete"]) == (None, False)
     assert "READ COMMITTED" in second["not_rehearsed"]
+
+
+def test_statements_on_new_tables_are_told_one_by_one(rehearse: Rehearse, rows: Rows) -> None:
+    """Though they are looked at together; what touches a table of before has its own effects, also among them."""
+    rows("CREATE TABLE there (id int PRIMARY KEY)")
+    text = "".join(f"CREATE TABLE new_{number} (n int);\n" for number in range(150))
+    text += "CREATE TABLE refers (id int REFERENCES there);\n" + text.replace("new", "other")
+    found = statements(rehearse(text))
+    assert [(one["line"], one["count"]) for one in found] == [(line, 1) for line in range(1, 302)]
+    assert [one["line"] for one in found if one["locks"]] == [151]
+
+
+def test_what_a_statement_does_unseen_is_not_lost(rehearse: Rehearse, connect: Connect) -> None:
+    """An event trigger locks a table that no statement names: those around it are told as one."""
+    connect().execute("""
+        CREATE TABLE there (n int);
+        CREATE FUNCTION f() RETURNS event_trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF current_query() ~ 'last_' THEN LOCK TABLE there IN SHARE MODE; END IF;
+        END $$;
+        CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION f()""")
+    text = "".join(f"CREATE TABLE new_{number} (n int);\n" for number in range(120))
+    found = statements(rehearse(text + "CREATE TABLE last_1 (n int);\n" + text.replace("new", "other")))
+    (one,) = [one for one in found if one["locks"]]
+    assert one["line"] <= 121 <= one["last_line"] < one["line"] + 4
+    assert locks(one) == {("there", "SHARE")}
+    assert [after["count"] for after in found[found.index(one) + 1 :]] == [1] * (241 - one["last_line"])
+
+
+def test_a_failure_after_statements_that_were_not_looked_at_yet(rehearse: Rehearse) -> None:
+    """They are told before it, with their own notices."""
+    text = "".join(f"CREATE TABLE IF NOT EXISTS new_{number % 120} (n int);\n" for number in range(121))
+    document = rehearse(text + "CREATE TABLE new_1 (n int);", exit_code=1)
+    assert [one["line"] for one in statements(document)] == [*range(1, 122)]
+    assert document["error"]["line"] == 122
+
+
+def test_a_lock_that_a_savepoint_took_back_is_told_anew(tables: None, rehearse: Rehearse) -> None:
+    """So are the statements' effects after it."""
+    found = statements(
+        rehearse("SAVEPOINT a; LOCK TABLE t IN SHARE MODE; ROLLBACK TO a; LOCK TABLE t; ALTER TABLE child ADD a int;")
+    )
+    assert [locks(one) for one in found] == [
+        set(),
+        {("t", "SHARE")},
+        set(),
+        {("t", "ACCESS EXCLUSIVE")},
+        {("child", "ACCESS EXCLUSIVE")},
+    ]
+
+
+def test_the_rest_of_a_file_is_read_as_its_beginning(rehearse: Rehearse, rows: Rows) -> None:
+    """A run sends it as one text, so what says how text is read comes too late for it."""
+    rows('CREATE SCHEMA "ö"; CREATE TABLE "ö".x (s text)')
+    insert = "INSERT INTO x VALUES ('ä\\n');"
+    check = "DO $$ BEGIN ASSERT (SELECT s FROM x) = U&'\\00E4\\005Cn'; END $$;"
+    for setting in ("client_encoding = 'SJIS'", "client_encoding = 'LATIN1'", "standard_conforming_strings = off"):
+        document = rehearse(f'SET search_path = "ö"; SET {setting}; {insert} {check}')
+        assert document["complete"]

@@ -139,10 +139,10 @@ class MigrateError(Exception):
         self.hint = hint
         self.outcome = outcome
 
-    def after(self, outcome: Outcome) -> Self:
-        """Give the same error with the state that the run left the database in; its cause stays."""
+    def after(self, outcome: Outcome, *, hint: str | None = None) -> Self:
+        """Give the same error with the state that the run left the database in, or another hint; its cause stays."""
         error = type(self).__new__(type(self), *self.args)
-        vars(error).update(vars(self), outcome=outcome)
+        vars(error).update(vars(self), outcome=outcome, hint=hint or self.hint)
         error.__cause__ = self.__cause__
         return error
 

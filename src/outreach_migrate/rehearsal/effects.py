@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
 _TABLES = {"table", "partitioned table", "materialized view", "foreign table"}
 _REWRITABLE = {"table", "materialized view", "index"}
@@ -134,81 +135,70 @@ NOTHING = Effects((), (), (), (), ())
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What our own session sees at a moment: its locks, and of the relations locked what is there to compare.
+    """A relation of before at a moment, as our own session sees it: our locks on it, its file, our scans of it.
 
-    Only relations that were there before the rehearsal are looked at.
+    Without locks it was not looked at; without a `file` it is gone.
     """
 
-    locks: frozenset[tuple[int, Mode]]
-    files: Mapping[int, int]  # relfilenodes, of relations that are still there
-    scans: Mapping[int, tuple[int, int]]  # sequential scans begun, and rows they read
-    path: tuple[str, ...]  # the schemas of the search path
+    modes: frozenset[Mode] = frozenset()
+    file: int | None = None  # its relfilenode
+    scans: int = 0
+    rows_read: int = 0  # by these scans
 
-    def lost(self, after: Seen) -> set[int]:
-        """Give the relations, locked still, that were there in this look, or not yet locked, and are gone after it."""
-        new = {oid for oid, _ in after.locks - self.locks}
-        gone = (self.files.keys() | new) - after.files.keys()
-        if not gone:
-            return set()
-        return gone & {oid for oid, _ in after.locks} - ({oid for oid, _ in self.locks} - self.files.keys())
+
+Changes = Mapping[int, tuple[Seen, Seen]]  # of the relations that changed between two looks
+
+
+def lost(changed: Changes) -> set[int]:
+    """Give the relations, locked still, that were there in the first look, or not yet locked, and are gone after it."""
+    return {
+        oid
+        for oid, (before, after) in changed.items()
+        if after.modes and after.file is None and (before.file is not None or not before.modes)
+    }
 
 
 Indexes = dict[tuple[int | None, str], int]  # files by table and name: a change of type may make an index anew
 
 
-def between(before: Seen, after: Seen, known: Mapping[int, Relation], tag: str, *, indexes: Indexes) -> Effects:
-    """Compare two looks: what was done between them, by a statement with this tag, to relations that others know.
+def between(
+    changed: Changes, known: Mapping[int, Relation], tag: str, *, locked: Mapping[int, Seen], indexes: Indexes
+) -> Effects:
+    """Tell what a statement with this tag did, between two looks, to relations that others know.
 
-    `indexes` are those that the tables of lost indexes have now.
+    `locked` are all that are locked after it, `indexes` those that the tables of lost indexes have now.
     """
-    if after == before:
-        return NOTHING
-    gone = before.lost(after) & known.keys()
+    changed = {oid: pair for oid, pair in changed.items() if oid in known}
+    gone = lost(changed)
     made_again = {oid for oid in gone if (known[oid].table_oid, known[oid].plain_name) in indexes}
-    differing = _differing(before, after) & known.keys()
-    there = {oid for oid in differing if oid in after.files} | made_again
-    rewritten = {oid for oid in there if _is_rewritten(known[oid], before, after, indexes)}
+    there = {oid for oid, (_, after) in changed.items() if after.file is not None} | made_again
+    rewritten = {oid for oid in there if _is_rewritten(known[oid], *changed[oid], indexes)}
 
     def chosen(oids: Iterable[int]) -> tuple[Relation, ...]:
         return tuple(sorted((known[oid] for oid in oids), key=lambda relation: relation.name))
 
     new_files = chosen(oid for oid in rewritten if known[oid].table_oid not in rewritten)
     return Effects(
-        locks=tuple(_taken(before, after, known)),
+        locks=tuple(_taken(changed, known, locked)),
         rewritten=() if tag == "TRUNCATE TABLE" else new_files,
         emptied=new_files if tag == "TRUNCATE TABLE" else (),
-        scanned=chosen(oid for oid in there if known[oid].is_table and _is_scanned(known[oid], before, after)),
+        scanned=chosen(oid for oid in there if known[oid].is_table and _is_scanned(known[oid], *changed[oid])),
         dropped=chosen(oid for oid in gone - made_again if not _goes_with_its_table(known[oid], gone)),
     )
 
 
-def _differing(before: Seen, after: Seen) -> set[int]:
-    """Give the relations of which the two looks differ: most statements touch few of those that are locked."""
-    pairs = (after.locks - before.locks, after.files.items() - before.files.items())
-    return {oid for found in (*pairs, after.scans.items() - before.scans.items()) for oid, _ in found}
-
-
-def modes(locks: Iterable[tuple[int, Mode]]) -> Mapping[int, list[Mode]]:
-    """Give the modes in which each relation is locked."""
-    found: dict[int, list[Mode]] = {}
-    for oid, mode in locks:
-        found.setdefault(oid, []).append(mode)
-    return found
-
-
-def _taken(before: Seen, after: Seen, known: Mapping[int, Relation]) -> Iterator[Lock]:
-    new = [(known[oid], mode) for oid, mode in after.locks - before.locks if oid in known]
-    held = modes(after.locks) if new else {}
+def _taken(changed: Changes, known: Mapping[int, Relation], locked: Mapping[int, Seen]) -> Iterator[Lock]:
+    new = [(known[oid], mode) for oid, (before, after) in changed.items() for mode in after.modes - before.modes]
     for relation, mode in sorted(new, key=lambda lock: (not lock[0].is_table, lock[0].name, -lock[1])):
-        of_table = [one.weakest_blocked for one in held.get(relation.table_oid or 0, ())]
+        of_table = [one.weakest_blocked for one in locked.get(relation.table_oid or 0, Seen()).modes]
         harmless = min([Mode.SHARE, *of_table])  # what blocks neither DML nor a schema change is no news of an index
         yield Lock(relation, mode, covered=not relation.is_table and mode.weakest_blocked >= harmless)
 
 
 def _is_rewritten(relation: Relation, before: Seen, after: Seen, indexes: Indexes) -> bool:
     """Say whether its data lie in another file than before; an index made again may have kept its file."""
-    old = before.files.get(relation.oid, relation.file)
-    new = after.files.get(relation.oid) or indexes.get((relation.table_oid, relation.plain_name), old)
+    old = relation.file if before.file is None else before.file
+    new = after.file or indexes.get((relation.table_oid, relation.plain_name), old)
     return relation.kind in _REWRITABLE and new != old
 
 
@@ -222,20 +212,19 @@ def _is_scanned(relation: Relation, before: Seen, after: Seen) -> bool:
 
     Of a table that several processes read, as for an index, our own counters have our share only.
     """
-    scans, read = after.scans.get(relation.oid, (0, 0))
-    scans_before, read_before = before.scans.get(relation.oid, (0, 0))
-    return scans > scans_before and (read - read_before) * 100 >= (relation.rows or 0)
+    read = after.rows_read - before.rows_read
+    return after.scans > before.scans and read * 100 >= (relation.rows or 0)
 
 
 def presumed(
-    oids: Iterable[int], tag: str, first: Mapping[int, list[Mode]], known: Mapping[int, Relation]
+    oids: Iterable[int], tag: str, at_first: Callable[[int], frozenset[Mode]], known: Mapping[int, Relation]
 ) -> Iterator[Lock]:
     """Give the locks that a statement can't be seen to take, since an earlier file holds them: for a run it is new.
 
-    That the statement names the table, and what its command takes at most, is all there is to go by. `first` are the
-    modes in which relations were locked when the file began.
+    That the statement names the table, and what its command takes at most, is all there is to go by. `at_first` gives
+    the modes in which a relation was locked when the file began.
     """
     strongest = _STRONGEST.get(re.sub(r"[ \d]+$", "", tag))
     for oid in sorted(oids):
-        if strongest and oid in first and oid in known:
-            yield Lock(known[oid], min(strongest, max(first[oid])), presumed=True)
+        if strongest and oid in known and (held := at_first(oid)):
+            yield Lock(known[oid], min(strongest, max(held)), presumed=True)

@@ -19,6 +19,20 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 1_000_000  # characters: PostgreSQL parses all of a message before it runs any of it
 _HEAD = 500  # characters that surely hold a command and the name of its table
+_PLAIN = {"create", "alter", "drop", "comment", "insert", "update", "delete"}
+_FAR_REACHING = {
+    "database",
+    "domain",
+    "event",
+    "extension",
+    "foreign",
+    "owned",
+    "role",
+    "schema",
+    "system",
+    "type",
+    "user",
+}
 _BEFORE_NAME = {"insert": {"into"}, "update": {"only"}, "delete": {"from", "only"}}
 
 
@@ -62,6 +76,12 @@ class Group:
     def changes_rows(self) -> bool:
         """Whether it changes the rows of a table, and nothing else."""
         return bool(_changed(self.sql, self.members[0].statement))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a statement that touches few relations it doesn't name, and no setting."""
+        first, second, *_ = (*self.members[0].statement.words, "", "")
+        return first in _PLAIN and second not in _FAR_REACHING and "cascade" not in self.members[0].statement.words
 
     def messages(self) -> Iterator[Message]:
         """Cut the messages out of the file; each goes to where the next starts, as in a run, for an error's place."""

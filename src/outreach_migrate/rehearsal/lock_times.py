@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from outreach_migrate.rehearsal.effects import Effects, Lock
 
 
-class Done(Protocol):
+class Carried(Protocol):
     """A statement that was carried out."""
 
     @property
@@ -49,7 +49,7 @@ class Blocked:
     changes: float
 
 
-def of_file(done: Sequence[Done], checks: float) -> tuple[Held, ...]:
+def of_file(done: Sequence[Carried], checks: float) -> tuple[Held, ...]:
     """Give each lock of a file's statements, with the seconds to its end; `checks` are those of its last checks."""
     left = sum(one.seconds for one in done) + checks
     found = []

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from outreach_migrate.errors import MigrateError
     from outreach_migrate.files.migrations import Migration
-    from outreach_migrate.rehearsal import trial
+    from outreach_migrate.rehearsal import events
     from outreach_migrate.rehearsal.effects import Lock, Relation
     from outreach_migrate.rehearsal.lock_times import Blocked, Held
 
@@ -27,7 +27,7 @@ class RehearsalReport(run.RunReport):
     def __init__(self, form: str, verbosity: int) -> None:
         super().__init__("rehearse", as_json=form == "json", verbosity=verbosity)
         self.form = form
-        self.ends: list[trial.Ended] = []
+        self.ends: list[events.Ended] = []
         self.markdown: list[str] = []
         del self.document["applied"]
         self.document |= {"warning": _WARNING, "complete": False, "files": [], "blocked": []}
@@ -42,28 +42,28 @@ class RehearsalReport(run.RunReport):
         if self.form != "markdown":
             super().result(line)
 
-    def rehearsed(self, event: trial.Event) -> None:
+    def rehearsed(self, event: events.Event) -> None:
         """Print one thing that has come to pass."""
-        from outreach_migrate.rehearsal import trial
-        from outreach_migrate.run import events
+        from outreach_migrate.rehearsal import events
+        from outreach_migrate.run import events as of_run
 
         match event:
-            case trial.Begun(migration):
+            case events.Begun(migration):
                 self.result(sentences.title(migration))
                 self.document["files"].append(_file_value(migration))
-            case trial.Done():
+            case events.Done():
                 self._done(event)
-            case trial.Ended(_, seconds, held):
+            case events.Ended(_, seconds, held):
                 self.ends.append(event)
                 values = [_held_value(one) for one in held]
                 self.document["files"][-1] |= {"milliseconds": as_json.milliseconds(seconds), "held": values}
                 for line in rehearsal_text.held_lines(held):
                     self.result(f"  {line}")
-            case trial.Skipped(migration, statements):
+            case events.Skipped(migration, statements):
                 self._skipped(migration, statements)
-            case trial.Stopped():
+            case events.Stopped():
                 self._stopped(event)
-            case events.Planned(_, steps):
+            case of_run.Planned(_, steps):
                 if steps and self.verbosity > 0:
                     self.aside(f"{terminal.styled('note:', colour='yellow')} {_WARNING}")
                 self.markdown = _markdown_head(len(steps)) if steps else ["Nothing is to be rehearsed."]
@@ -71,7 +71,7 @@ class RehearsalReport(run.RunReport):
             case _:
                 self.event(event)
 
-    def _done(self, done: trial.Done) -> None:
+    def _done(self, done: events.Done) -> None:
         self.document["files"][-1]["statements"].append(_done_value(done))
         self.markdown.append(_markdown_row(done))
         several = f"{len(done.group.members)} statements, " if len(done.group.members) > 1 else ""
@@ -81,7 +81,7 @@ class RehearsalReport(run.RunReport):
         for line, blocks in rehearsal_text.effect_lines(done.effects, every=self.verbosity > 0):
             self.result(f"    {terminal.styled(line, colour=rehearsal_text.COLOURS.get(blocks))}")
 
-    def _skipped(self, migration: Migration, statements: Iterable[trial.Unrehearsed]) -> None:
+    def _skipped(self, migration: Migration, statements: Iterable[events.Unrehearsed]) -> None:
         self._not_rehearsed(migration, "it runs without a transaction, so it can't be rolled back")
         for one in statements:
             lock = f"{one.mode}, blocks {one.mode.blocks} (by the manual)" if one.mode else None
@@ -95,7 +95,7 @@ class RehearsalReport(run.RunReport):
             }
             self.document["files"][-1]["statements"].append(value)
 
-    def _stopped(self, stopped: trial.Stopped) -> None:
+    def _stopped(self, stopped: events.Stopped) -> None:
         files, begun = self.document["files"], list[dict[str, Any]]()
         if files and files[-1]["version"] == stopped.migration.version:
             begun = files.pop()["statements"]
@@ -146,14 +146,14 @@ def _markdown_head(count: int) -> list[str]:
     ]
 
 
-def _markdown_row(done: trial.Done) -> str:
+def _markdown_row(done: events.Done) -> str:
     lines = "<br>".join(line for line, _ in rehearsal_text.effect_lines(done.effects, every=False))
     rows = "" if done.rows is None else str(done.rows)
     several = f" ({len(done.group.members)} statements)" if len(done.group.members) > 1 else ""
     return _markdown_cells(_place(done) + several, done.group.text, rehearsal_text.span(done.seconds), rows, lines)
 
 
-def _place(done: trial.Done) -> str:
+def _place(done: events.Done) -> str:
     """Give the line of a statement, or the first and the last one of several."""
     first, last = done.location.line, done.group.members[-1].last_line
     return f"{done.location.path}:{first}{f'-{last}' if len(done.group.members) > 1 else ''}"
@@ -173,7 +173,7 @@ def _file_value(migration: Migration) -> dict[str, Any]:
     }
 
 
-def _done_value(done: trial.Done) -> dict[str, Any]:
+def _done_value(done: events.Done) -> dict[str, Any]:
     did = done.effects
     return {
         **as_json.location(done.location),

@@ -10,7 +10,7 @@ from outreach_migrate.files import scanner
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from outreach_migrate.rehearsal import trial
+    from outreach_migrate.rehearsal import events
     from outreach_migrate.rehearsal.effects import Effects, Lock, Relation
     from outreach_migrate.rehearsal.lock_times import Blocked, Held
 
@@ -35,9 +35,9 @@ def shortened(text: str) -> str:
     return plain if len(plain) <= _WIDTH else f"{plain[: _WIDTH - 1]}…"
 
 
-def reason(stopped: trial.Stopped) -> str:
+def reason(stopped: events.Stopped) -> str:
     """Write why a file could not be rehearsed."""
-    from outreach_migrate.rehearsal.trial import Why
+    from outreach_migrate.rehearsal.events import Why
 
     error = stopped.error
     if error is None:

@@ -1,0 +1,95 @@
+"""The events of a rehearsal."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from outreach_migrate.run import events as run
+
+if TYPE_CHECKING:
+    from outreach_migrate import errors
+    from outreach_migrate.errors import Location
+    from outreach_migrate.files.migrations import Migration
+    from outreach_migrate.rehearsal.effects import Effects, Mode
+    from outreach_migrate.rehearsal.groups import Group
+    from outreach_migrate.rehearsal.lock_times import Held
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A file's first statement comes next."""
+
+    migration: Migration
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A statement, or a group of them, was carried out; `tag` is its command tag, with the rows of all of the group."""
+
+    migration: Migration
+    group: Group
+    seconds: float
+    tag: str
+    effects: Effects
+
+    @property
+    def location(self) -> Location:
+        """Where it starts."""
+        return self.group.location
+
+    @property
+    def rows(self) -> int | None:
+        """The rows it affected, for the commands that count them."""
+        count = re.search(r" (\d+)$", self.tag)
+        return int(count[1]) if count else None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A file was carried out, to the checks that COMMIT would make; `seconds` of its statements and these."""
+
+    migration: Migration
+    seconds: float
+    held: tuple[Held, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unrehearsed:
+    """A statement that was not carried out; `mode` is the lock that the manual names for it, null for no one's."""
+
+    location: Location
+    text: str
+    mode: Mode | None
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file runs without a transaction, and so can't be taken back."""
+
+    migration: Migration
+    statements: tuple[Unrehearsed, ...]
+
+
+class Why(Enum):
+    """Why a file can't be carried out in a rehearsal, though nothing says that a run would fail."""
+
+    ENUM_VALUE = "it uses an enum value that another file adds"
+    NAME = "it uses what another file makes, or drops"
+    ISOLATION = "its transaction has another isolation level than the rehearsal's, which is that of the first file"
+    NO_ROOM = "the locks of all files together are too many"
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """A file could not go on after `error`, or begin; `needs` is the file that it needs, if it needs one."""
+
+    migration: Migration
+    why: Why
+    needs: Migration | None = None
+    error: errors.StatementError | None = None
+
+
+Event = Begun | Done | Ended | Skipped | Stopped | run.Event

@@ -1,0 +1,263 @@
+"""One file of a rehearsal: carry out its statements, and note the effects of each."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from outreach_migrate import errors
+from outreach_migrate.files import scanner
+from outreach_migrate.postgres import messages
+from outreach_migrate.rehearsal import changes, effects, lock_times, snapshots
+from outreach_migrate.rehearsal.events import Begun, Done, Ended
+from outreach_migrate.rehearsal.groups import Group
+from outreach_migrate.run import events, transaction
+from outreach_migrate.run.sessions import READING
+from outreach_migrate.run.transaction import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from outreach_migrate.files.migrations import Migration
+    from outreach_migrate.rehearsal.changes import Change
+    from outreach_migrate.rehearsal.effects import Effects
+    from outreach_migrate.rehearsal.events import Event
+    from outreach_migrate.rehearsal.relations import Before
+    from outreach_migrate.rehearsal.snapshots import Looks
+    from outreach_migrate.run.request import Request
+    from outreach_migrate.run.sessions import Session
+
+SAVEPOINT = "outreach_migrate_rehearsal"
+_READING = {"client_encoding": "UTF8", "standard_conforming_strings": "on"}
+
+
+class Told:
+    """Tells events, but holds notices back: each stands after the statement that it belongs to."""
+
+    def __init__(self, tell: Callable[[Event], None]) -> None:
+        self._tell = events.one_at_a_time(tell)
+        self._held: list[events.Noticed] = []
+
+    def __call__(self, event: Event) -> None:
+        """Tell an event; hold a notice back."""
+        if isinstance(event, events.Noticed):
+            self._held.append(event)
+        else:
+            self._tell(event)
+
+    def taken(self) -> list[events.Noticed]:
+        """Give the notices that were held back, for the caller to tell."""
+        taken, self._held = self._held, []
+        return taken
+
+    def notices(self, held: Sequence[events.Noticed] | None = None) -> None:
+        """Tell notices that were held back; without an argument, all of them."""
+        for notice in self.taken() if held is None else held:
+            self._tell(notice)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A rehearsal that is under way."""
+
+    session: Session
+    told: Told
+    request: Request
+    before: Before
+    looks: Looks
+
+
+@dataclass(frozen=True)
+class File:
+    """A file to rehearse, cut into groups of statements."""
+
+    migration: Migration
+    groups: tuple[Group, ...]
+
+    @cached_property
+    def changes(self) -> tuple[Change, ...]:
+        """The names that its statements make and take away."""
+        return tuple(changes.of(group.text for group in self.groups if not group.changes_rows))
+
+    @property
+    def adds_values(self) -> bool:
+        """Whether it adds a value to an enum type, also in the text of a DO or a function."""
+        return any(_adds_value(group.text) for group in self.groups if not group.changes_rows)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether no statement can change the search path."""
+        return all(group.is_plain for group in self.groups)
+
+    def before(self, end: Group) -> File:
+        """Give the part that comes before a group of it."""
+        return replace(self, groups=tuple(group for group in self.groups if group.first < end.first))
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A statement failed; `path` was the search path."""
+
+    error: errors.StatementError
+    group: Group
+    path: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Carried:
+    """A group was carried out, and its effects were not looked at yet."""
+
+    group: Group
+    seconds: float
+    tag: str
+    notices: Sequence[events.Noticed]
+
+
+def _adds_value(text: str) -> bool:
+    words = (token.word for token in scanner.with_strings(text))
+    return any(pair == ("add", "value") for pair in pairwise(words))
+
+
+def carry_out(stage: Stage, file: File, *, savepoint: bool) -> Failed | None:
+    """Carry out one file, from a session as clean as it can be inside a transaction; give the statement that failed.
+
+    A look costs time for each lock that anybody holds. So consecutive statements that name no relation of before are
+    looked at together, the more of them the more the rehearsal has made: seldom do they touch one of before, and the
+    look shows whether they did.
+    """
+    migration, session, looks = file.migration, stage.session, stage.looks
+    limits = stage.request.limits.of_file(migration.directives.lock_timeout)
+    mark = [f"SAVEPOINT {SAVEPOINT}"] if savepoint else []
+    stage.told(Begun(migration))
+    transaction.send(session, migration, Message(before=(*session.opening(), *session.limit(limits), *mark)))
+    looks.begin_file()
+    done, waiting, taken = list[Done](), list[_Carried](), set[int]()
+    for group in file.groups:
+        is_quiet = group.is_plain and not stage.before.may_be_named(group.whole)
+        if waiting and not is_quiet:
+            done += _settled(stage, migration, waiting, taken)
+        try:
+            waiting.append(_timed(stage, migration, group))
+        except errors.StatementError as error:
+            for one in waiting:  # the transaction is aborted, and its locks are gone: nothing is left to look at
+                _tell(stage, Done(migration, one.group, one.seconds, one.tag, effects.NOTHING), one.notices)
+            stage.told.notices()
+            return Failed(error, group, looks.path)
+        if not is_quiet or len(waiting) >= looks.stride:
+            done += _settled(stage, migration, waiting, taken)
+    done += _settled(stage, migration, waiting, taken)
+    checks = _check(stage, migration)
+    if savepoint:
+        session.exchange(f"RELEASE {SAVEPOINT}")
+    looks.end_file(is_plain=file.is_plain and not checks)
+    stage.told(Ended(migration, sum(one.seconds for one in done) + checks, lock_times.of_file(done, checks)))
+    return None
+
+
+def _settled(stage: Stage, migration: Migration, waiting: list[_Carried], taken: set[int]) -> list[Done]:
+    """Look at the effects of what was carried out, tell all of it, and clear the list.
+
+    Should several statements have had effects together, they are told as one, and later ones are looked at singly.
+    """
+    if not waiting:
+        return []
+    changed = stage.looks.look(len(waiting))
+    did = _effects(stage, changed, waiting[-1].tag)
+    if len(waiting) > 1 and did != effects.NOTHING:
+        stage.looks.singly()
+        waiting[:] = [_together(waiting)]
+    found = []
+    for one in waiting:
+        presumed = _presumed(stage, one, did, taken)
+        found.append(Done(migration, one.group, one.seconds, one.tag, replace(did, locks=did.locks + presumed)))
+        _tell(stage, found[-1], one.notices)
+    waiting.clear()
+    return found
+
+
+def _together(carried: Sequence[_Carried]) -> _Carried:
+    first = carried[0].group
+    members = tuple(member for one in carried for member in one.group.members)
+    notices = [notice for one in carried for notice in one.notices]
+    return _Carried(Group(first.sql, first.first, members), sum(one.seconds for one in carried), "", notices)
+
+
+def _presumed(stage: Stage, one: _Carried, did: Effects, taken: set[int]) -> tuple[effects.Lock, ...]:
+    """Give the locks that a group is presumed to have taken, and note all that it has taken."""
+    taken |= {lock.relation.oid for lock in did.locks}
+    named = stage.before.named(one.group.whole) - taken
+    presumed = tuple(effects.presumed(named, one.tag, stage.looks.at_first, stage.before.known))
+    taken |= {lock.relation.oid for lock in presumed}
+    return presumed
+
+
+def _tell(stage: Stage, done: Done, notices: Sequence[events.Noticed]) -> None:
+    stage.told(done)
+    stage.told.notices(notices)
+
+
+def _effects(stage: Stage, changed: effects.Changes, tag: str) -> Effects:
+    if not changed:
+        return effects.NOTHING
+    known = stage.before.known
+    stage.before.learn(oid for oid, (seen, after) in changed.items() if after.modes - seen.modes)
+    tables = {known[oid].table_oid for oid in effects.lost(changed) & known.keys()} - {None}
+    indexes = snapshots.indexes(stage.session, filter(None, tables)) if tables else {}
+    return effects.between(changed, known, tag, locked=stage.looks.locked, indexes=indexes)
+
+
+def _timed(stage: Stage, migration: Migration, group: Group) -> _Carried:
+    """Send a group by itself; measure from the message to its results."""
+    session, tags, began = stage.session, list[str](), time.monotonic()
+    for message in group.messages():
+        tags += transaction.send(session, migration, message)
+    seconds = time.monotonic() - began
+    if any(session.connection.info.parameter_status(name) != value for name, value in _READING.items()):
+        session.exchange("; ".join(READING))  # in a run all of the file is read before its first statement runs
+    tag = tags[-1] if tags else ""
+    if len(group.members) > 1:
+        tag = re.sub(r"\d+$", str(sum(int(one.rpartition(" ")[2]) for one in tags)), tag)
+    return _Carried(group, seconds, tag, stage.told.taken())
+
+
+def _check(stage: Stage, migration: Migration) -> float:
+    """Check now what the entry's update and COMMIT would; give the seconds that the constraints took.
+
+    Those that are deferred are so again for the next file. SET CONSTRAINTS ALL would hold for constraints that are yet
+    to be made, too.
+    """
+    session = stage.session
+    ((read_only, immediate, deferred),) = snapshots.ask(session, _CONSTRAINTS, before=transaction.ENDING)
+    if read_only == "t":  # then this fails as the entry's update would: before any privilege is asked for
+        update = "WITH u AS (UPDATE pg_catalog.pg_class SET relname = relname RETURNING 1) SELECT FROM u"
+        transaction.send(session, migration, Message(after=(update,)))
+    seconds = _constrain(session, migration, immediate) if immediate else 0.0
+    if deferred:
+        session.exchange(f"SET CONSTRAINTS {deferred} DEFERRED")
+    return seconds
+
+
+# A name stands for all constraints of its schema that have it, and can be deferred only where all of these can.
+_CONSTRAINTS = """
+    SELECT pg_catalog.current_setting('transaction_read_only') = 'on', pg_catalog.string_agg(DISTINCT name, ', '),
+           pg_catalog.string_agg(DISTINCT name, ', ') FILTER (WHERE is_deferred)
+      FROM (SELECT pg_catalog.format('%I.%I', n.nspname, c.conname) AS name,
+                   NOT EXISTS (SELECT FROM pg_catalog.pg_constraint o
+                                WHERE o.conname = c.conname AND o.connamespace = c.connamespace
+                                  AND NOT (o.condeferrable AND o.condeferred)) AS is_deferred
+              FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace
+             WHERE c.condeferrable AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')) AS found"""
+
+
+def _constrain(session: Session, migration: Migration, names: str) -> float:
+    began = time.monotonic()
+    if failed := messages.failure(session.exchange(f"SET CONSTRAINTS {names} IMMEDIATE")):
+        cause = psycopg.errors.error_from_result(failed, encoding=session.connection.info.encoding)
+        raise transaction.placed(session, migration, cause, phase=errors.Phase.COMMIT)
+    return time.monotonic() - began
