@@ -64,6 +64,18 @@ def test_what_contradicts_parallel_work_is_hinted_at(migrate: Migrate) -> None:
     assert "\nhint: Begin the file with: SET LOCAL citus.multi_shard_modify_mode TO 'sequential';\n" in run.stderr
 
 
+def test_what_contradicts_an_earlier_files_parallel_work_may_pass_in_a_run(migrate: Migrate) -> None:
+    """A rehearsal is one transaction, where each file of a run has its own: it stops, and is no failure."""
+    hint = "Try re-running the transaction with \"SET LOCAL citus.multi_shard_modify_mode TO ''sequential'';\""
+    refused = f"DO $$ BEGIN RAISE EXCEPTION 'no' USING HINT = '{hint}'; END $$;"
+    run = migrate("--json", "rehearse", files=["SELECT 1;", refused, "SELECT 3;"])
+    assert run.exit_code == 0
+    reasons = [file["not_rehearsed"] for file in run.json["files"]]
+    why = "Citus refuses it after an earlier file's work; in a run each has a transaction of its own"
+    assert reasons == [None, f"sql/2_a.sql:1:1: no: {why}", why]
+    assert migrate("rehearse", files={"1_a.sql": refused}).exit_code == 1
+
+
 def test_locks_on_an_extensions_catalogs_are_not_told_of(migrate: Migrate, connect: Connect) -> None:
     """Citus keeps its tables in pg_catalog, and every DDL locks some of them; they concern nobody."""
     connection = connect()

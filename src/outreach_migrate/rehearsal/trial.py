@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 ROLLED_BACK = errors.Outcome(errors.Fate.ROLLED_BACK)
 _UNSAFE_ENUM = "55P04"  # a value of an enum type is used before the transaction that added it is committed
 _NO_ROOM = "53200"  # in the lock table, among others
+_PARALLEL = "citus.multi_shard_modify_mode"  # in Citus' hint; the error has no SQLSTATE of its own
 
 
 def run(request: Request, tell: Callable[[Event], None], stop: Stop) -> None:
@@ -95,9 +96,9 @@ def _files(stage: Stage, files: list[File]) -> None:
                 raise failed.error.after(ROLLED_BACK, hint=_hint(failed.error, left)) from failed.error.__cause__
             stage.told(stopped)
             left.append(migration)
-            if stopped.why is Why.NO_ROOM:
+            if stopped.why in (Why.NO_ROOM, Why.PARALLEL):  # so the transaction can't go on
                 for later in files[number + 1 :]:
-                    stage.told(Stopped(later.migration, Why.NO_ROOM, None, failed.error))
+                    stage.told(Stopped(later.migration, stopped.why, None, failed.error))
                 return
         is_marked = is_marked or file.adds_values
 
@@ -116,6 +117,8 @@ def _stopped(
     error, migration = failed.error, files[-1].migration
     if error.sqlstate == _NO_ROOM and len(files) > 1 and "max_locks_per_transaction" in (error.report.hint or ""):
         return Stopped(migration, Why.NO_ROOM, None, error)
+    if _PARALLEL in (error.report.hint or "") and len(files) - 1 > len(left):
+        return Stopped(migration, Why.PARALLEL, None, error)
     if not is_marked:
         return None
     _take_back(stage)

@@ -46,6 +46,9 @@ def reason(stopped: events.Stopped) -> str:
     if stopped.why is Why.NO_ROOM:
         own = f"{error.location}: {error.message}: " if error.version == stopped.migration.version else ""
         return f"{own}one transaction can't hold the locks of so many files here (see max_locks_per_transaction)"
+    if stopped.why is Why.PARALLEL:
+        own = f"{error.location}: {error.message}: " if error.version == stopped.migration.version else ""
+        return f"{own}Citus refuses it after an earlier file's work; in a run each has a transaction of its own"
     needed = stopped.needs.path if stopped.needs else "an earlier file"
     if stopped.why is Why.ENUM_VALUE:
         return f"{error.location}: {error.message}: {needed} adds it, and must be committed first"
