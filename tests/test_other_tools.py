@@ -31,6 +31,8 @@ def test_a_way_down_is_refused(migrate: Migrate, rows: Rows, tool: str, up: str,
     assert (problem["path"], problem["line"]) == ("sql/1_users.sql", text[: text.index(down)].count("\n") + 1)
     assert problem["message"].startswith(f"a way down of {tool}'s begins here: {down[:8].strip()}")
     assert problem["hint"].startswith("Keep the part above this line, and remove the rest")
+    copied = f"outreach-migrate --dir NEW import sql --from {tool}" in problem["hint"]
+    assert copied == (tool in ("goose", "tern"))
     assert rows(TABLES) == []
     assert f"{tool}'s" in migrate("check").stdout
 
@@ -52,7 +54,8 @@ def test_dbmates_marks_are_refused(migrate: Migrate) -> None:
     text = f"-- migrate:up transaction:false\n{UP}\n-- migrate:down\n{DOWN}"
     up, down = migrate("--json", "check", files={"1_a.sql": text}).json["findings"]
     assert (up["line"], up["message"]) == (1, "a mark of dbmate's: -- migrate:up transaction:false")
-    assert up["hint"] == "Write instead: -- migrate: no-transaction"
+    assert up["hint"].startswith("Write instead: -- migrate: no-transaction. To copy a whole folder of such files:")
+    assert up["hint"].endswith(" outreach-migrate --dir NEW import sql --from dbmate")
     assert (down["line"], down["message"]) == (4, "a way down of dbmate's begins here: -- migrate:down")
 
 
@@ -100,19 +103,23 @@ def test_a_file_of_the_way_down_is_refused(migrate: Migrate, rows: Rows, ending:
 
 
 @pytest.mark.parametrize(
-    ("path", "whose", "copy"),
+    ("path", "whose", "folder", "copy"),
     [
-        ("20260301_init/migration.sql", "Prisma's", "sql/20260301_init.sql"),
-        ("2026-03-01-000000_init/up.sql", "diesel's or Hasura's", "sql/20260301000000_init.sql"),
-        ("default/1654696186008_init/up.sql", "diesel's or Hasura's", "sql/1654696186008_init.sql"),
+        ("20260301_init/migration.sql", "Prisma's", "sql", "sql/20260301_init.sql"),
+        ("2026-03-01-000000_init/up.sql", "diesel's or Hasura's", "sql", "sql/20260301000000_init.sql"),
+        ("default/1654696186008_init/up.sql", "diesel's or Hasura's", "sql/default", "sql/1654696186008_init.sql"),
     ],
 )
-def test_a_folder_of_folders_is_named(migrate: Migrate, path: str, whose: str, copy: str) -> None:
-    """Where there are folders with migrations in them, it would be wrong to say that there are none."""
+def test_a_folder_of_folders_is_named(migrate: Migrate, path: str, whose: str, folder: str, copy: str) -> None:
+    """Where there are folders with migrations in them, the error names the command that copies them."""
     file = migrate.files / path
     file.parent.mkdir(parents=True)
     file.write_text(UP)
     run = migrate("up")
     assert run.exit_code == 1
     assert f"sql: error: this is a folder of {whose}" in run.stderr
-    assert f"hint: Here a migration is a file: copy sql/{path} to {copy}, and the others likewise." in run.stderr
+    command = f"outreach-migrate import {folder}"
+    assert f"hint: Here a migration is a file. To make files of them: {command}\n" in run.stderr
+    assert migrate(*command.split()[1:]).exit_code == 0
+    assert (migrate.folder / copy).is_file()
+    assert migrate("up").exit_code == 0

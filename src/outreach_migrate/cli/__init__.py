@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from outreach_migrate import __version__
-from outreach_migrate.cli import apply, beside, group, look, manual, options, project
+from outreach_migrate.cli import apply, beside, group, look, manual, moving, options, project
 
 EPILOG = """\
 `outreach-migrate help` lists the pages of the manual, `outreach-migrate help SUBJECT` prints one.
@@ -85,5 +85,14 @@ def main(ctx: click.Context, /, quiet: bool, verbose: bool, **common: Any) -> No
     ctx.obj = options.Common(**common, verbosity=verbose - quiet, project=found)
 
 
-for command in (apply.up, look.status, beside.new, look.check, apply.rehearse, beside.psql, manual.help):
+for command in (
+    apply.up,
+    look.status,
+    beside.new,
+    moving.import_,
+    look.check,
+    apply.rehearse,
+    beside.psql,
+    manual.help,
+):
     main.add_command(command)

@@ -24,6 +24,7 @@ SUBJECTS = (
     "json",
     "python",
     "citus",
+    "moving",
     "guarantees",
     "benchmarks",
     "limits",

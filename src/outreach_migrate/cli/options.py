@@ -76,6 +76,24 @@ class Revision(click.ParamType[str]):
 REVISION = Revision()
 
 
+class Tool(click.ParamType[str]):
+    """The name of a migration tool."""
+
+    name = "tool"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return it in lower case."""
+        from outreach_migrate.adopt import folders
+
+        known = (*folders.TOOLS, *folders.RECOGNISED)
+        if value.lower() not in known:
+            self.fail(f"{value!r} is none of {', '.join(folders.TOOLS)}{usage.meant(value.lower(), known)}", param, ctx)
+        return str(value.lower())
+
+
+TOOL = Tool()
+
+
 def distance(ctx: click.Context, name: str) -> int:
     """Tell how far away a parameter was set: 0 for the command line."""
     sources = click.core.ParameterSource

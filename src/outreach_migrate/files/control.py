@@ -27,6 +27,11 @@ class Isolation(StrEnum):
 # Matched with a statement's words.
 _OPENS = re.compile(r"(?:begin|start transaction)\b")
 _CLOSES = re.compile(r"(?:commit|end)(?: work| transaction)?$")
+_SETS = re.compile(r"set (?:local )?transaction(?:_isolation)?\b")
+_ADDS_VALUE = re.compile(r"alter type\b.* add value\b")
+_LASTS = re.compile(
+    r"set (?:local\b(?! transaction)|constraints\b)|create .*\bon commit\b"
+)  # up to the end of the transaction
 # Matched with a statement's tokens; 'repeatable read' in quotes is one, without the space.
 _SERIALIZABLE = re.compile(r" serializable ")
 _REPEATABLE = re.compile(r" repeatable ?read ")
@@ -57,6 +62,59 @@ def isolation(sql: str, statement: Statement) -> Isolation:
 def names_level(statement: Statement) -> bool:
     """Tell whether BEGIN names an isolation level."""
     return "isolation" in statement.words
+
+
+def superfluous(sql: str, whole: Outline) -> tuple[tuple[Statement, ...], Isolation | None]:
+    """Give the statements that a file of one transaction can do without, and the isolation level that they set.
+
+    These are BEGIN and COMMIT that belong together, unless something ends with that COMMIT that the rest of the file
+    would meet; and SET TRANSACTION, unless it says more than the level, or there are two levels.
+    """
+    inner = [statement for statement in whole.control if statement not in (whole.outer or ())]
+    settings = [one for one in inner if _SETS.match(" ".join(one.words)) and not _has_reason(sql, one)]
+    levels = {isolation(sql, one) for one in settings} - {Isolation.READ_COMMITTED}
+    level = levels.pop() if len(levels) == 1 else None
+    found = [one for one in settings if level and isolation(sql, one) is level]
+    pairs = list(_pairs([one for one in inner if one.words[0] != "set"]))
+    if all(not _modes(sql, one, transaction=True) for pair in pairs for one in pair) and not any(
+        _ends_with(sql, one) for pair in pairs for one in pair if _kinds(one) == ("closes",)
+    ):
+        found += [one for pair in pairs for one in pair]
+    return tuple(sorted(found, key=lambda one: one.start)), level
+
+
+def _pairs(control: list[Statement]) -> Iterator[tuple[Statement, Statement]]:
+    left = iter(control)
+    first = next(left, None)
+    while first:
+        second = next(left, None)
+        if second and _kinds(first, second) in (("opens", "closes"), ("closes", "opens")):
+            yield first, second
+            second = next(left, None)
+        first = second
+
+
+def _has_reason(sql: str, statement: Statement) -> bool:
+    text = outline.flattened(sql[statement.start : statement.end])
+    return any(pattern.search(text) for pattern, _ in _REASONS)
+
+
+def _ends_with(sql: str, commit: Statement) -> bool:
+    """Tell whether something ends with a COMMIT that the statements after it would meet without it."""
+    from outreach_migrate.files import scanner  # few files get here
+
+    for one in statements.split(sql):
+        if one.start >= commit.start:
+            return False
+        words = " ".join(one.words)
+        if _LASTS.match(words) and next(statements.split(sql[commit.end :]), None):
+            return True
+        if _ADDS_VALUE.match(words):  # PostgreSQL: new enum values must be committed before they can be used
+            tokens = scanner.tokens(sql, one.start, one.end)
+            value = next((token.text for token in tokens if token.kind is scanner.Kind.STRING), "")
+            if value in sql[commit.end :]:
+                return True
+    return False
 
 
 def findings(sql: str, whole: Outline, *, transaction: bool) -> Iterator[Finding]:

@@ -21,9 +21,26 @@ _KNOWN = (
     "There are: no-transaction, lock-timeout DURATION (as 30s, 500ms, 2min, 1h), isolation serializable, "
     "isolation repeatable read."
 )
+_UNWRITTEN = "Write its SQL here, and remove this line."
+_FROM = re.compile(r"(?P<tool>[a-z-]+)/(?P<name>.+?)(?P<checksums>(?: sha[0-9]+:[0-9a-f]+)*)")
 _LEVELS = {str(level) for level in Isolation}
 _DBMATE = re.compile(r"(?:up|down)\b", re.IGNORECASE)  # these are told of as marks: see ways_down
 _DIRECTIVE = re.compile(r"^[ \t]*--[ \t]*migrate:(.*)$", re.MULTILINE | re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The migration of another tool that a file was made from, and the checksums that its tool may have recorded.
+
+    `name` is the migration's, without `.sql`; a checksum is written `sha256:…`.
+    """
+
+    tool: str
+    name: str
+    checksums: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return " ".join([f"{self.tool}/{self.name}", *self.checksums])
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +51,13 @@ class Directives:
     isolation: Isolation
     lock_timeout: float | None
     findings: tuple[Finding, ...]
+    origin: Origin | None = None
 
 
 def read(sql: str, outline: Outline) -> Directives:
     """Read what a text asks for; one statement that can't run in a transaction asks for none by itself."""
     transaction, lock_timeout, findings = not (outline.count == 1 and outline.outside), None, list[Finding]()
-    level, given = None, dict[str, re.Match[str]]()
+    level, origin, given = None, None, dict[str, re.Match[str]]()
     head, lines = _lines(sql)
     for line in lines:
         text = line[1].strip()
@@ -59,12 +77,16 @@ def read(sql: str, outline: Outline) -> Directives:
             lock_timeout = limit
         elif word == "isolation" and " ".join(value.upper().split()) in _LEVELS:
             level = Isolation(" ".join(value.upper().split()))
+        elif word == "from" and (found := _FROM.fullmatch(value)):
+            origin = Origin(found["tool"], found["name"], tuple(found["checksums"].split()))
+        elif word == "unwritten":
+            findings.append(Finding(line.start(1), f"this migration has no SQL yet: {value}", _UNWRITTEN))
         else:
             findings.append(Finding(line.start(1), f"unknown directive: {text}", _KNOWN))
         given.setdefault(word, line)
     findings += _contradictions(sql, outline, given.get("isolation"), level, transaction=transaction)
     asked = control.isolation(sql, outline.outer[0]) if outline.outer and not level else level
-    return Directives(transaction, asked or Isolation.READ_COMMITTED, lock_timeout, tuple(findings))
+    return Directives(transaction, asked or Isolation.READ_COMMITTED, lock_timeout, tuple(findings), origin)
 
 
 def _contradictions(

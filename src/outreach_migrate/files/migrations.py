@@ -163,7 +163,12 @@ def problems(migration: Migration) -> list[Problem]:
         return [_problem(migration, nul)]
     wanted, whole = migration.directives, migration.outline
     controls = control.findings(migration.sql, whole, transaction=wanted.transaction)
-    wrong = [*wanted.findings, *ways_down.findings(migration.sql), *whole.findings, *controls]
+    wrong = [
+        *wanted.findings,
+        *ways_down.findings(migration.sql, os.path.dirname(migration.path)),
+        *whole.findings,
+        *controls,
+    ]
     wrong.sort(key=lambda finding: finding.offset)
     if not wrong:
         wrong += _not_inside(migration) if wanted.transaction else _not_alone(migration)

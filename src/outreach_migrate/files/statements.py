@@ -113,8 +113,8 @@ def commits(sql: str, statement: Statement) -> bool:
 def blanked(sql: str, statement: Statement) -> str:
     """Write spaces over a statement and its semicolon; no offset changes."""
     blank = re.sub(r"[^\r\n]", " ", sql[statement.start : statement.end])
-    semicolon = _after_gap(sql, statement.end)
-    after = semicolon + sql.startswith(";", semicolon)
+    after = end(sql, statement)
+    semicolon = after - (after > statement.end)
     return sql[: statement.start] + blank + sql[statement.end : semicolon] + " " * (after - semicolon) + sql[after:]
 
 
@@ -122,6 +122,12 @@ def blanked(sql: str, statement: Statement) -> str:
 def _compiled(pattern: str) -> re.Pattern[str]:
     """Compile a pattern when it is first needed: a run with nothing to do needs none of these, and waits for none."""
     return re.compile(pattern)
+
+
+def end(sql: str, statement: Statement) -> int:
+    """Find the offset after a statement's semicolon, or after the statement where it has none."""
+    semicolon = _after_gap(sql, statement.end)
+    return semicolon + 1 if sql.startswith(";", semicolon) else statement.end
 
 
 def folded(word: str) -> str:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from outreach_migrate.files.folders import Folder
 
+TERN = "---- create above / drop below ----"  # tern's mark
+
 # As the tools' own parsers read their marks: internal/sqlparser of goose, sqlparse of sql-migrate, pkg/dbmate,
 # src/sqlMigration.ts of node-pg-migrate, migrate/migrate.go of tern, whose mark alone may stand behind SQL.
 _TOOLS = {
@@ -23,7 +25,7 @@ _TOOLS = {
     "sql-migrate": r"[ \t]*\+migrate[ \t]+(?:up|down)\b",
     "dbmate": r"[ \t]*migrate:(?:up|down)\b",
     "node-pg-migrate": r"[ \t-]*\b(?:up|down)[ \t]+migration",
-    "tern": "-- create above / drop below ----",
+    "tern": TERN.removeprefix("--"),
 }
 _MARK = re.compile("--(?i:" + "|".join(f"({pattern})" for pattern in _TOOLS.values()) + ")")
 _NO_MORE = re.compile(r"s?[ \t:-]*(?:\n|\Z)")
@@ -39,6 +41,7 @@ _SIGNS = (
 _ENDINGS = {".down.sql": "golang-migrate's or sqlx's", ".rollback.sql": "yoyo's"}
 _FOLDERS = {"migration.sql": "Prisma's", "up.sql": "diesel's or Hasura's"}
 _NO_WAY_DOWN = "there is no way down"
+_IMPORTED = {"goose", "dbmate", "tern"}  # of those above, the tools whose folders `import` copies
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,12 @@ class _Mark:
         return "up" in self.text.lower()
 
 
-def findings(sql: str) -> Iterator[Finding]:
+def tools(sql: str) -> set[str]:
+    """Name the tools whose marks stand in a text."""
+    return {mark.tool for mark in _marks(sql) if not mark.says_more} if any(sign in sql for sign in _SIGNS) else set()
+
+
+def findings(sql: str, folder: str = "") -> Iterator[Finding]:
     """Yield the mark with which a way down begins that has a statement, and all of dbmate's: they look like ours."""
     if not any(sign in sql for sign in _SIGNS) or not (marks := list(_marks(sql))):
         return
@@ -66,20 +74,31 @@ def findings(sql: str) -> Iterator[Finding]:
         ups = [one for one in marks if one.tool == mark.tool and one.is_up]
         end = next((one.start for one in ups if one.start > mark.start), len(sql))
         if mark.is_up and mark.tool == "dbmate":
-            yield _begins(sql, mark)
+            yield _begins(sql, mark, folder)
         elif mark.is_up or (mark.says_more and not ups):  # a comment on what the way down would be
             continue
         elif mark.tool == "dbmate" or any(mark.start < start < end for start in starts):
             keep = f"below {ups[0].text}" if end < len(sql) else "above this line"
             hint = f"Keep the part {keep}, and remove the rest: all of a file is run, and {_NO_WAY_DOWN}."
-            yield Finding(mark.start, f"a way down of {mark.tool}'s begins here: {mark.text}", hint)
+            message = f"a way down of {mark.tool}'s begins here: {mark.text}"
+            yield Finding(mark.start, message, _or_copy(hint, mark.tool, folder))
             return
 
 
-def _begins(sql: str, mark: _Mark) -> Finding:
+def _begins(sql: str, mark: _Mark, folder: str) -> Finding:
     line = sql[mark.start :].partition("\n")[0].strip()
-    hint = "Write instead: -- migrate: no-transaction" if "transaction:false" in line else "Remove the line."
-    return Finding(mark.start, f"a mark of dbmate's: {line}", hint)
+    hint = "Write instead: -- migrate: no-transaction." if "transaction:false" in line else "Remove the line."
+    return Finding(mark.start, f"a mark of dbmate's: {line}", _or_copy(hint, mark.tool, folder))
+
+
+def _or_copy(hint: str, tool: str, folder: str) -> str:
+    return f"{hint} {_copied(folder)} --from {tool}" if tool in _IMPORTED else hint
+
+
+def _copied(folder: str) -> str:
+    import shlex
+
+    return f"To copy a whole folder of such files: outreach-migrate --dir NEW import {shlex.quote(folder or os.curdir)}"
 
 
 def _marks(sql: str) -> Iterator[_Mark]:
@@ -110,6 +129,8 @@ def of_name(path: str) -> Problem | None:
         if path.lower().endswith(ending):
             message = f"a way down of {whose}, which would be run as well"
             hint = f"Remove the file: every .sql file of the folder is run, and {_NO_WAY_DOWN}."
+            if ending == ".down.sql":
+                hint += f" {_copied(os.path.dirname(path))}"
             return Problem(message, Location(path), hint)
     return None
 
@@ -117,6 +138,7 @@ def of_name(path: str) -> Problem | None:
 def of_folder(folder: Folder) -> Problem | None:
     """Tell of another tool's folder, in which each migration is a folder."""
     import glob
+    import shlex
 
     if not isinstance(folder, str | os.PathLike):
         return None
@@ -125,9 +147,8 @@ def of_folder(folder: Folder) -> Problem | None:
     for name, whose in _FOLDERS.items():
         found = sorted(glob.glob(f"{glob.escape(folder)}/*/{name}") or glob.glob(f"{glob.escape(folder)}/*/*/{name}"))
         if found:
-            version, _, rest = os.path.basename(os.path.dirname(found[0])).partition("_")
-            file = os.path.join(folder, f"{re.sub('[^0-9]', '', version) or 1}_{rest or version}.sql")
             message = f"this is a folder of {whose}: a migration is a folder there, with a file {name} in it"
-            hint = f"Here a migration is a file: copy {found[0]} to {file}, and the others likewise."
+            above = shlex.quote(os.path.dirname(os.path.dirname(found[0])))
+            hint = f"Here a migration is a file. To make files of them: outreach-migrate import {above}"
             return Problem(message, Location(folder), hint)
     return None

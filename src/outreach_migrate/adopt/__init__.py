@@ -1,0 +1,1 @@
+"""Taking over a folder that another tool made."""

@@ -1,0 +1,143 @@
+"""Copies a folder of another tool's: first all is planned, then all or nothing is written."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from outreach_migrate.adopt import convert, folders, versions
+from outreach_migrate.adopt.source import Left, Reason
+from outreach_migrate.errors import MigrateError, Problem, UsageError
+from outreach_migrate.files import migrations, statements
+from outreach_migrate.files.migrations import Migration
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from outreach_migrate.adopt.source import Part, Source
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something that the new file lacks: its line in the old one, and the first line of its text."""
+
+    part: Part
+    line: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class New:
+    """A new file: where it comes from, its text, and what is changed.
+
+    `renumbered` says that it could not keep its version. `problems` are found by `check` until someone mends them.
+    """
+
+    source: Source
+    version: str
+    path: str
+    text: str
+    changes: tuple[Change, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def renumbered(self) -> bool:
+        """Whether it has another version than the old one."""
+        return self.version != self.source.version
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """The new files of an import, in order, and all that is not carried over; `present` files were there before."""
+
+    tool: str
+    folder: str
+    target: str
+    files: tuple[New, ...]
+    left: tuple[Left, ...]
+    present: int
+
+
+def plan(folder: str, target: str, tool: str | None = None) -> Import:
+    """Read a folder, and plan what its migrations become in `target`; write nothing.
+
+    Raise UsageError where the tool is not known, or the target has migrations of its own; MigrationFileError where a
+    file can't be read as its tool would.
+    """
+    tool = folders.tool(folder, tool)
+    read = folders.TOOLS[tool](folder)
+    if not read.sources:
+        raise UsageError(f"{folder} has no migrations of {tool}'s", hint=folders.shape(tool))
+    _check_target(folder, target, read.sources)
+    there = _there(target)
+    present = {one.directives.origin.name for one in there if _is_from(one, tool) and one.directives.origin}
+    if there and not present:
+        message = f"{target} has migrations already that were not imported from {tool}, such as {there[0].path}"
+        raise UsageError(message, hint="Name another folder: outreach-migrate --dir NEW import …")
+    sources = [source for source in read.sources if source.name not in present]
+    newest = max(there, key=lambda one: one.number).version if there else None
+    given = versions.assign([source.version for source in sources], after=newest)
+    files = [_new(source, version, target, tool) for source, version in zip(sources, given, strict=True)]
+    unwritten = [Left(one.path, Reason.UNWRITTEN, one.unwritten) for one in sources if one.unwritten]
+    return Import(tool, folder, target, tuple(files), (*read.left, *unwritten), len(read.sources) - len(sources))
+
+
+def write(planned: Import) -> None:
+    """Write the new files, all or none; no file is ever overwritten. Raise MigrateError."""
+    if not planned.files:
+        return
+    above = os.path.dirname(os.path.abspath(planned.target))
+    made = list[str]()
+    try:
+        os.makedirs(above, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".import-", dir=above) as draft:
+            for new in planned.files:
+                with open(os.path.join(draft, os.path.basename(new.path)), "xb") as file:
+                    file.write(new.text.encode())
+            if not os.path.lexists(planned.target):
+                os.mkdir(planned.target)
+                made.append(planned.target)
+            for new in planned.files:
+                os.link(os.path.join(draft, os.path.basename(new.path)), new.path)  # fails where there is one
+                made.append(new.path)
+    except BaseException as error:
+        for path in reversed(made):
+            os.rmdir(path) if path == planned.target else os.remove(path)
+        if not isinstance(error, OSError):
+            raise
+        raise MigrateError(f"cannot write {error.filename2 or error.filename}: {error.strerror}") from error
+
+
+def _check_target(folder: str, target: str, sources: Sequence[Source]) -> None:
+    """Refuse to write beside the old files, where each run would meet both."""
+    if any(os.path.realpath(os.path.dirname(one.path)) == os.path.realpath(target) for one in sources):
+        message = f"{folder} is the folder that would be written to"
+        raise UsageError(message, hint=f"Name another: outreach-migrate --dir NEW import {folder}")
+
+
+def _there(target: str) -> tuple[Migration, ...]:
+    """Read the migrations of the target; what is wrong with other files there does not matter here."""
+    return migrations.read(target)[0] if os.path.lexists(target) else ()
+
+
+def _is_from(migration: Migration, tool: str) -> bool:
+    origin = migration.directives.origin
+    return origin is not None and origin.tool == tool
+
+
+def _new(source: Source, version: str, target: str, tool: str) -> New:
+    text, cuts = convert.text(source, tool)
+    path = os.path.join(target, f"{version}_{source.title}.sql")
+    changes = [
+        Change(cut.part, statements.place(source.text, cut.start)[0], _first_line(source.text[cut.start : cut.stop]))
+        for cut in cuts
+    ]
+    migration = Migration(version, source.title, path, text.replace("\r\n", "\n"))
+    problems = [] if source.unwritten else migrations.problems(migration)
+    return New(source, version, path, text, tuple(changes), tuple(problems))
+
+
+def _first_line(text: str) -> str:
+    return text.strip("\ufeff").strip().partition("\n")[0].rstrip()

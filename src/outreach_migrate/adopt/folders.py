@@ -1,0 +1,169 @@
+"""Tells by a folder's shape which tool made it."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from outreach_migrate.adopt import source
+from outreach_migrate.adopt.tools import flat, marked, nested
+from outreach_migrate.errors import UsageError
+from outreach_migrate.files import ways_down
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from outreach_migrate.adopt.source import Folder
+
+TOOLS: dict[str, Callable[[str], Folder]] = {
+    "prisma": nested.prisma,
+    "dbmate": marked.dbmate,
+    "goose": marked.goose,
+    "golang-migrate": flat.golang_migrate,
+    "sqlx": flat.sqlx,
+    "tern": marked.tern,
+    "diesel": nested.diesel,
+    "hasura": nested.hasura,
+    "supabase": flat.supabase,
+}
+_SHAPES = {
+    "prisma": "VERSION_name/migration.sql",
+    "dbmate": "VERSION_name.sql with -- migrate:up",
+    "goose": "VERSION_name.sql with -- +goose Up",
+    "golang-migrate": "VERSION_name.up.sql",
+    "sqlx": "VERSION_name.sql, or VERSION_name.up.sql",
+    "tern": "001_name.sql",
+    "diesel": "VERSION_name/up.sql",
+    "hasura": "VERSION_name/up.sql, in the folder of one database",
+    "supabase": "VERSION_name.sql",
+}
+RECOGNISED = (
+    *("flyway", "drizzle", "yoyo", "alembic", "refinery", "yandex-pgmigrate", "node-pg-migrate"),
+    *("graphile-migrate", "sqitch", "sql-migrate", "liquibase"),
+)
+_BY_HAND = (
+    "By hand: write each migration's SQL, without its way down, into a file VERSION_name.sql of its own; its versions "
+    "must rise in the order in which the tool runs them. More: outreach-migrate help moving"
+)
+
+_PLAIN = re.compile(r"[0-9]+_.*\.sql", re.DOTALL)
+_CAPITAL = re.compile(r"(?:[VUB][0-9]|R__).*\.sql", re.DOTALL)
+_DRIZZLE, _GRAPHILE, _LIQUIBASE = "meta/_journal.json", "--! Previous:", "--liquibase formatted sql"
+_MILLISECONDS = re.compile(r"[0-9]{13}")
+
+
+def tool(folder: str, given: str | None) -> str:
+    """Tell which tool made a folder; raise UsageError where that is not sure, or it can't be imported."""
+    if given is None:
+        found = _candidates(folder)
+        if not found:
+            known = ", ".join(TOOLS)
+            raise UsageError(f"{folder} has no migrations of a tool that is known", hint=f"Known are {known}.")
+        if len(found) > 1:
+            message = f"{folder} may be of {', '.join(found[:-1])} or {found[-1]}"
+            raise UsageError(message, hint=f"Say which: --from {found[0]}, …")
+        [given] = found
+    if given not in TOOLS:
+        raise UsageError(f"{folder}: folders of {given} are recognised, but not yet imported", hint=_BY_HAND)
+    return given
+
+
+def shape(tool: str) -> str:
+    """Say which files a tool's folder has."""
+    return f"Its migrations are {_SHAPES[tool]}."
+
+
+def _candidates(folder: str) -> list[str]:
+    entries = source.listed(folder)
+    names = {entry.name for entry in entries if entry.is_file()}
+    inner = {entry.name: {one.name for one in source.listed(entry.path)} for entry in entries if entry.is_dir()}
+    return list(dict.fromkeys(_by_whole(folder, names, inner) or _by_files(folder, names)))
+
+
+def _by_whole(folder: str, names: set[str], inner: dict[str, set[str]]) -> list[str]:
+    """Name the tools of a folder that has a file of theirs beside the migrations, or a folder for each of them."""
+    files = {file for inside in inner.values() for file in inside}
+    if "sqitch.plan" in names:
+        return ["sqitch"]
+    if "alembic.ini" in names:
+        return ["alembic"]
+    if os.path.exists(os.path.join(folder, _DRIZZLE)) or {"migration.sql", "snapshot.json"} <= files:
+        return ["drizzle"]
+    if "committed" in inner:
+        return ["graphile-migrate"]
+    if "migration.sql" in files:
+        return ["prisma"]
+    return _of_up(folder, inner) if "up.sql" in files else []
+
+
+def _of_up(folder: str, inner: dict[str, set[str]]) -> list[str]:
+    """Tell diesel from Hasura, whose versions are milliseconds."""
+    found = [name for name, files in inner.items() if "up.sql" in files]
+    if any("metadata.toml" in inner[name] or "-" in name.partition("_")[0] for name in found):
+        return ["diesel"]
+    if "00000000000000_diesel_initial_setup" in inner or _above(folder, "diesel.toml"):
+        return ["diesel"]
+    versions = [name.partition("_")[0] for name in found]
+    return ["hasura"] if all(map(_MILLISECONDS.fullmatch, versions)) else ["diesel", "hasura"]
+
+
+def _by_files(folder: str, names: set[str]) -> list[str]:
+    texts = [source.read(os.path.join(folder, name)) for name in sorted(names) if name.endswith(".sql")]
+    if marks := {tool for text in texts for tool in ways_down.tools(text)} | set(_by_texts(texts)):
+        return sorted(marks)
+    if any(name.endswith(".rollback.sql") for name in names):
+        return ["yoyo"]
+    if any(map(_CAPITAL.fullmatch, names)):
+        return _of_capitals(folder)
+    if any(name.endswith(".up.sql") for name in names):
+        return _of_directions(folder, names, texts)
+    if any(map(_PLAIN.fullmatch, names)):
+        return _of_plain(folder, texts)
+    return []
+
+
+def _by_texts(texts: list[str]) -> Iterator[str]:
+    for text in texts:
+        if text.startswith(_GRAPHILE):
+            yield "graphile-migrate"
+        elif text.startswith(_LIQUIBASE):
+            yield "liquibase"
+        elif re.match(r"--[ \t]*depends:", text):
+            yield "yoyo"
+        elif re.search(r"^---- tern: disable-tx ----$", text, re.MULTILINE):
+            yield "tern"
+
+
+def _of_capitals(folder: str) -> list[str]:
+    if _above(folder, "migrations.yml"):
+        return ["yandex-pgmigrate"]
+    if _above(folder, "Cargo.toml"):
+        return ["refinery"]
+    return ["flyway", "refinery", "yandex-pgmigrate"] if not _above(folder, "pom.xml") else ["flyway"]
+
+
+def _of_directions(folder: str, names: set[str], texts: list[str]) -> list[str]:
+    plain = [name for name in names if _PLAIN.fullmatch(name) and not name.endswith((".up.sql", ".down.sql"))]
+    if plain or _is_sqlx(folder, texts):
+        return ["sqlx"]
+    return ["golang-migrate"] if _above(folder, "go.mod") else ["golang-migrate", "sqlx"]
+
+
+def _of_plain(folder: str, texts: list[str]) -> list[str]:
+    if os.path.realpath(folder).endswith(os.path.join("supabase", "migrations")):
+        return ["supabase"]
+    if os.path.exists(os.path.join(folder, "tern.conf")):
+        return ["tern"]
+    return ["sqlx"] if _is_sqlx(folder, texts) else ["sqlx", "supabase", "tern"]
+
+
+def _is_sqlx(folder: str, texts: list[str]) -> bool:
+    heads = ("-- Add migration script here", "-- Add up migration script here", "-- no-transaction")
+    return _above(folder, "Cargo.toml") or any(text.startswith(heads) for text in texts)
+
+
+def _above(folder: str, name: str) -> bool:
+    """Tell whether a file is in the folder, or in one of the two above it."""
+    path = os.path.realpath(folder)
+    return any(os.path.exists(os.path.join(path, up, name)) for up in ("", "..", os.path.join("..", "..")))

@@ -1,0 +1,127 @@
+"""A migration of another tool, as its reader gives it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from outreach_migrate import display
+from outreach_migrate.errors import Location, MigrationFileError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Part(StrEnum):
+    """A part of a file that is left out, or replaced."""
+
+    BOM = "the byte-order mark"
+    MARK = "the tool's mark"
+    TRANSACTION = "transaction control, which changes nothing in a file of one transaction"
+    ISOLATION = "the isolation level, which becomes a directive"
+    WAY_DOWN = "the way down"
+
+
+class Reason(StrEnum):
+    """Why something in a folder is not carried over."""
+
+    WAY_DOWN = "a way down: there is none here"
+    NO_SQL = "not SQL"
+    NO_FILE = "no SQL file in it"
+    NO_VERSION = "its name has no version, and its tool skips it"
+    SKIPPED = "its tool skips it"
+    UNWRITTEN = "its SQL must be written by hand; until then check refuses the new file"
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A part of a text that is left out, by its offsets in characters; `instead` is written in its place."""
+
+    start: int
+    stop: int
+    part: Part
+    instead: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A file or folder that is not carried over."""
+
+    path: str
+    reason: Reason
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A migration: its name as its tool knows it, its version's digits, and the name that its new file has.
+
+    `text` is decoded, and otherwise as it stands in the file; `cuts` are the tool's own marks and the way down.
+    `unwritten` says why a person must write the SQL.
+    """
+
+    name: str
+    version: str
+    title: str
+    path: str
+    text: str = ""
+    checksums: tuple[str, ...] = ()
+    transaction: bool = True
+    cuts: tuple[Cut, ...] = ()
+    unwritten: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """All migrations of a folder, in its tool's order, and all that is not carried over."""
+
+    sources: tuple[Source, ...]
+    left: tuple[Left, ...] = ()
+
+
+def listed(folder: str) -> list[os.DirEntry[str]]:
+    """List a folder, sorted by name, without names that start with a dot; raise MigrationFileError."""
+    try:
+        with os.scandir(folder) as listing:
+            found = [entry for entry in listing if not entry.name.startswith(".")]
+    except OSError as error:
+        raise _refused(folder, f"cannot be read: {error.strerror}") from error
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def read(path: str) -> str:
+    """Read a file's text, as it stands; raise MigrationFileError."""
+    if display.in_line(path) != path:
+        raise _refused(display.in_line(path), "a name with characters that can't be shown")
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read().decode()
+    except OSError as error:
+        raise _refused(path, f"cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        message = f"not UTF-8: byte 0x{error.object[error.start]:02x} at offset {error.start}"
+        raise _refused(path, message, "Save the file as UTF-8.") from error
+
+
+def title(rest: str) -> str:
+    """Give the name that a new file has, from what follows the version in the old one's."""
+    return rest.strip("_. -") or "migration"
+
+
+def malformed(path: str, line: int, message: str) -> MigrationFileError:
+    """Make the error for a file that its own tool refuses."""
+    return _refused(path, message, "Its own tool refuses the file, too: correct it there.", line)
+
+
+def _refused(path: str, message: str, hint: str | None = None, line: int | None = None) -> MigrationFileError:
+    return MigrationFileError([Problem(message, Location(path, line), hint)])
+
+
+def lines(text: str) -> Iterator[tuple[int, str]]:
+    r"""Yield each line's offset, and its text without its end, which is \n or \r\n."""
+    start = 0
+    for line in text.split("\n"):
+        yield start, line.removesuffix("\r")
+        start += len(line) + 1

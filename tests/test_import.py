@@ -1,0 +1,518 @@
+"""`import`: a folder that another tool made becomes one of this program's."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from fix_cli import Migrate, Rows
+
+from outreach_migrate.adopt import copy, versions
+from outreach_migrate.cli import manual
+from outreach_migrate.files import migrations
+
+TABLES = "SELECT relname::text FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace ORDER BY 1"
+LOCK = 'provider = "postgresql"\n'
+
+
+def old(migrate: Migrate, files: Mapping[str, str | bytes], folder: str = "old") -> None:
+    """Write another tool's folder."""
+    for name, content in files.items():
+        path = migrate.folder / folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def new(migrate: Migrate) -> dict[str, str]:
+    """Read the new files, each without its first line."""
+    return {path.name: path.read_bytes().decode().partition("\n")[2] for path in sorted(migrate.files.iterdir())}
+
+
+def first_line(migrate: Migrate, name: str) -> str:
+    return (migrate.files / name).read_text().partition("\n")[0]
+
+
+# Each tool: its files, and what they become. The tables are a, b, …; a way down would drop them, or fail.
+A, B = "create table a ();\n", "create table b ();\n"
+INDEX = "create index concurrently i on n (x);\n"
+ALONE = "-- migrate: no-transaction\n"
+DOWN = "drop table a;\n"
+TOOLS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
+    "prisma": (
+        {
+            "migration_lock.toml": LOCK,
+            "20240101000000_one/migration.sql": A,
+            "20240101000000_one/down.sql": DOWN,
+            "20240102000000_two/migration.sql": "create table n (x int);",
+            "20240103000000_three/migration.sql": INDEX,
+        },
+        {
+            "20240101000000_one.sql": A,
+            "20240102000000_two.sql": "create table n (x int);",
+            "20240103000000_three.sql": ALONE + INDEX,
+        },
+    ),
+    "dbmate": (
+        {
+            "20240101000000_one.sql": f"-- a\n-- migrate:up\n{A}\n-- migrate:down\n{DOWN}",
+            "20240102000000_two.sql": "-- migrate:up\ncreate table n (x int);\n-- migrate:down\ndrop table n;",
+            "20240103000000_three.sql": f"--  migrate:up transaction:false\n{INDEX}-- migrate:down\ndrop index i;",
+        },
+        {
+            "20240101000000_one.sql": f"-- a\n{A}\n",
+            "20240102000000_two.sql": "create table n (x int);\n",
+            "20240103000000_three.sql": ALONE + INDEX,
+        },
+    ),
+    "goose": (
+        {
+            "00001_one.sql": f"-- +goose Up\n{A}\n-- +goose Down\n{DOWN}",
+            "00002_two.sql": "-- +goose up\n-- +goose StatementBegin\ncreate function f() returns int language sql as\n"
+            "'select 1'\n-- +goose StatementEnd\ncreate table n (x int);\n",
+            "00003_three.sql": f"-- +goose NO TRANSACTION\n-- +goose Up\n{INDEX}create table o ();\n",
+        },
+        {
+            "00001_one.sql": f"{A}\n",
+            "00002_two.sql": "create function f() returns int language sql as\n'select 1'\n;\n"
+            "create table n (x int);\n",
+            "00003_three.sql": f"{ALONE}{INDEX}create table o ();\n",
+        },
+    ),
+    "golang-migrate": (
+        {"go.mod": "", "1_one.up.sql": A, "1_one.down.sql": DOWN, "2_two.up.sql": B, "10_three.up.sql": "select 1;"},
+        {"1_one.sql": A, "2_two.sql": B, "10_three.sql": "select 1;"},
+    ),
+    "sqlx": (
+        {
+            "Cargo.toml": "",
+            "1_one.up.sql": A,
+            "1_one.down.sql": DOWN,
+            "2_two.sql": "create table n (x int);\n-- no-transaction\n",
+            "3_three.sql": f"-- no-transaction\n{INDEX}",
+        },
+        {
+            "1_one.sql": A,
+            "2_two.sql": "create table n (x int);\n-- no-transaction\n",
+            "3_three.sql": ALONE + INDEX,
+        },
+    ),
+    "tern": (
+        {
+            "tern.conf": "",
+            "001_one.sql": f"{A}\n---- create above / drop below ----\n\n{DOWN}",
+            "002_two.sql": "create table n (x int);",
+            "003_three.sql": f"---- tern: disable-tx ----\n{INDEX}---- create above / drop below ----\ndrop index i;",
+        },
+        {"001_one.sql": f"{A}\n", "002_two.sql": "create table n (x int);", "003_three.sql": ALONE + INDEX},
+    ),
+    "diesel": (
+        {
+            "00000000000000_diesel_initial_setup/up.sql": "select 1;",
+            "2024-01-01-000000_one/up.sql": A,
+            "2024-01-01-000000_one/down.sql": DOWN,
+            "2024-01-02-000000_two/up.sql": "create table n (x int);",
+            "2024-01-03-000000_three/up.sql": INDEX,
+            "2024-01-03-000000_three/metadata.toml": "run_in_transaction = false\n",
+        },
+        {
+            "00000000000000_diesel_initial_setup.sql": "select 1;",
+            "20240101000000_one.sql": A,
+            "20240102000000_two.sql": "create table n (x int);",
+            "20240103000000_three.sql": ALONE + INDEX,
+        },
+    ),
+    "hasura": (
+        {"1654696186008_one/up.sql": A, "1654696186008_one/down.sql": DOWN, "1654696186009_two/up.sql": B},
+        {"1654696186008_one.sql": A, "1654696186009_two.sql": B},
+    ),
+    "supabase": (
+        {"20240101000000_one.sql": A, "20240102000000_two.sql": B, "notes.md": ""},
+        {"20240101000000_one.sql": A, "20240102000000_two.sql": B},
+    ),
+}
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_folder_is_copied_and_runs(tool: str, migrate: Migrate, rows: Rows) -> None:
+    """The tool is known by the folder's shape; the SQL stays, marks and ways down go, and `check` and `up` pass."""
+    files, texts = TOOLS[tool]
+    folder = "supabase/migrations" if tool == "supabase" else "old"
+    old(migrate, files, folder)
+    document = migrate("--json", "import", folder).json
+    assert (document["ok"], document["tool"], document["written"]) == (True, tool, True)
+    assert new(migrate) == texts
+    assert [file["path"] for file in document["files"]] == [f"sql/{name}" for name in texts]
+    assert migrate("check", "--strict").exit_code == 0
+    assert migrate("up").exit_code == 0
+    created = {text.split()[text.split().index("table") + 1] for text in texts.values() if "create table" in text}
+    assert created <= {name for (name,) in rows(TABLES)}
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_second_import_changes_nothing(tool: str, migrate: Migrate) -> None:
+    """It finds by their first lines that all are there; no file is written again."""
+    old(migrate, TOOLS[tool][0])
+    assert migrate("import", "old", "--from", tool).exit_code == 0
+    before = {path: path.stat() for path in migrate.files.iterdir()}
+    document = migrate("--json", "import", "old", "--from", tool).json
+    assert (document["files"], document["present"]) == ([], len(before))
+    assert {path: path.stat() for path in migrate.files.iterdir()} == before
+
+
+def test_each_recipe_of_the_manual_works(migrate: Migrate) -> None:
+    """The page has one for each tool."""
+    row = re.compile(r"^\| (\S+) \| `outreach-migrate import (\S+)( --from \S+)?`", re.MULTILINE)
+    recipes = row.findall(manual.page("moving"))
+    assert [tool.lower() for tool, _, _ in recipes] == list(TOOLS)
+    for tool, folder, given in recipes:
+        old(migrate, TOOLS[tool.lower()][0], f"{tool}/{folder}")
+        command = ("--json", "--dir", f"{tool}/sql", "import", f"{tool}/{folder}", *given.split())
+        assert migrate(*command).json["tool"] == tool.lower()
+
+
+def prisma(migrate: Migrate, *migrations: tuple[str, str]) -> None:
+    old(migrate, {"migration_lock.toml": LOCK, **{f"{name}/migration.sql": text for name, text in migrations}})
+
+
+# The first line
+
+
+@pytest.mark.parametrize("text", ["select 1;\nselect 2;\n", "select 1;\r\nselect 2;\r\n", "select 1;"])
+def test_the_first_line_has_the_checksums_that_the_tool_may_have_recorded(text: str, migrate: Migrate) -> None:
+    """Prisma's is of the bytes as they are; it also accepts those of the LF and the CRLF form."""
+    prisma(migrate, ("20240101_one two", text))
+    assert migrate("import", "old").exit_code == 0
+    [migration], _ = migrations.read(migrate.files)
+    origin = migration.directives.origin
+    assert origin is not None
+    assert (origin.tool, origin.name) == ("prisma", "20240101_one two")
+    forms = [text, text.replace("\r\n", "\n"), text.replace("\n", "\r\n")]
+    sums = [f"sha256:{hashlib.sha256(form.encode()).hexdigest()}" for form in forms]
+    assert origin.checksums == tuple(dict.fromkeys(sums))
+    assert (migrate.files / "20240101_one two.sql").read_bytes().decode().endswith(text)
+
+
+def test_sqlx_has_its_own_checksum(migrate: Migrate) -> None:
+    """It records the SHA-384 of the bytes."""
+    old(migrate, {"1_a.up.sql": A})
+    assert migrate("import", "old", "--from", "sqlx").exit_code == 0
+    assert (
+        first_line(migrate, "1_a.sql") == f"-- migrate: from sqlx/1_a sha384:{hashlib.sha384(A.encode()).hexdigest()}"
+    )
+
+
+def test_a_tool_without_checksums_is_named_without_any(migrate: Migrate) -> None:
+    """goose records none."""
+    old(migrate, TOOLS["goose"][0])
+    assert migrate("import", "old").exit_code == 0
+    assert first_line(migrate, "00001_one.sql") == "-- migrate: from goose/00001_one"
+
+
+@pytest.mark.parametrize("line", ["from", "from x", "from prisma/", "from /a sha256:zz"])
+def test_a_first_line_that_is_none_is_refused(line: str, migrate: Migrate) -> None:
+    """It is an unknown directive then."""
+    assert "unknown directive: from" in migrate("check", files=[f"-- migrate: {line}\nselect 1;"]).stdout
+
+
+# Versions
+
+
+def test_a_version_that_stands_twice_gets_the_next_free_number(migrate: Migrate, rows: Rows) -> None:
+    """The order stays the other tool's, and each change is told."""
+    a, b = ("20240101000000_b", "create table a ();"), ("20240101000000_c", "alter table a add x int;")
+    short = ("20240101_d", "alter table a add y int;")
+    prisma(migrate, a, b, short, ("20240102000000_a", "alter table a drop y;"))
+    run = migrate("import", "old")
+    # the short one stands before those of its day for Prisma, as _ sorts before digits there
+    assert list(new(migrate)) == [
+        "20240101000000_b.sql",
+        "20240101000001_c.sql",
+        "20240101_d.sql",
+        "20240102000000_a.sql",
+    ]
+    assert "sql/20240101000001_c.sql  from old/20240101000000_c/migration.sql  (version 20240101000000 before)" in (
+        run.stdout
+    )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "given"),
+    [
+        ("20240101000000 20240102 20240103000000", "20240101000000 20240101000001 20240103000000"),
+        ("20240102 20240103000000", "20240102 20240103000000"),
+        ("20240101000000 20240101000000123 20240102000000", "20240101000000 20240101000001 20240102000000"),
+        ("1 1 2 3", "1 2 3 4"),
+        ("001 002 002 010", "001 002 003 010"),
+        ("8 9 10 11", "8 9 10 11"),
+        ("x x", "0001 0002"),
+    ],
+)
+def test_versions_stay_where_they_are_in_order(wanted: str, given: str) -> None:
+    """The others get the next number after their predecessor's."""
+    assert versions.assign(wanted.replace("x", "-").replace("-", "").split(" ")) == given.split()
+
+
+def test_a_migration_added_later_comes_after_the_last(migrate: Migrate) -> None:
+    """Also where its version is older, and the folder has new files of its own; nothing is renumbered."""
+    prisma(migrate, ("20240101000000_a", A), ("20240103000000_c", B))
+    assert migrate("import", "old").exit_code == 0
+    migrate.write({"20240104000000_own.sql": "select 1;"})
+    prisma(migrate, ("20240102000000_b", "select 2;"), ("20240105000000_d", "select 3;"))
+    document = migrate("--json", "import", "old").json
+    assert [file["path"] for file in document["files"]] == ["sql/20240104000001_b.sql", "sql/20240105000000_d.sql"]
+    assert len(new(migrate)) == 5
+
+
+# Transactions
+
+
+@pytest.mark.parametrize(
+    ("text", "became"),
+    [
+        ("select 1;\nBEGIN;\nselect 2;\nCOMMIT;\nselect 3;\n", "select 1;\nselect 2;\nselect 3;\n"),
+        ("select 1; COMMIT; BEGIN; select 2;", "select 1;   select 2;"),
+        ("BEGIN;\nselect 1;\nCOMMIT;\n", "BEGIN;\nselect 1;\nCOMMIT;\n"),
+        (
+            "set transaction isolation level serializable;\r\nselect 1;\r\n",
+            "-- migrate: isolation serializable\r\nselect 1;\r\n",
+        ),
+        (
+            "BEGIN;\nset transaction isolation level repeatable read;\nselect 1;\nCOMMIT;",
+            "-- migrate: isolation repeatable read\nBEGIN;\nselect 1;\nCOMMIT;",
+        ),
+        ("\ufeffselect 1;\n", "select 1;\n"),
+        ("select '\nBEGIN;\n'; -- COMMIT;\n", "select '\nBEGIN;\n'; -- COMMIT;\n"),
+    ],
+)
+def test_transaction_control_goes(text: str, became: str, migrate: Migrate) -> None:
+    """What changes nothing in a file of one transaction is left out, and told with its line."""
+    prisma(migrate, ("1_a", text))
+    changes = migrate("--json", "import", "old").json["files"][0]["changes"]
+    assert new(migrate) == {"1_a.sql": became}
+    gone = [text.count("\n", 0, text.index(change["text"])) + 1 for change in changes if change["text"]]
+    assert gone == [change["line"] for change in changes if change["text"]]
+    assert bool(changes) == (text != became)
+    assert migrate("up").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "alter type e add value 'y';\nCOMMIT;\nBEGIN;\ncreate table f (e e default 'y');",
+        "BEGIN;\nset local statement_timeout = 1;\nCOMMIT;\nselect 1;",
+        "BEGIN;\nselect 1;\nROLLBACK;\nselect 2;",
+        "select 1;\nCOMMIT;\nselect 2;",
+        "BEGIN;\nselect 1;\nCOMMIT;\nvacuum;",
+        "BEGIN ISOLATION LEVEL SERIALIZABLE;\nselect 1;\nCOMMIT;\nselect 2;",
+    ],
+)
+def test_transaction_control_that_changes_something_stays_and_check_refuses_it(text: str, migrate: Migrate) -> None:
+    """Nothing is guessed: the place is told by `import`, and `check` and `up` refuse the file until it is mended."""
+    prisma(migrate, ("1_a", text))
+    run = migrate("import", "old")
+    assert run.exit_code == 0
+    assert "1 of them needs a hand before it can run" in run.stderr
+    assert "sql/1_a.sql:" in run.stderr
+    assert text in (migrate.files / "1_a.sql").read_text()
+    assert migrate("check").exit_code == 1
+
+
+# Not carried over
+
+
+@pytest.mark.parametrize(
+    ("tool", "name", "text", "said"),
+    [
+        ("goose", "00002_b.go", "package main", "goose runs Go code here"),
+        ("goose", "00002_b.sql", "-- +goose Up\n-- +goose ENVSUB ON\nselect '$X';\n", "variables of the environment"),
+        ("tern", "002_b.sql", "select '{{.name}}';", "a template of tern's"),
+    ],
+)
+def test_a_migration_without_sql_is_a_file_that_check_refuses(
+    tool: str, name: str, text: str, said: str, migrate: Migrate
+) -> None:
+    """Its place in the order is kept, until somebody has written its SQL."""
+    marks = "-- +goose Up\n" if tool == "goose" else ""
+    old(migrate, {"00001_a.sql" if tool == "goose" else "001_a.sql": f"{marks}{A}", name: text})
+    run = migrate("import", "old", "--from", tool)
+    assert f"not carried over: old/{name}" in run.stdout
+    assert said in run.stdout
+    refused = migrate("check")
+    assert refused.exit_code == 1
+    assert "this migration has no SQL yet" in refused.stdout
+    path = max(migrate.files.iterdir())
+    path.write_text(f"{path.read_text().partition(chr(10))[0]}\nselect 1;\n")
+    assert migrate("check").exit_code == 0
+
+
+def test_goose_substitutes_only_between_its_marks(migrate: Migrate) -> None:
+    """A $ elsewhere is one."""
+    text = (
+        "-- +goose Up\n-- +goose ENVSUB ON\nselect 1;\n-- +goose ENVSUB OFF\nselect '$X';\n-- +goose Down\nselect $1;"
+    )
+    old(migrate, {"1_a.sql": text})
+    assert migrate("import", "old").exit_code == 0
+    assert new(migrate) == {"1_a.sql": "select 1;\nselect '$X';\n"}
+
+
+def test_ways_down_are_counted(migrate: Migrate) -> None:
+    """The first ones are named, with --verbose and in JSON all."""
+    old(migrate, {f"{n}_a.{way}.sql": "select 1;" for n in range(1, 9) for way in ("up", "down")})
+    run = migrate("import", "old", "--from", "golang-migrate", "--dry-run")
+    assert run.stdout.count(".down.sql") == 3
+    assert "not carried over: 5 more like these" in run.stdout
+    assert migrate("-v", "import", "old", "--from", "golang-migrate", "--dry-run").stdout.count(".down.sql") == 8
+
+
+# Recognising
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"1_a.up.sql": A}, "golang-migrate or sqlx"),
+        ({"1_a.sql": A}, "sqlx, supabase or tern"),
+        ({"20240101000000_a/up.sql": A}, "diesel or hasura"),
+        ({"1_a.sql": "-- +goose Up\n", "2_a.sql": "-- migrate:up\n"}, "dbmate or goose"),
+        ({"V1__a.sql": A}, "flyway, refinery or yandex-pgmigrate"),
+    ],
+)
+def test_an_unsure_shape_is_an_error(files: dict[str, str], said: str, migrate: Migrate) -> None:
+    """It lists the candidates, and --from."""
+    old(migrate, files)
+    run = migrate("import", "old")
+    assert run.exit_code == 2
+    assert f"old may be of {said}" in run.stderr
+    assert "--from" in run.stderr
+    assert not migrate.files.exists()
+
+
+@pytest.mark.parametrize(
+    ("tool", "files"),
+    [
+        ("drizzle", {"meta/_journal.json": "{}", "0000_a.sql": A}),
+        ("drizzle", {"20240101000000_a/migration.sql": A, "20240101000000_a/snapshot.json": "{}"}),
+        ("alembic", {"alembic.ini": ""}),
+        ("yoyo", {"0001.a.sql": "-- depends:\nselect 1;"}),
+        ("flyway", {"V1__a.sql": A, "pom.xml": ""}),
+        ("refinery", {"V1__a.sql": A, "Cargo.toml": ""}),
+        ("sqitch", {"sqitch.plan": ""}),
+        ("sql-migrate", {"1_a.sql": f"-- +migrate Up\n{A}"}),
+        ("node-pg-migrate", {"1_a.sql": f"-- Up Migration\n{A}"}),
+        ("graphile-migrate", {"committed/000001.sql": "--! Previous: -\n"}),
+        ("liquibase", {"a.sql": "--liquibase formatted sql\n"}),
+    ],
+)
+def test_a_tool_that_is_not_imported_is_named(tool: str, files: dict[str, str], migrate: Migrate) -> None:
+    """Nothing of its folder is half converted: the error has a recipe that works by hand."""
+    old(migrate, files)
+    run = migrate("import", "old")
+    assert run.exit_code == 2
+    assert f"folders of {tool} are recognised, but not yet imported" in run.stderr
+    assert "hint: By hand" in run.stderr
+    assert not migrate.files.exists()
+
+
+def test_a_folder_of_nobody_is_an_error(migrate: Migrate) -> None:
+    """It names the tools that are known; an unknown name says which was meant."""
+    old(migrate, {"notes.txt": "x"})
+    assert "old has no migrations of a tool that is known" in migrate("import", "old").stderr
+    assert "did you mean goose?" in migrate("import", "old", "--from", "gose").stderr
+    assert "old has no migrations of goose's" in migrate("import", "old", "--from", "goose").stderr
+
+
+def test_another_databases_migrations_are_refused(migrate: Migrate) -> None:
+    """Prisma's folder says which database it is for."""
+    old(migrate, {"migration_lock.toml": 'provider = "mysql"', "1_a/migration.sql": A})
+    assert "these migrations are for mysql" in migrate("import", "old").stderr
+
+
+@pytest.mark.parametrize(
+    "text", ["-- +goose Down\n", "-- +goose Up\n-- +goose Sideways\n", "-- +goose Up\n-- +goose Up\n"]
+)
+def test_a_file_that_its_own_tool_refuses_is_refused(text: str, migrate: Migrate) -> None:
+    """Nothing is written then, of the other files neither."""
+    old(migrate, {"1_a.sql": f"-- +goose Up\n{A}", "2_b.sql": text})
+    run = migrate("import", "old", "--from", "goose")
+    assert run.exit_code == 1
+    assert "old/2_b.sql:" in run.stderr
+    assert not migrate.files.exists()
+
+
+# Writing
+
+
+def test_a_dry_run_writes_nothing(migrate: Migrate) -> None:
+    """It says what would be written."""
+    old(migrate, TOOLS["goose"][0])
+    run = migrate("import", "old", "--dry-run")
+    assert "3 files would be written to sql, from goose." in run.stdout
+    assert not migrate.files.exists()
+
+
+def test_no_file_is_overwritten_and_all_are_written_or_none(migrate: Migrate) -> None:
+    """A file that appears meanwhile stays as it is, and those written before it are taken back."""
+    old(migrate, TOOLS["goose"][0])
+    planned = copy.plan("old", "sql")
+    migrate.write({"00003_three.sql": "mine"})
+    with pytest.raises(Exception, match=r"cannot write sql/00003_three.sql: File exists"):
+        copy.write(planned)
+    assert [path.name for path in migrate.files.iterdir()] == ["00003_three.sql"]
+    assert (migrate.files / "00003_three.sql").read_text() == "mine"
+    assert sorted(path.name for path in migrate.folder.iterdir()) == ["old", "sql"]
+
+
+def test_a_folder_with_migrations_of_its_own_is_refused(migrate: Migrate) -> None:
+    """Their order among the others is not known."""
+    old(migrate, TOOLS["goose"][0])
+    run = migrate("import", "old", files=["select 1;"])
+    assert run.exit_code == 2
+    assert "sql has migrations already that were not imported from goose, such as sql/1_a.sql" in run.stderr
+
+
+def test_the_folder_itself_is_refused_as_target(migrate: Migrate) -> None:
+    """Each run would meet the old files and the new ones."""
+    old(migrate, TOOLS["goose"][0], "sql")
+    run = migrate("import", "sql")
+    assert run.exit_code == 2
+    assert "sql is the folder that would be written to" in run.stderr
+
+
+def test_folders_in_the_target_become_files_beside_them(migrate: Migrate) -> None:
+    """As `up` names the command for a folder of folders, it works there."""
+    old(migrate, TOOLS["prisma"][0], "sql")
+    hint = migrate("up").stderr.partition("outreach-migrate ")[2].split("\n")[0]
+    assert hint == "import sql"
+    assert migrate(*hint.split()).exit_code == 0
+    assert migrate("up").exit_code == 0
+
+
+def test_it_ends_with_the_commands_that_come_next(migrate: Migrate) -> None:
+    """They name the folder where it is not the default."""
+    old(migrate, TOOLS["goose"][0])
+    run = migrate("--dir", "new place", "import", "old")
+    assert run.stderr.splitlines()[0] == "Next:"
+    assert "  outreach-migrate --dir 'new place' check" in run.stderr.splitlines()
+    assert os.listdir("new place")
+
+
+def test_what_is_not_utf8_is_refused(migrate: Migrate) -> None:
+    """With the byte and its place."""
+    old(migrate, {"1_a/migration.sql": b"select '\xff';", "migration_lock.toml": LOCK})
+    assert "old/1_a/migration.sql: error: not UTF-8: byte 0xff at offset 8" in migrate("import", "old").stderr
+
+
+def test_psycopg_is_not_imported(migrate: Migrate) -> None:
+    """It works where no driver is, and needs no database."""
+    old(migrate, TOOLS["goose"][0])
+    (migrate.folder / "psycopg.py").write_text("raise ImportError('no driver')")
+    assert (
+        migrate.process(
+            "import", "old", url="", PYTHONPATH=f"{migrate.folder}:{Path(copy.__file__).parents[2]}"
+        ).exit_code
+        == 0
+    )
