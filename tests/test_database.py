@@ -586,7 +586,7 @@ def test_a_read_only_server_says_so(strict: str, migrate: Migrate) -> None:
     url = with_password(strict, "secret")
     ended = migrate("up", files={"1_a.sql": "SELECT 1;"}, url=url)
     assert ended.exit_code == 1
-    assert ended.stderr.splitlines()[0] == "error: default_transaction_read_only is on: nothing can be written"
+    assert ended.stderr.splitlines()[0] == "error: nothing can be written, because default_transaction_read_only is on"
     assert len(ended.stderr.splitlines()) == 2
     assert migrate("status", url=url).exit_code == 0
     assert migrate("up", "--dry-run", url=url).exit_code == 0
@@ -614,7 +614,7 @@ def test_a_standby_says_so(
     assert migrate("up", url=url).stdout.startswith("Nothing is pending")
     ended = migrate("up", files={"2_b.sql": "SELECT 2;"}, url=url)
     assert ended.exit_code == 1
-    assert ended.stderr.splitlines()[0] == "error: the server is a standby: it can only be read"
+    assert ended.stderr.splitlines()[0] == "error: the server is a standby and can only be read"
     assert migrate("up", "--dry-run", url=url).stdout == "-- sql/2_b.sql\nSELECT 2;\n"
 
 

@@ -1,1 +1,1 @@
-"""A plan made and carried out."""
+"""The engine: plans a run and carries it out."""

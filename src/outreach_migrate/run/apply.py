@@ -1,4 +1,4 @@
-"""Carries a plan out."""
+"""The run: pending files applied in order, with retries, and recovery after a lost connection."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Stopped = Overtaken | Busy | Lost
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run did: the files that it applied, the plan that it made at its end, and its seconds."""
+    """The files that a run applied, the last plan that it made, and how long it took, in seconds."""
 
     applied: tuple[events.Applied, ...]
     plan: Plan
@@ -50,9 +50,9 @@ class Result:
 
 
 def run(request: Request, tell: events.Tell, stop: Stop) -> Result:
-    """Compare files and history, refuse what is wrong, apply what is pending, file by file.
+    """Compare the files with the history, and apply the pending files in order.
 
-    Raise errors.MigrateError; its `outcome` says in which state the database is.
+    Raise errors.MigrateError; its `outcome` is the state that the run left the database in.
     """
     began = time.monotonic()
     applied: list[events.Applied] = []
@@ -67,7 +67,7 @@ def run(request: Request, tell: events.Tell, stop: Stop) -> Result:
                 if stopped is None:
                     break
                 _make_way(session, request, past, stopped, applied, in_vain=in_vain)
-                # another run has been at work: what it has done is not done anew
+                # another run may have finished the file by now, and --from-start would run it a second time
                 request = replace(request, from_start=None)
                 before, past = past, session.history()
                 in_vain = in_vain + 1 if past == before else 0
@@ -78,7 +78,7 @@ def run(request: Request, tell: events.Tell, stop: Stop) -> Result:
 
 @contextmanager
 def _outcome_told(session: Session, applied: list[events.Applied]) -> Iterator[None]:
-    """Complete an error that comes between two files, or while another run is at work, with the run's outcome."""
+    """Add the run's outcome to an error that is raised between two files."""
     try:
         with connections.translated():
             yield
@@ -99,18 +99,18 @@ def _make_way(
     *,
     in_vain: int,
 ) -> None:
-    """Pause where another run is ahead; after a loss, find out whether the file was committed.
+    """Pause when another run is ahead; after a lost connection, find out whether the file was committed.
 
-    `in_vain` counts the tries since the history last changed. A serialization failure may be the doing of
-    any transaction, and is tried again as a lock timeout is.
+    `in_vain` counts the attempts since the history last changed. Any transaction can cause a serialization failure,
+    so it is retried as often as a lock timeout.
     """
     match stopped:
         case Overtaken(error):
             session.clean()
-            session.stop.pause(random.uniform(0.1, 0.3))  # it spreads runs that wait for the same
+            session.stop.pause(random.uniform(0.1, 0.3))  # spreads the runs that wait for one entry
             left = request.lock_retries - in_vain if error and error.sqlstate == "40001" else 0
             if error and left <= 0 and past == session.history():
-                raise error  # by nobody: it would go on for ever
+                raise error  # no run is ahead, and trying again would never end
         case Busy(migration, claimants):
             session.clean()
             session.tell(events.Waiting(migration, claimants))
@@ -124,7 +124,7 @@ def _make_way(
 def _apply_all(
     session: Session, request: Request, past: History, steps: tuple[Pending, ...], applied: list[events.Applied]
 ) -> Stopped | None:
-    """Apply the files one after the other, up to one at which another run is ahead, or the connection is lost."""
+    """Apply the files in order; return early when another run is ahead or the connection is lost."""
     position, create = past.newest + 1, write.create(past)
     for left, step in zip(range(len(steps) - 1, -1, -1), steps, strict=True):
         at = step.entry.position if step.entry else position
@@ -135,7 +135,7 @@ def _apply_all(
             Place(past.table, at, previous, create),
             limits=request.limits.of_file(wanted.lock_timeout),
             patience=wanted.lock_timeout or 0.0,
-            # on Citus the workers' part is durable at once: a coordinator that forgets its own would contradict them
+            # Citus' workers commit durably at once, and a coordinator that lost its part would contradict them
             durable=past.citus or not left,
         )
         session.stop.check()
@@ -152,7 +152,7 @@ def _apply_all(
 def _apply_one(
     session: Session, request: Request, work: Work, applied: list[events.Applied], *, is_new: bool
 ) -> Done | Stopped:
-    """Apply a file; complete the error that stops it with the state that the file is in."""
+    """Apply a file; add the state that the file is in to an error that stops it."""
     migration = work.migration
     try:
         with session.at_work(migration), connections.translated():
@@ -161,7 +161,7 @@ def _apply_one(
                     return _in_transaction(session, request, work)
                 return _without_transaction(session, request, work, is_new=is_new)
             except psycopg.OperationalError as error:
-                if not connections.was_lost(error):  # a query of our own failed
+                if not connections.was_lost(error):  # one of the program's own queries failed
                     raise
                 return Lost(migration, error)
     except errors.MigrateError as error:
@@ -171,7 +171,7 @@ def _apply_one(
 def _completed(
     session: Session, migration: Migration, applied: list[events.Applied], error: errors.MigrateError
 ) -> errors.MigrateError:
-    """Give an error with the outcome; a signal that comes meanwhile, or came before, is told instead."""
+    """Add the outcome to an error; a signal, before it or meanwhile, takes the error's place."""
     if not isinstance(error, errors.Interrupted):
         try:
             return error.after(recovery.take_back(session, migration, applied))
@@ -183,7 +183,7 @@ def _completed(
 
 def _in_transaction(session: Session, request: Request, work: Work) -> Done | Stopped:
     def attempt() -> Done | Overtaken:
-        session.unflushed = session.unflushed or not work.durable  # also where the answer is lost
+        session.unflushed = session.unflushed or not work.durable  # before the answer, which may be lost
         done = transaction.apply(session, work)
         session.unflushed = not work.durable
         return done
@@ -206,7 +206,10 @@ def _without_transaction(session: Session, request: Request, work: Work, *, is_n
 def _retried(
     session: Session, request: Request, work: Work, attempt: Callable[[], Done | Overtaken]
 ) -> Done | Overtaken:
-    """Try a file again where it only made way for others; of one without a transaction, only its first statement."""
+    """Retry a file after a lock timeout, a deadlock or a serialization failure.
+
+    Of a file without a transaction only the first statement is retried.
+    """
     for left in range(request.lock_retries, 0, -1):
         try:
             return attempt()
@@ -217,6 +220,6 @@ def _retried(
             session.clean()
             pause = min(30.0, 0.5 * 2 ** min(request.lock_retries - left, 10)) * random.uniform(0.75, 1.25)
             session.tell(events.Retrying(work.migration, error, pause, left))
-            session.watcher.wake()  # later waits may be shorter than a second
+            session.watcher.wake()  # which else sleeps through waits of less than a second
             session.stop.pause(pause)
     return attempt()

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on."""
+"""The events that a run reports while it works."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from outreach_migrate.run.plan import Pending, Plan
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """The plan is made, nothing is wrong with it, and these steps will be run."""
+    """The plan is made and in order; `steps` will run."""
 
     plan: Plan
     steps: tuple[Pending, ...]
@@ -25,7 +25,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A file's first statement comes next."""
+    """A file is about to run."""
 
     migration: Migration
 
@@ -48,7 +48,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Progressing:
-    """A long statement has come so far."""
+    """A long statement reports its progress."""
 
     migration: Migration
     progress: Progress
@@ -56,7 +56,7 @@ class Progressing:
 
 @dataclass(frozen=True, slots=True)
 class Retrying:
-    """A file met a lock timeout, was rolled back, and is tried again in so many seconds; `left` tries come after it."""
+    """A file was rolled back, after a lock timeout say, and runs again in `seconds`; `left` counts this retry too."""
 
     migration: Migration
     error: StatementError
@@ -66,9 +66,9 @@ class Retrying:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """A file is applied and recorded; `seconds` are those between the times of its entry.
+    """A file is applied and recorded; `seconds` is the time from its entry's start to its end.
 
-    `statements` are its command tags, unknown after a lost connection.
+    `statements` are the command tags of its statements, empty after a lost connection.
     """
 
     migration: Migration
@@ -77,7 +77,7 @@ class Applied:
 
     @property
     def version(self) -> str:
-        """The file's version, as it is written."""
+        """The file's version, as its name spells it."""
         return self.migration.version
 
     @property
@@ -93,7 +93,7 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """The connection was lost, and the file had been committed before; `reason` is libpq's."""
+    """The connection was lost, but the file was already committed; `reason` is libpq's message."""
 
     migration: Migration
     reason: str
@@ -101,7 +101,7 @@ class Recovered:
 
 @dataclass(frozen=True, slots=True)
 class AwaitingOrphan:
-    """A statement that a killed run has left at work must end first."""
+    """A killed run's statement still runs on the server, and this run waits for its end; `pid` is null if unknown."""
 
     migration: Migration
     pid: int | None
@@ -109,7 +109,7 @@ class AwaitingOrphan:
 
 @dataclass(frozen=True, slots=True)
 class IndexFound:
-    """The index was built by an earlier run that was stopped before it could record that."""
+    """An earlier run built this index, and was stopped before it could record that."""
 
     migration: Migration
     index: str
@@ -117,7 +117,7 @@ class IndexFound:
 
 @dataclass(frozen=True, slots=True)
 class IndexDropped:
-    """An earlier try of a statement left this index invalid, and it is dropped."""
+    """An earlier attempt left this index invalid, so it is dropped before the next."""
 
     migration: Migration
     index: str
@@ -125,7 +125,7 @@ class IndexDropped:
 
 @dataclass(frozen=True, slots=True)
 class AlreadyDone:
-    """The server's error says that an earlier run, stopped before it could record that, has done the statement."""
+    """An earlier run did the statement, and was stopped before it could record that; `error` is the server's proof."""
 
     migration: Migration
     error: ServerMessage
@@ -138,7 +138,7 @@ Tell = Callable[[Event], None]
 
 
 def one_at_a_time(tell: Callable[[E], None]) -> Callable[[E], None]:
-    """Make `tell` be called by one thread at a time: the run's and the watcher's."""
+    """Let the run's thread and the watcher's call `tell` one at a time."""
     lock = threading.Lock()
 
     def told(event: E) -> None:

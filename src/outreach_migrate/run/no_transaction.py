@@ -1,4 +1,4 @@
-"""A file without a transaction: statement by statement, its progress kept in its entry."""
+"""A file without a transaction, run statement by statement, with its progress in its entry."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from outreach_migrate.run.request import Limits
 from outreach_migrate.run.sessions import READING, RESET, Session
 from outreach_migrate.run.transaction import ENDING, Done, Message, Overtaken, Work
 
-_ASK_AGAIN = 0.1  # s between two questions whether a killed run's statement has ended
-# The SQLSTATE of a statement that was done before. An index that is built is looked for instead.
+_ASK_AGAIN = 0.1  # s between two looks for the end of a killed run's statement
+# The SQLSTATE by which a statement fails when it was done before. An index build is looked up in the catalog instead.
 _ALREADY_SO = {
     **dict.fromkeys((Command.CREATE_SUBSCRIPTION, Command.CREATE_TABLESPACE), "42710"),
     **dict.fromkeys(
@@ -32,7 +32,7 @@ _ALREADY_SO = {
     ),
     Command.CREATE_DATABASE: "42P04",
     Command.DROP_DATABASE: "3D000",
-    Command.DETACH_CONCURRENTLY: "42P01",  # it is no partition any more
+    Command.DETACH_CONCURRENTLY: "42P01",  # the table is no longer a partition
 }
 
 
@@ -46,21 +46,22 @@ class Busy:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A file that this run has taken: the connection whose open transaction holds the claim."""
+    """This run's claim on a file: an advisory lock, held by this connection's open transaction."""
 
     connection: psycopg.Connection
 
     def check(self) -> None:
-        """Raise psycopg.OperationalError when the claim is lost, and somebody else may have taken the file."""
+        """Raise psycopg.OperationalError when the claim is lost, because another run may have claimed the file."""
         self.connection.execute("SELECT 1")
 
 
 @contextmanager
 def claimed(session: Session, work: Work, *, is_new: bool) -> Iterator[Claim | Busy | Overtaken]:
-    """Take a file until the end of the block; insert the entry of a new one, which nobody sees before it is taken.
+    """Claim a file until the end of the block.
 
-    Busy when a living run has it: a dead one holds nothing. Raise StatementError, or psycopg.OperationalError when a
-    connection is lost.
+    A new file's entry is inserted first and committed after the claim, so that no run sees an entry without a claim.
+    Yield Busy when a living run holds the claim; a dead run's lock is gone with its connection. Raise StatementError,
+    or psycopg.OperationalError when a connection is lost.
     """
     if is_new and (overtaken := _begin(session, work)):
         yield overtaken
@@ -84,8 +85,8 @@ def claimed(session: Session, work: Work, *, is_new: bool) -> Iterator[Claim | B
 def _begin(session: Session, work: Work) -> Overtaken | None:
     """Insert the entry, and leave the transaction open.
 
-    Waiting runs can fill a pooler's pool, and the run ahead of them then can't get the connection that claims the file:
-    so the wait for another run's entry is short.
+    The wait for another run's entry is short, because waiting runs can fill a pooler's pool, and the run ahead of them
+    then can't get its second connection, the one that claims the file.
     """
     nothing = pieces.checksum_before(work.migration.sql, 0) or ""
     insert = write.insert(work.place, work.migration)
@@ -106,7 +107,7 @@ def _begin(session: Session, work: Work) -> Overtaken | None:
 def apply(session: Session, work: Work, claim: Claim, *, from_start: bool) -> Done | Overtaken:
     """Run the statements that are not done yet.
 
-    Overtaken when the entry is another than the plan was made with. Raise StatementError, LockTimeout, or
+    Return Overtaken when the entry has changed since the plan was made. Raise StatementError, LockTimeout, or
     psycopg.OperationalError when a connection is lost.
     """
     _await_orphan(session, work)
@@ -117,7 +118,7 @@ def apply(session: Session, work: Work, claim: Claim, *, from_start: bool) -> Do
     done = 0 if from_start else held
     if done and pieces.checksum_before(work.migration.sql, done) != (row.get_value(0, 2) or b"").decode():
         return Overtaken()
-    # a statement that has begun and is not done may have been left half done; or done, if it still is the same
+    # a statement that was begun but not recorded as done may be half done, or done if the file is the same
     half = begun - 1 if begun > held else None
     same = (row.get_value(0, 3) or b"").decode() == work.migration.checksum
     tags: list[str] = []
@@ -137,9 +138,10 @@ def apply(session: Session, work: Work, claim: Claim, *, from_start: bool) -> Do
 
 
 def _await_orphan(session: Session, work: Work) -> None:
-    """Wait for the end of a statement that a killed run has left at work: it may yet build the index, or drop it.
+    """Wait until a killed run's statement has ended, because it may still build the index, or drop it.
 
-    Ask between pauses, and wait in no statement: an index may be building.
+    Ask again and again: a statement that waited for the lock would hold a snapshot, and the index build waits for
+    every older snapshot.
     """
     key, told = write.at_work_key(work.place), False
     query = f"""
@@ -159,10 +161,11 @@ def _await_orphan(session: Session, work: Work) -> None:
 def _run(session: Session, work: Work, piece: Piece, *, held: int, resumed: bool, same: bool) -> str:
     """Run a statement in one transaction with its progress where PostgreSQL allows that, else by itself.
 
-    For some only the server knows, such as REINDEX of a partitioned table; nothing of them stays in the transaction
-    that it refused. A statement that may commit is not tried in one: it would do all up to there twice.
-    `held` is how many statements are done according to the entry: with --from-start more than come before this one.
-    `resumed` says whether an earlier run has begun this one, `same` whether the file is as it was then.
+    Of some statements only the server knows that it doesn't, such as REINDEX of a partitioned table: it refuses them,
+    and rolls back all that they did. A statement that may commit is never tried in a transaction, because it would do
+    its work up to the commit twice. `held` counts the statements that are done according to the entry; with
+    --from-start there may be more of them than before this one. `resumed` says whether an earlier run has begun this
+    statement, `same` whether the file has stayed the same since.
     """
     if piece.command is None:
         hold = write.hold(work.place, held)
@@ -181,10 +184,10 @@ def _run(session: Session, work: Work, piece: Piece, *, held: int, resumed: bool
 
 
 def _run_alone(session: Session, work: Work, piece: Piece, *, resumed: bool, same: bool) -> str:
-    """Run a statement that can't be in a transaction, after its entry says that it has begun.
+    """Record that a statement begins, and run it outside of any transaction.
 
-    What is built or dropped concurrently waits without a limit, unless its file names one: it keeps nobody from
-    reading and writing meanwhile, and a build given up in its last wait would have to start from nothing.
+    A concurrent build or drop waits for locks without a limit, unless its file names one, because it blocks no reads
+    and writes meanwhile, and a build that is given up in its last wait starts from nothing.
     """
     build, limits = piece.build, work.limits
     if piece.command and piece.command.is_concurrent:
@@ -197,7 +200,7 @@ def _run_alone(session: Session, work: Work, piece: Piece, *, resumed: bool, sam
         session.tell(events.IndexDropped(work.migration, index))
         _alone(session, work, piece, f"DROP INDEX CONCURRENTLY {index}", limits)
         index = None
-    if not index:  # one that stands there before the first try is not ours, and must not look so later
+    if not index:  # an index from before the first attempt is somebody else's, and must not pass for this one's later
         _ask(session, work, _progress(work, piece, done=piece.number, begun=piece.number + 1))
     try:
         tag = _alone(session, work, piece, piece.text, limits)
@@ -214,7 +217,7 @@ def _run_alone(session: Session, work: Work, piece: Piece, *, resumed: bool, sam
 
 
 def _must_be_valid(session: Session, work: Work, piece: Piece, build: Build) -> None:
-    """Raise StatementError when the index is not there, or invalid, after a build that has not failed."""
+    """Raise StatementError when a build succeeded and its index is invalid or absent."""
     index, valid = _index(session, work, piece, build)
     if valid:
         return
@@ -250,7 +253,7 @@ def _alone(session: Session, work: Work, piece: Piece, text: str, limits: Limits
 
 
 def _index(session: Session, work: Work, piece: Piece, build: Build) -> tuple[str | None, bool]:
-    """Look for the index that a statement builds: its name for SQL, null without one, and whether it is valid."""
+    """Find the index that a statement builds; give its quoted name, None if absent, and whether it is valid."""
     name, table = sql.quote(build.name), sql.quote(build.on)
     result = _ask(
         session,
@@ -268,7 +271,7 @@ def _index(session: Session, work: Work, piece: Piece, build: Build) -> tuple[st
 
 
 def _progress(work: Work, piece: Piece, *, done: int, begun: int | None = None) -> str:
-    """Write how far the file is: with this statement, or up to it."""
+    """Write the statement that records the file's progress, before this piece or after it."""
     checksum = piece.checksum if done > piece.number else piece.checksum_before
     return write.progress(
         work.place, work.migration, done=done, begun=done if begun is None else begun, done_checksum=checksum
@@ -276,13 +279,13 @@ def _progress(work: Work, piece: Piece, *, done: int, begun: int | None = None) 
 
 
 def _ask(session: Session, work: Work, query: str, *, settings: tuple[str, ...] = ()) -> PGresult:
-    """Run a statement of our own in a transaction of its own, in one round trip; give its result."""
+    """Run one of the program's own statements in a transaction, in one round trip; give its result."""
     before = [transaction.BEGIN, *session.opening(), *settings]
     results = session.ask(work.migration, [*before, query, "COMMIT", *RESET])
     if failed := messages.failure(results):
         error = psycopg.errors.error_from_result(failed)
         if error.sqlstate == "22012":
-            message = f"the entry of {work.migration} is gone from {work.place.table}, or finished by another hand"
+            message = f"the entry of {work.migration} is gone from {work.place.table}, or somebody else has finished it"
             raise MigrateError(message) from error
         raise error
     return results[len(before)]

@@ -1,4 +1,4 @@
-"""Files beside entries: pure, no I/O."""
+"""The plan: files compared with entries, without any I/O."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from outreach_migrate.history.read import Entry
 
 
 class State(StrEnum):
-    """What the two sides of a version say of each other."""
+    """The state of a version, seen from its file and its entry."""
 
     APPLIED = "applied"
     PENDING = "pending"
@@ -27,9 +27,9 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One version seen from both sides; at least one of them is there.
+    """One version seen from both sides, its file and its entry; one of them may be absent.
 
-    Version and name are as the file spells them, else as the entry does.
+    `version` and `name` are spelled as in the file, or as in the entry of a version without a file.
     """
 
     state: State
@@ -41,7 +41,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Pending(Step):
-    """A step that can be run: its file is there."""
+    """A step that can be run, because its file is there."""
 
     migration: Migration
 
@@ -62,11 +62,11 @@ class Plan:
         return tuple(step for step in self.steps if step.state in states)
 
     def counts(self) -> dict[str, int]:
-        """Count the steps of each state there is."""
+        """Count the steps by state, without the states that no step has."""
         return dict(Counter(str(step.state) for step in self.steps))
 
     def to_run(self, *, to: int | None, out_of_order: bool) -> tuple[Pending, ...]:
-        """Choose what a run carries out: up to and with version `to`, the unfinished file among it."""
+        """Choose the steps that a run carries out, up to and including version `to`."""
         states = {State.PENDING, State.UNFINISHED, *([State.OUT_OF_ORDER] if out_of_order else [])}
         return tuple(
             step
@@ -75,7 +75,7 @@ class Plan:
         )
 
     def contradictions(self, *, out_of_order: bool, from_start: int | None = None) -> list[Contradiction]:
-        """Tell what keeps a run from starting."""
+        """List the contradictions that keep a run from starting."""
         allowed = {State.OUT_OF_ORDER} if out_of_order else set()
         newest = max((step.entry.number for step in self.steps if step.entry), default=0)
         return [
@@ -83,7 +83,7 @@ class Plan:
         ]
 
     def unfinished(self, *, at_work: Collection[str] = ()) -> list[Contradiction]:
-        """Tell how far the file is that was begun and not finished, and what to do: nothing while a run is at work."""
+        """List the unfinished versions with their progress, without those that a living run works on."""
         return [
             _unfinished(step)
             for step in self.steps
@@ -95,16 +95,16 @@ class Plan:
 
 
 def to_send(step: Pending, from_start: int | None) -> tuple[str, int, str]:
-    """Give the SQL that a run would send for a step, with its file's path and the line where it begins.
+    """Give the SQL that a run would send for a step, after its file's path and the line where that SQL begins.
 
-    Of an unfinished file that is what is not done yet, after the settings that the file has made before.
+    Of an unfinished file these are the statements that are not done yet, after the settings made by earlier ones.
     """
     migration, entry = step.migration, step.entry
     done = (entry and entry.statements_done) or 0
     if not done or migration.number == from_start:
         return migration.path, 1, migration.sql
     rest = next((piece for piece in pieces.cut(migration.sql) if piece.number == done), None)
-    start = rest.start if rest else len(migration.sql)  # when it was stopped after its last statement
+    start = rest.start if rest else len(migration.sql)  # all statements are done
     settings = "".join(f"{setting};\n" for setting in rest.settings) if rest else ""
     return migration.path, migration.location(start).line or 1, settings + migration.sql[start:]
 

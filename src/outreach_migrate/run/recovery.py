@@ -1,4 +1,4 @@
-"""Finds out, after an error, in which state a run leaves its file: the history knows."""
+"""The outcome of a run that an error stopped, read from the history."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from outreach_migrate.postgres import connections
 from outreach_migrate.run import events
 from outreach_migrate.run.sessions import Session
 
-_RECONNECT = 10.0  # s: how long a lost server is looked for, at the least
-_AGAIN = 0.1  # s between two looks at a server that crashes
+_RECONNECT = 10.0  # s: the least time to reconnect in
+_AGAIN = 0.1  # s between two attempts on a server that is crashing
 
 
 def take_back(session: Session, migration: Migration, applied: Sequence[events.Applied]) -> Outcome:
-    """Roll back what is open, make durable what stays, and read what that is.
+    """Roll back the open transaction, flush the commits before it, and read the outcome from the history.
 
-    Raise Interrupted when the run is asked to end meanwhile; called again after that, it isn't any more.
+    Raise Interrupted when a signal arrives meanwhile; a second call is not interrupted.
     """
     try:
         session.clean()
@@ -40,10 +40,10 @@ def take_back(session: Session, migration: Migration, applied: Sequence[events.A
 def after_loss(
     session: Session, migration: Migration, applied: Sequence[events.Applied], lost: psycopg.Error, *, wait: float
 ) -> float:
-    """Find out, on a new connection, whether a file was committed before the old one was lost; tell it if so.
+    """Find out, on a new connection, whether a file was committed before the old one was lost.
 
-    Give how long the file took, in seconds. Raise ConnectionFailed when it was not, or when the server stays away for
-    longer than `wait`, in seconds.
+    Give the seconds that the file took. Raise ConnectionFailed when it was not committed, or when the server stays
+    unreachable for `wait` seconds.
     """
     why = connections.reason(lost)
     message = f"lost the connection while {migration} ran: {why}"
@@ -53,7 +53,7 @@ def after_loss(
             session.reopen(wait=max(0.0, deadline - time.monotonic()))
             try:
                 entries = _entries(session)
-            except psycopg.OperationalError:  # a server that crashes lets some in before it notices
+            except psycopg.OperationalError:  # a crashing server accepts connections for a moment
                 if time.monotonic() > deadline:
                     raise
                 session.stop.pause(_AGAIN)
@@ -74,7 +74,7 @@ def after_loss(
 
 
 def unknown(migration: Migration | None, applied: Sequence[events.Applied], *, durable: bool) -> Outcome:
-    """Give the outcome where the database could not be asked."""
+    """Give the outcome of a run whose database can't be asked."""
     before = sum(one.migration is not migration for one in applied)
     if migration is None:
         return Outcome(None, before=before, durable=durable)
@@ -82,7 +82,7 @@ def unknown(migration: Migration | None, applied: Sequence[events.Applied], *, d
 
 
 def _entries(session: Session) -> tuple[Entry, ...]:
-    """Read the entries, once nothing that is not among them can be committed any more, and they are durable."""
+    """End the lost connections' work, flush the commits, and read the entries: no other can follow."""
     if not session.ended():
         raise psycopg.OperationalError("the lost connection's work does not end")
     session.flush()

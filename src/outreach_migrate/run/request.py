@@ -1,4 +1,4 @@
-"""What a run is asked to do, and what keeps it from starting."""
+"""A run's request, and the checks before anything runs."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _AGAIN = 0.5  # s between two looks, while another process migrates
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long a statement may wait for a lock, and run: seconds, 0 for ever, None for the server's own setting."""
+    """A statement's lock timeout and statement timeout, in seconds; 0 is no limit, None the server's setting."""
 
     lock_timeout: float | None = 5.0
     statement_timeout: float | None = None
 
     def of_file(self, lock_timeout: float | None) -> Limits:
-        """Give the limits of a file, which may ask for a lock timeout of its own."""
+        """Give the limits for a file, which may name its own lock timeout."""
         return self if lock_timeout is None else replace(self, lock_timeout=lock_timeout)
 
     def sql(self, scope: Literal["LOCAL", "SESSION"] = "LOCAL") -> list[str]:
@@ -49,7 +49,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a run is asked to do; `wait` and the limits in seconds."""
+    """A run's files, database and options; `wait` is in seconds."""
 
     target: Target
     table: Table
@@ -78,9 +78,9 @@ def of(
     wait: float | str = 0,
     from_start: int | None = None,
 ) -> Request:
-    """Put together what a run is asked to do, from values as people give them; `found` is what files.read gives.
+    """Make a request from values as people write them; `found` is the result of migrations.read.
 
-    Raise UsageError for what makes no sense.
+    Raise UsageError for a value that makes no sense.
     """
     target = _target(database, schema)
     named = None if table == tables.NAME else table
@@ -104,7 +104,7 @@ def _target(database: str | psycopg.Connection[Any] | Target, schema: str | None
     if isinstance(database, psycopg.Connection):
         if not database.autocommit or database.info.transaction_status != pq.TransactionStatus.IDLE:
             raise errors.UsageError(
-                "the connection must be in autocommit mode, and in no transaction: each migration has one of its own",
+                "the connection must be in autocommit mode and idle, because each migration has its own transaction",
                 hint="Open it with psycopg.connect(…, autocommit=True), or give the URL.",
             )
         login = {"password": database.info.password} if database.info.password else {}
@@ -121,7 +121,7 @@ def _target(database: str | psycopg.Connection[Any] | Target, schema: str | None
 def _seconds(name: str, given: float | str) -> float:
     seconds = durations.seconds(str(given))
     if seconds is None:
-        raise errors.UsageError(f"{name} is no duration: {given!r}", hint="Give seconds, or text such as 500ms, 5m.")
+        raise errors.UsageError(f"{name} is not a duration: {given!r}", hint="Give seconds, or text such as 500ms, 5m.")
     return seconds
 
 
@@ -133,7 +133,7 @@ def _version(to: int | str | None) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The history and the plan at one moment; `at_work` are living runs on files that are unfinished, by version."""
+    """The history and the plan at one moment; `at_work` maps the version of an unfinished file to its living run."""
 
     connection: psycopg.Connection
     past: History
@@ -141,7 +141,7 @@ class Look:
     at_work: dict[str, Blocker]
 
     def problems(self) -> list[Problem | Contradiction]:
-        """Tell all that is wrong with the files that are not applied, and between files and history."""
+        """List the problems of the files that are not applied, and the contradictions between files and history."""
         pending = self.plan.to_run(to=None, out_of_order=True)
         found = [problem for step in pending for problem in migrations.problems(step.migration)]
         return [*found, *self.plan.contradictions(out_of_order=False), *self.plan.unfinished(at_work=self.at_work)]
@@ -151,7 +151,7 @@ class Look:
 def reading(request: Request, tell: Callable[[read.Locked], None]) -> Iterator[Look]:
     """Read the history and compare the files with it, on a connection that lasts to the end of the block.
 
-    Nothing is written or created. Raise HistoryError when the table is none, ConnectionFailed.
+    Nothing is written or created. Raise HistoryError when the table is not a history, or ConnectionFailed.
     """
     with connections.translated(), connections.of(request.connection, request.target, wait=request.wait) as connection:
         past = read.history(connection, request.table, search_path=request.target.schema, tell=tell)
@@ -166,7 +166,7 @@ def _at_work(connection: psycopg.Connection, past: History) -> dict[str, Blocker
 
 
 class Behind(errors.MigrateError):
-    """The database lacks migrations that the files have: `pending`."""
+    """The database lacks migrations of the folder; `pending` has their steps."""
 
     def __init__(self, pending: tuple[Pending, ...]) -> None:
         names = ", ".join(f"{step.version}_{step.name}" for step in pending)
@@ -175,7 +175,7 @@ class Behind(errors.MigrateError):
 
 
 def await_current(request: Request, tell: Callable[[read.Locked], None]) -> None:
-    """Return when nothing is pending, asking again for `wait` seconds; raise Behind, or Refused."""
+    """Return once nothing is pending; raise Behind when `wait` seconds have passed, or Refused."""
     deadline = time.monotonic() + request.wait
     while True:
         left = max(0.0, deadline - time.monotonic())
@@ -191,8 +191,8 @@ def await_current(request: Request, tell: Callable[[read.Locked], None]) -> None
 def plan_of(past: History, request: Request) -> tuple[Plan, tuple[Pending, ...]]:
     """Make the plan; give it with the steps to run.
 
-    Raise errors.UsageError for a version that was asked for and is not there, else errors.Refused with all that is
-    wrong in files and history, before anything runs.
+    Raise errors.UsageError when the requested version does not exist, else errors.Refused with every problem of files
+    and history.
     """
     whole = plan.make(request.files, past.entries)
     steps = whole.to_run(to=request.to, out_of_order=request.out_of_order)
@@ -208,7 +208,7 @@ def plan_of(past: History, request: Request) -> tuple[Plan, tuple[Pending, ...]]
 
 
 def to_carry_out(past: History, request: Request) -> tuple[Plan, tuple[Pending, ...]]:
-    """Make the plan of a run; raise as `plan_of` does, and where there is something to run and nothing to write to."""
+    """Make the plan of a run; raise as `plan_of` does, and MigrateError when steps are to run on a read-only server."""
     whole, steps = plan_of(past, request)
     if steps:
         _must_be_writable(past)
@@ -228,8 +228,8 @@ def _check_versions(whole: Plan, steps: tuple[Pending, ...], request: Request) -
 
 def _must_be_writable(past: History) -> None:
     if past.standby:
-        hint = "Name the primary; with several hosts in the URL it is found by itself."
-        raise errors.MigrateError("the server is a standby: it can only be read", hint=hint)
+        hint = "Connect to the primary; the program finds it when the URL names several hosts."
+        raise errors.MigrateError("the server is a standby and can only be read", hint=hint)
     if past.read_only:
-        hint = "Lift it for the role that migrates: ALTER ROLE … SET default_transaction_read_only = off"
-        raise errors.MigrateError("default_transaction_read_only is on: nothing can be written", hint=hint)
+        hint = "Turn it off for the role that migrates: ALTER ROLE … SET default_transaction_read_only = off"
+        raise errors.MigrateError("nothing can be written, because default_transaction_read_only is on", hint=hint)

@@ -28,7 +28,7 @@ from outreach_migrate.run.watcher import Watcher
 # The settings by which the server reads a text that arrives: a pooler's connection was not opened with our encoding,
 # and statements are cut and placed by the standard's rule for strings, whatever the role's own setting is.
 READING = ("SET client_encoding = 'UTF8'", "SET standard_conforming_strings = on")
-# What DISCARD ALL does, as commands that may stand inside a transaction.
+# The commands that DISCARD ALL stands for; unlike it, they may stand inside a transaction.
 # https://www.postgresql.org/docs/current/sql-discard.html
 RESET = (
     *("CLOSE ALL", "SET SESSION AUTHORIZATION DEFAULT", "RESET ROLE", "RESET ALL", "DEALLOCATE ALL", "UNLISTEN *"),
@@ -40,9 +40,9 @@ RESET = (
 class Session:
     """The connection on which a run works, opened anew after a loss.
 
-    `token` marks its messages, so that other sessions find them behind a pooler, too. `checks_client` says whether the
-    server is asked to look for a client that is gone. `unflushed` says whether a commit was left to a later one to be
-    made durable.
+    `token` marks its messages, so that other sessions find them behind a pooler too. `checks_client` says whether the
+    server is asked to look for a client that is gone, `unflushed` whether a commit waits for a later one to make it
+    durable.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Session:
             self.tell(events.Noticed(self._file, messages.server_message(diagnostic)))
 
     def close(self) -> None:
-        """Close the connection; what it still does is cancelled."""
+        """Close the connection, after its running statement is cancelled."""
         self.stop.leave(self.connection)
         if self.connection.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
             messages.cancel(self.connection)
@@ -93,14 +93,14 @@ class Session:
         self._take(connections.connect(self.target, wait=wait, read_write=True, tell=self.tell, pause=self.stop.pause))
 
     def reopen_briefly(self) -> None:
-        """Open the connection anew for a last look: whoever interrupts a run doesn't wait for long."""
+        """Open the connection anew for a last look, with a short timeout, because an interrupted run must end soon."""
         self.close()
         brief = replace(self.target, parameters={**self.target.parameters, "connect_timeout": "2"})
         self._take(connections.connect(brief, read_write=True))
 
     @contextmanager
     def at_work(self, migration: Migration) -> Iterator[None]:
-        """Tell the server's notices as this file's, and have the watcher look at it."""
+        """Report the server's notices as this file's, and have the watcher look at the file."""
         self._file = migration
         try:
             with self.watcher.during(migration):
@@ -109,7 +109,7 @@ class Session:
             self._file = None
 
     def mark(self, migration: Migration) -> str:
-        """Write the comment by which this run's messages are found."""
+        """Write the comment that marks this run's messages."""
         return activity.mark(self.token, str(migration))
 
     def exchange(self, message: str, *, within: float = math.inf) -> list[PGresult]:
@@ -127,7 +127,7 @@ class Session:
             self.stop.check()
 
     def ask(self, migration: Migration, commands: Sequence[str]) -> list[PGresult]:
-        """Send commands of our own in one round trip; give a result for each, up to the first failing one."""
+        """Send the program's own commands in one round trip; give a result for each, up to the first failing one."""
         mark = self.mark(migration)
         if not self.one_by_one:
             return self.exchange(mark + "; ".join(commands))
@@ -137,7 +137,7 @@ class Session:
     def opening(self) -> list[str]:
         """Write the statements that follow BEGIN: a clean session, without limits yet."""
         path = [read.set_search_path(self.target.schema).rstrip(";")] if self.target.schema else []
-        # RESET ALL has taken it away where a pooler's connection was opened with another
+        # behind a pooler RESET ALL has put back the name that the pooler's own connection was opened with
         name = f"SET LOCAL application_name = {sql.quote(self.application)}"
         return [*RESET, *self.client_check("LOCAL"), name, *path, *self.limit(Limits(0, 0))]
 
@@ -145,8 +145,8 @@ class Session:
         """Write the statements that set the limits of the transaction.
 
         Citus' workers don't know the coordinator's lock_timeout, and a worker's session may lock a shard. Citus passes
-        it on when told to, with the text of the whole message, so these must go one by one. How long a statement runs
-        is measured on the coordinator.
+        it on if asked, with the text of the whole message, so these must go one by one. The coordinator alone measures
+        statement_timeout.
         https://github.com/citusdata/citus/blob/main/src/backend/distributed/commands/variableset.c
         """
         lock_timeout, statement_timeout = limits.sql()
@@ -156,16 +156,16 @@ class Session:
         return [f"{told} 'local'", lock_timeout, f"{told} DEFAULT", statement_timeout]
 
     def client_check(self, scope: Literal["LOCAL", "SESSION"]) -> list[str]:
-        """Write the statement that lets the server end what it does for a client that is gone, where it can.
+        """Write the statement by which the server ends the work of a client that is gone, where it can.
 
         https://www.postgresql.org/docs/current/runtime-config-connection.html#GUC-CLIENT-CONNECTION-CHECK-INTERVAL
         """
         return [f"SET {scope} client_connection_check_interval = '1s'"] if self.checks_client else []
 
     def clean(self) -> None:
-        """Roll back what is open and leave a clean session: behind a pooler somebody else has it next.
+        """Roll back and clean the session, because behind a pooler another client gets it next.
 
-        A lost connection has done so already.
+        A lost connection is closed.
         """
         rollback = ["ROLLBACK"] if self.connection.pgconn.transaction_status != pq.TransactionStatus.IDLE else []
         try:
@@ -184,15 +184,15 @@ class Session:
         return past
 
     def flush(self) -> None:
-        """Make durable what was committed without waiting for the disk. If the connection is lost, this is skipped."""
+        """Flush the commits that did not wait for the disk. If the connection is lost, the flush is skipped."""
         if self.unflushed:
-            # what does not end may still hold the entry; and who doesn't answer in time, won't
+            # a lost connection's statement may still hold the entry, and a server that is stuck never answers
             message = f"SET LOCAL lock_timeout = '1s'; {write.rewrite(self.table)}"
             with suppress(psycopg.Error):
                 self.unflushed = messages.failure(self.exchange(message, within=2.0)) is not None
 
     def ended(self) -> bool:
-        """End what the connections before this one may have left at work; tell whether that has ended."""
+        """End the statements that earlier connections left running; tell whether all have ended."""
         *lost, ours = self._opened
         for pid, opened in lost:
             if not activity.end(self.connection, self.token, lost=pid, opened=time.monotonic() - opened):
@@ -203,7 +203,7 @@ class Session:
 
 @contextmanager
 def of(request: Request, tell: events.Tell, stop: Stop) -> Iterator[Session]:
-    """Open a run's session, and close it; a connection that the caller has given is left open, and clean.
+    """Open a run's session, and close it at the end; the caller's own connection is cleaned and left open.
 
     Raise ConnectionFailed when the server can't be reached in time.
     """

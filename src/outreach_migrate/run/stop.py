@@ -1,4 +1,4 @@
-"""How a run is asked to end, from another thread."""
+"""A request from another thread that a run end."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ import psycopg
 from outreach_migrate import errors
 from outreach_migrate.postgres import messages
 
-_AGAIN = 0.2  # s between two cancel requests: one that comes between two statements is lost
-_PATIENCE = 0.7  # s until the connection is cut, where the server takes no notice of a cancel request
+_AGAIN = 0.2  # s between two cancel requests, because one that arrives between two statements is lost
+_PATIENCE = 0.7  # s until the connection is cut, if the server ignores cancel requests
 
 
 class Stop:
-    """Ends a run: cancels its statement on the server, cuts its connection if that does not help, ends its pauses."""
+    """Ends a run: cancels its statement, cuts its connections if the server doesn't react, and ends its pauses."""
 
     def __init__(self) -> None:
         self._number = 0
         self._asked = threading.Event()
         self._heard = threading.Event()
-        self._lock = threading.Lock()  # of the connections: none is closed while it is being cancelled
+        self._lock = threading.Lock()  # so that no connection is closed while it is cancelled
         self._connections: list[psycopg.Connection] = []
 
     def ask(self, number: int) -> None:
-        """Ask the run to end, as this signal does; returns at once."""
+        """Ask the run to end, because of this signal, and return at once."""
         self._number = number
         self._asked.set()
         threading.Thread(target=self._cancel, name="outreach-migrate cancel", daemon=True).start()
 
     def check(self) -> None:
-        """Raise Interrupted, once, when the run was asked to end. No statement is cancelled any more after that."""
+        """Raise Interrupted, once, if the run was asked to end. After that no statement is cancelled."""
         if self._asked.is_set() and not self._heard.is_set():
             with self._lock:
                 self._heard.set()
@@ -51,7 +51,7 @@ class Stop:
 
     @contextmanager
     def reaching(self, connection: psycopg.Connection) -> Iterator[None]:
-        """Cancel what this connection does, too, until the end of the block."""
+        """Cancel this connection's statements too, until the end of the block."""
         self.reach(connection)
         try:
             yield
@@ -59,12 +59,12 @@ class Stop:
             self.leave(connection)
 
     def reach(self, connection: psycopg.Connection) -> None:
-        """Cancel what this connection does, too, until it is left."""
+        """Cancel this connection's statements too, until `leave`."""
         with self._lock:
             self._connections.append(connection)
 
     def leave(self, connection: psycopg.Connection) -> None:
-        """Leave this connection alone from now on: it may be closed."""
+        """Leave this connection alone from now on, because it may be closed."""
         with self._lock, suppress(ValueError):
             self._connections.remove(connection)
 
@@ -83,6 +83,6 @@ class Stop:
 
 
 def _cut(connection: psycopg.Connection) -> None:
-    """Let the thread that waits on a connection find it lost."""
+    """Shut the socket down, so that the thread that waits on the connection finds it lost."""
     with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.pgconn.socket)) as ours:
         ours.shutdown(socket.SHUT_RDWR)

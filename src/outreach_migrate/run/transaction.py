@@ -1,4 +1,4 @@
-"""A file in one transaction with its entry: the message sent, the result read, the error placed."""
+"""A file in one transaction with its entry: its message, the results, and the place of an error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from outreach_migrate.run.request import Limits
 from outreach_migrate.run.sessions import READING, RESET, Session
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
-# By a run that inserted this position, or made the table, first; 40001 instead where the file is SERIALIZABLE.
+# Another run inserted this position, or made the table, first; 40001 says so when the file is SERIALIZABLE.
 _TAKEN = {"23505", "42P06", "42P07", "42710", "40001"}
 ENDING = ("SET LOCAL statement_timeout = 0", "SET SESSION AUTHORIZATION DEFAULT", "RESET ROLE")
 _WHOLE = 4_000_000  # characters: a larger file goes to the server in parts
@@ -30,10 +30,10 @@ _WHOLE = 4_000_000  # characters: a larger file goes to the server in parts
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A file to be applied, where its entry goes, and what its statements run under.
+    """A file to apply, the place of its entry, and the limits of its statements.
 
-    `patience` is the lock timeout of what it builds concurrently, in seconds. A file that is not `durable` leaves it to
-    a later one to wait for the disk.
+    `patience` is the lock timeout of concurrent index builds, in seconds. A file that is not `durable` commits without
+    waiting for the disk; a later commit waits for both.
     """
 
     migration: Migration
@@ -59,7 +59,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The file is applied; `tags` are its statements' command tags, `seconds` those between the times of its entry."""
+    """The file is applied; `tags` are its statements' command tags, `seconds` its time by the database's clock."""
 
     tags: tuple[str, ...]
     seconds: float
@@ -67,7 +67,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Overtaken:
-    """Another run applied, or began, the file at this position first; `error` is what said so."""
+    """Another run applied, or began, the file at this position first; `error` is the server's proof."""
 
     error: StatementError | None = None
 
@@ -77,7 +77,7 @@ def apply(session: Session, work: Work) -> Done | Overtaken:
 
     Raise StatementError, LockTimeout, or psycopg.OperationalError when the connection is lost.
     """
-    # the claim comes before the limits: it waits for another run as long as that takes
+    # the claim comes before the limits, because it waits for another run as long as that takes
     claim = [*work.place.create, write.insert(work.place, work.migration)]
     begin = f"BEGIN ISOLATION LEVEL {work.migration.directives.isolation}"
     before = [begin, *session.opening(), *claim, *session.limit(work.limits)]
@@ -101,7 +101,7 @@ def is_taken(error: StatementError) -> bool:
 
 
 def _messages(migration: Migration, before: tuple[str, ...], after: tuple[str, ...]) -> Iterator[Message]:
-    """Cut a large file between statements: PostgreSQL parses all of a message before it runs any of it."""
+    """Cut a large file between statements, because PostgreSQL parses a whole message before it runs any of it."""
     text = migration.body
     cuts = [(0, 0), *(migration.outline.cuts if len(text) > _WHOLE else ()), (len(text), 0)]
     for (start, first), (end, _) in pairwise(cuts):
@@ -124,7 +124,7 @@ def _tags(message: Message, results: list[PGresult]) -> list[str]:
 def _exchange(session: Session, migration: Migration, message: Message) -> list[PGresult]:
     """Send a message, and give a result for each of its commands."""
     results, at = (_apart if session.one_by_one else _joined)(session, migration, message)
-    tagged = [result for result in results if result.command_status]  # one a command; results of rules have none
+    tagged = [result for result in results if result.command_status]  # one a command: a rule's results have no tag
     if failed := messages.failure(results):
         raise failure(session, migration, message, failed, done=len(tagged), at=at)
     return tagged
@@ -227,7 +227,7 @@ def placed(
 
 
 def _ban(sqlstate: str, migration: Migration, offset: int) -> Ban | None:
-    """Tell why the server refuses a statement in this transaction, or anywhere but at the top."""
+    """Tell why the server refuses a statement in this transaction, or anywhere below the top of a session."""
     inside = migration.directives.transaction
     if sqlstate == "2D000":
         return Ban.COMMITS if inside else Ban.COMMITS_BELOW

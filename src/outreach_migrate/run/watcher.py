@@ -1,4 +1,4 @@
-"""Looks, while a file runs, at who blocks it and how far a long statement is."""
+"""A second connection that looks, while a file runs, for blocking sessions and a long statement's progress."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PAUSE_IN_CLUSTER = 1.0  # s, where each asks all nodes
 
 
 class Watcher:
-    """A thread that looks at a run from a connection of its own, from the first time that the run wakes it.
+    """A thread that looks at a run from its own connection, once the run has woken it.
 
     The run's end hardly waits for it, because a full pool may answer its look only after the run has ended.
     """
@@ -47,7 +47,7 @@ class Watcher:
 
     @contextmanager
     def during(self, migration: Migration) -> Iterator[None]:
-        """Look at this file, once awake, until the end of the block."""
+        """Look at this file until the end of the block, if awake."""
         self._file, self.blockers = migration, ()
         try:
             yield
@@ -55,7 +55,7 @@ class Watcher:
             self._file = None
 
     def wake(self) -> None:
-        """Begin to look, and go on to the end of the run."""
+        """Start to look, until the end of the run."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._look, name="outreach-migrate watcher", daemon=True)
             self._thread.start()
@@ -67,7 +67,7 @@ class Watcher:
                 try:
                     connection = connection or connections.connect(self._target, read_write=True)
                     self._look_at(file, connection)
-                except (ConnectionFailed, psycopg.Error):  # what can't be looked at was not seen
+                except (ConnectionFailed, psycopg.Error):  # a look that fails shows nothing
                     _close(connection)
                     connection = None
             self._ended.wait(_PAUSE_IN_CLUSTER if self.in_cluster else _PAUSE)
