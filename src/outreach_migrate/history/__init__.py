@@ -1,1 +1,1 @@
-"""The history table: read and written here, and nowhere else."""
+"""The history table; no other package has its SQL."""

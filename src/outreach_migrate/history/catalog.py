@@ -1,4 +1,4 @@
-"""The catalog's facts about the history table: whether it is there, and what keeps it from being one."""
+"""The catalog's facts about the history table, and the problems that they show."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _COLUMNS = (
 )
 _OURS = f"ARRAY[{', '.join(map(sql.quote, _COLUMNS))}]::pg_catalog.name[]"
 
-# Who made a table of our name, told by the columns it has.
+# The makers of a table of this name, by its columns.
 _STRANGERS = {
     frozenset({"version"}): "Rails' or dbmate's",
     frozenset({"version", "inserted_at"}): "Ecto's",
     frozenset({"version", "dirty"}): "golang-migrate's",
 }
-# By pg_class.relkind or pg_type.typtype: what it is, and what SQL calls it.
+# The name of a kind, and its keyword in SQL, by pg_class.relkind or pg_type.typtype.
 _NO_TABLES = {"i": ("an index", "INDEX"), "I": ("an index", "INDEX"), "S": ("a sequence", "SEQUENCE")}
 _TYPES = {"c": ("a composite type", "TYPE"), "e": ("an enum", "TYPE"), "d": ("a domain", "DOMAIN")}
 _NO_PLAIN_TABLES = {
@@ -38,9 +38,9 @@ _SHOWN = 3  # of the tables that may be meant
 
 
 def query(table: Table, schemas: set[str]) -> str:
-    """Write the query for the facts, one JSON object; `schemas` are those that must be there.
+    """Write the query for the facts, one JSON object; `schemas` are the schemas to look for.
 
-    The catalog hides nothing from a role that has no right to a schema or a table.
+    Any role may read the catalog, also about schemas and tables that it has no right to.
     https://www.postgresql.org/docs/current/catalog-pg-class.html
     """
     schema, name, wanted = sql.quote(table.schema), sql.quote(table.name), ", ".join(map(sql.quote, sorted(schemas)))
@@ -59,14 +59,17 @@ def query(table: Table, schemas: set[str]) -> str:
                                  WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = name)),
             'standby', pg_catalog.pg_is_in_recovery(),
             'read_only', pg_catalog.current_setting('default_transaction_read_only') = 'on',
-            -- elsewhere than on Linux setting it may be an error
+            -- on other systems than Linux, setting it may be an error
             'checks_client', pg_catalog.current_setting('client_connection_check_interval', true) = '0'
                 AND pg_catalog.version() LIKE '%linux%',
             'citus', EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus'))"""
 
 
 def _relation() -> str:
-    """Write the facts of a relation `c` in its schema `n`. A key that is checked at COMMIT lets two runs go on."""
+    """Write the facts of a relation `c` in its schema `n`.
+
+    A key counts only if it is checked at once: one that is checked at COMMIT lets two runs go on.
+    """
     key = """EXISTS (
         SELECT FROM pg_catalog.pg_index i
           JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
@@ -102,7 +105,7 @@ def alike(table: Table) -> str:
 def absent(
     table: Table, facts: dict[str, Any], others: list[tuple[Any, ...]], *, search_path: str | None
 ) -> list[Problem]:
-    """Tell what keeps the table from being made where it is not there; `others` are those of `alike`."""
+    """List the problems that keep an absent table from being made; `others` are the result of `alike`."""
     if facts["type"]:
         return [_in_the_way(table, facts, *_TYPES.get(facts["type"], ("a type", "TYPE")))]
     if others and not table.chosen:
@@ -114,7 +117,7 @@ def absent(
 
 
 def hidden(table: Table, facts: dict[str, Any], others: list[tuple[Any, ...]]) -> list[Problem]:
-    """Tell which rights the role lacks to read the table."""
+    """List the rights that the role lacks to read the table."""
     relation, role = facts["relation"], facts["role"]
     lacks = [
         *([] if relation["usage"] else [f"GRANT USAGE ON SCHEMA {relation['schema']} TO {role};"]),
@@ -140,7 +143,7 @@ def _others(table: Table, others: list[tuple[Any, ...]], start: str = "") -> Pro
 
 
 def unfit(table: Table, facts: dict[str, Any]) -> list[Problem]:
-    """Tell what keeps a relation of the table's name from being a history."""
+    """List the problems that keep a relation of the table's name from being a history."""
     relation, kind = facts["relation"], facts["relation"]["kind"]
     if kind in _NO_TABLES or kind == "c":
         return [_in_the_way(table, facts, *(_NO_TABLES | _TYPES)[kind])]

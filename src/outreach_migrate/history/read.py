@@ -1,4 +1,4 @@
-"""The `schema_migrations` table."""
+"""The history table, read in one message."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ if TYPE_CHECKING:
     from outreach_migrate.history.table import Table
 
 
-_SOON = 1  # s: the table is read at once, unless somebody locks it; then the caller is told
-_PATIENCE = 30  # s: what locks it for longer is an error
+_SOON = 1  # s: a longer wait means that somebody locks the table, and is reported
+_PATIENCE = 30  # s: a lock that lasts longer is an error
 _NEEDED = ("position", "version", "name", "checksum", "started_at")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A row of the table; times are the database's.
+    """A row of the table; times are by the database's clock.
 
-    Of a file without a transaction `statements_done` counts the statements that are done, `done_checksum` is theirs
-    (they must not change any more), and `statements_begun` is one more while one may be half done; else all are null.
+    Three fields are for a file without a transaction, and null otherwise. `statements_done` counts the statements that
+    are done, `done_checksum` is their checksum, because they must not change any more, and `statements_begun` is one
+    more than `statements_done` while the next may be half done.
     """
 
     position: int
@@ -50,22 +51,22 @@ class Entry:
 
     @property
     def number(self) -> int:
-        """The version as versions are compared."""
+        """The version as a number, as which versions are compared."""
         return int(self.version)
 
     @property
     def seconds(self) -> float | None:
-        """How long the file took, from its start to its end; None while it is unfinished."""
+        """The seconds that the file took; None while it is unfinished."""
         return (self.finished_at - self.started_at).total_seconds() if self.finished_at else None
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What the table held when it was read.
+    """The table's entries when it was read, and facts about the server.
 
-    `missing_schemas` are those of the table and of the URL that are not there yet. `checks_client` says whether
-    the server can be asked to end what it does for a client that is gone, and nobody has set how often it looks;
-    `citus` whether the database has the extension of that name.
+    `missing_schemas` are the schemas of the table and of the URL that are not there yet. `checks_client` says whether
+    the server can check that a client is still there, and no setting says how often; `citus` whether the database has
+    the extension of that name.
     """
 
     table: Table
@@ -94,7 +95,7 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """Reading the table waits, because these lock it; none where our role can't see who."""
+    """Reading the table waits, because `blockers` lock it; they are empty if the role can't see them."""
 
     table: Table
     blockers: tuple[Blocker, ...]
@@ -109,8 +110,8 @@ def history(
 ) -> History:
     """Read the table in one message; an absent one is an empty history.
 
-    Raise HistoryError when it is none, or not to be read, and HistoryLocked when it stays locked; `tell` is called
-    when that takes a while.
+    Raise HistoryError when it is not a history, or the role may not read it, and HistoryLocked when it stays locked;
+    `tell` is called when a lock makes this wait.
     """
     try:
         return _read(connection, table, search_path, patience=_SOON)
@@ -132,11 +133,11 @@ def _blockers(connection: Connection, table: Table) -> tuple[Blocker, ...]:
 
 
 def _read(connection: Connection, table: Table, search_path: str | None, *, patience: int) -> History:
-    """Read the table, and on failure the catalog again, for the reason.
+    """Read the table; if that fails, find the reason in the catalog.
 
-    Behind a pooler the session may be in any state, so it is put right in the same message, where SET LOCAL lasts to
-    the end (a message is one implicit transaction). The encoding is set for longer: RESET ALL takes it to the
-    database's own there, and the next message would be read as that.
+    Behind a pooler the session may be in any state, so the same message resets it. SET LOCAL lasts to the message's
+    end, because a message is one implicit transaction. The encoding is set for longer, because RESET ALL sets the
+    database's own encoding behind a pooler, and the server would read the next message in it.
     """
     start = "RESET ALL; SET client_encoding = 'UTF8'; RESET ROLE; SET standard_conforming_strings = on;"
     start += f"SET LOCAL lock_timeout = '{patience}s'; SET LOCAL statement_timeout = 0;"
@@ -157,14 +158,14 @@ def _read(connection: Connection, table: Table, search_path: str | None, *, pati
 def _after(
     error: psycopg.Error, connection: Connection, table: Table, start: str, *, search_path: str | None
 ) -> History:
-    """Find out why the table could not be read; that it is absent is no error."""
+    """Find out why the table could not be read; an absent one is no error."""
     also = "SELECT" if table.chosen else catalog.alike(table)
     (facts,), others = _last_two(connection.execute(f"{start};{also}".encode()))
     if facts["relation"] is None:
         problems = catalog.absent(table, facts, others, search_path=search_path)
     else:
         problems = catalog.unfit(table, facts) or catalog.hidden(table, facts, others)
-    if not problems and facts["relation"] and error.sqlstate is None:  # psycopg could not make a time of a value
+    if not problems and facts["relation"] and error.sqlstate is None:  # psycopg could not convert a timestamp
         problems = list(_no_times(connection, table, facts))
     if problems:
         raise HistoryError(problems) from None
@@ -176,7 +177,7 @@ def _after(
 
 
 def _no_times(connection: Connection, table: Table, facts: dict[str, Any]) -> Iterator[Problem]:
-    """Tell of the first entry with a time that a date can't be made of; of the others, once it is put right."""
+    """Find the first entry with a time that Python's datetime can't hold; the next is found once this one is mended."""
     for column, right in (("started_at", "finished_at"), ("finished_at", "started_at")):
         no_time = (
             f"NOT coalesce({column} AT TIME ZONE 'UTC' BETWEEN '0001-01-01' AND '9999-12-31 23:59:59.999999', true)"
@@ -184,17 +185,17 @@ def _no_times(connection: Connection, table: Table, facts: dict[str, Any]) -> It
         query = f"SELECT position, version, {column}::text FROM {table.quoted} WHERE {no_time} ORDER BY 1 LIMIT 1"
         for position, version, value in connection.execute(query.encode()).fetchall():
             message = f"the entry at position {position} (version {version}) has {column} {value}, which is no date"
-            hint = f"Put it right: UPDATE {facts['sql']} SET {column} = {right} WHERE position = {position};"
+            hint = f"Correct it: UPDATE {facts['sql']} SET {column} = {right} WHERE position = {position};"
             yield Problem(message, hint=hint)
 
 
 def set_search_path(schema: str | None) -> str:
-    """Write the SQL that puts a schema first for the rest of the transaction; nothing without one."""
+    """Write the SQL that makes a schema the search path for the rest of the transaction; nothing without one."""
     return f"SET LOCAL search_path = {sql.Identifier(schema).as_string()};" if schema else ""
 
 
 def _rows(table: Table) -> str:
-    """Times come as UTC: psycopg would convert them to the session's time zone, by way of the zone database."""
+    """Write the query for the entries, with times as UTC, because psycopg would load the time zone database else."""
     return f"""
         SELECT position, version, name, checksum, started_at AT TIME ZONE 'UTC', finished_at AT TIME ZONE 'UTC',
                statements_done, done_checksum, statements_begun, applied_by, origin
@@ -215,11 +216,11 @@ def _last_two(cursor: Cursor[tuple[Any, ...]]) -> tuple[Any, list[tuple[Any, ...
 def _entry(row: tuple[Any, ...]) -> Entry:
     if None in row[: len(_NEEDED)]:
         message = f"the entry at position {row[0]} has no {_NEEDED[row.index(None)]}"
-        raise HistoryError([Problem(message, hint="Put the row right by hand.")])
+        raise HistoryError([Problem(message, hint="Correct the row by hand.")])
     position, version, name, checksum, started_at, finished_at, *rest = row
     if not version.isascii() or not version.isdigit():
         message = f"the entry at position {position} has version {version!r}, which no file can have"
-        raise HistoryError([Problem(message, hint="Put the row right by hand: versions are digits.")])
+        raise HistoryError([Problem(message, hint="Correct the row by hand: a version is digits.")])
     finished_at = finished_at and finished_at.replace(tzinfo=UTC)
     return Entry(position, version, name, checksum, started_at.replace(tzinfo=UTC), finished_at, *rest)
 

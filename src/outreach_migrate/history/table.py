@@ -15,9 +15,9 @@ NAME = "schema_migrations"
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table's schema and name; the search path is never asked.
+    """A table's schema and name; the search path plays no part.
 
-    `chosen` says whether an option or the URL names it. The default is refused where another table may be meant.
+    `chosen` says whether an option or the URL names it. The default is refused when another table may be meant.
     """
 
     schema: str
@@ -43,7 +43,7 @@ def _quoted(schema: str, name: str) -> str:
 def read(name: str | None, schema: str | None = None) -> Table:
     """Read [SCHEMA.]NAME, each part as it is or in double quotes; case is kept.
 
-    Without a name it is the default one; without a schema it is `schema`, which the URL names, or public.
+    The name defaults to schema_migrations, the schema to `schema`, which the URL names, or public. Raise UsageError.
     """
     if name is None:
         return Table(schema or "public", NAME, chosen=schema is not None)

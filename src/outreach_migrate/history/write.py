@@ -1,4 +1,4 @@
-"""What a run writes into the `schema_migrations` table."""
+"""The statements by which a run writes into the history table."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _COLUMNS = """
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a file's entry goes: the table, with the statements that make it where it is absent, and the position.
+    """The place of a file's entry: the table, the statements that make an absent one, and the position.
 
     `previous` is the position of an entry that must still be there when the file ends, 0 for none.
     """
@@ -46,7 +46,7 @@ class Place:
 
 
 def create(past: History) -> tuple[str, ...]:
-    """Write the statements that make what is absent of the schemas and the table."""
+    """Write the statements that make the schemas and the table, if absent."""
     schemas = [f"CREATE SCHEMA {sql.Identifier(name).as_string()}" for name in past.missing_schemas]
     return (*schemas, *([] if past.table_exists else [f"CREATE TABLE {past.table.quoted} ({_COLUMNS})"]))
 
@@ -69,10 +69,10 @@ def _host() -> str:
 
 
 def finish(place: Place) -> str:
-    """Write the statement that finishes an entry; it divides by zero when the entry, or the one before, is gone.
+    """Write the statement that finishes an entry; it divides by zero if the entry, or the one before it, is gone.
 
-    Its result tells how long the file took. On Citus the table may be a distributed one, and SET refuses volatile
-    functions there: FROM doesn't.
+    Its result has the seconds that the file took. The clock is read in FROM, because Citus refuses volatile functions
+    in SET if the table is distributed.
     """
     table = place.table.quoted
     before = f"EXISTS (SELECT FROM {table} WHERE position = {place.previous})" if place.previous else "true"
@@ -80,7 +80,7 @@ def finish(place: Place) -> str:
 
 
 def progress(place: Place, migration: Migration, *, done: int, begun: int, done_checksum: str) -> str:
-    """Write the statement that says how far a file without a transaction is; it fails when the entry is gone."""
+    """Write the statement that records the progress of a file without a transaction; it fails if the entry is gone."""
     return _update(
         place,
         f"statements_done = {done}, statements_begun = {begun}, done_checksum = {sql.quote(done_checksum)},"
@@ -90,10 +90,10 @@ def progress(place: Place, migration: Migration, *, done: int, begun: int, done_
 
 
 def hold(place: Place, done: int) -> tuple[str, ...]:
-    """Write the statements that keep the entry of a file without a transaction for the rest of ours.
+    """Write the statements that lock the entry of a file without a transaction until the transaction's end.
 
-    What a killed run left behind may still be at the same statement: this waits for its end, and is a unique
-    violation, as for any run that came second, when that one has been done meanwhile.
+    A killed run's server process may still run the same statement. The lock waits for its end; if the statement was
+    done meanwhile, the INSERT is a unique violation, as for any run that is overtaken.
     """
     table, same = place.table.quoted, f"position = {place.position}"
     return (
@@ -103,7 +103,7 @@ def hold(place: Place, done: int) -> tuple[str, ...]:
 
 
 def rewrite(table: Table) -> str:
-    """Write the statement that leaves the newest entry as it is: a transaction that writes nothing flushes nothing."""
+    """Write a statement that rewrites the newest entry, because a transaction without a write flushes nothing."""
     newest = f"SELECT pg_catalog.max(position) FROM {table.quoted}"
     return f"UPDATE {table.quoted} SET name = name WHERE position = ({newest})"
 
@@ -118,15 +118,15 @@ def _update(place: Place, change: str, condition: str) -> str:
 
 
 def seconds(finished: PGresult) -> float:
-    """Read from the result of `finish` how long the file took, by the times of its entry."""
+    """Read the seconds that the file took from the result of `finish`."""
     return float(finished.get_value(0, 1) or 0)
 
 
 def claim(connection: Connection, key: str, mark: str) -> bool:
-    """Take a file for this run, or find it taken.
+    """Claim a file for this run by an advisory lock; return whether it was free.
 
-    The lock lasts as long as the transaction that stays open here, idle: nobody waits for it, so no index build has
-    to wait for somebody's snapshot, and it ends with this run, however that ends.
+    The transaction stays open and idle, and the lock lasts as long: until the run ends, in any way. It is only tried,
+    because a session that waited for it would hold a snapshot, and an index build waits for those.
     """
     connection.execute("BEGIN")
     unlimited = """
@@ -138,7 +138,7 @@ def claim(connection: Connection, key: str, mark: str) -> bool:
 
 
 def claim_key(connection: Connection, place: Place) -> str:
-    """Read the number by which a file of this table is claimed: no hash, so no other file's."""
+    """Read the advisory lock's number for a file of this table; two files never share one, because it is no hash."""
     return str(connection.execute(_claim_key(place).encode()).fetchall()[0][0])
 
 
@@ -147,12 +147,12 @@ def _claim_key(place: Place) -> str:
 
 
 def at_work_key(place: Place) -> str:
-    """Write the expression for the number under which a statement of this file that runs alone is at work."""
+    """Write the expression for the advisory lock's number that a statement outside of transactions holds."""
     return f"-1 - (({_claim_key(place)}))"
 
 
 def unfinished(place: Place, migration: Migration) -> str:
-    """Write the query for how far a file is: no row when it is finished, or not there."""
+    """Write the query for a file's progress; it has no row if the entry is finished or absent."""
     return (
         f"SELECT statements_done, statements_begun, done_checksum, checksum FROM {place.table.quoted}"
         f" WHERE finished_at IS NULL AND position = {place.position} AND version = {sql.quote(migration.version)}"

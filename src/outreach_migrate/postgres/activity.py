@@ -1,4 +1,4 @@
-"""Other sessions: who blocks a run, how far its statement is, what a lost connection left at work."""
+"""Other sessions: those that block a run, its statement's progress, and leftovers of a lost connection."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from psycopg import Connection, sql
 
 from outreach_migrate.errors import Blocker
 
-_IN_FLIGHT = 1.0  # s: how long what was sent may take to reach the server by way of a pooler
-_MARK = "/* outreach-migrate "  # what the first message of every file begins with
+_IN_FLIGHT = 1.0  # s: the longest that a message may take through a pooler
+_MARK = "/* outreach-migrate "  # the start of a run's messages
 
 
 def mark(token: str, name: str) -> str:
-    """Write the comment that a run's messages begin with; `token` is the run's own."""
+    """Write the comment that a run's messages begin with; `token` identifies the run."""
     return f"{_MARK}{token} {re.sub('[^0-9A-Za-z]', '_', name[:80])} */ "
 
 
 def blockers(connection: Connection, token: str) -> tuple[Blocker, ...]:
-    """Read who blocks the run `token`, which is found by its mark: behind a pooler nobody knows its pid.
+    """Read the sessions that block the run `token`, which is found by its mark, because a pooler hides its pid.
 
-    Only a wait that goes on can be seen: after a timeout pg_blocking_pids is empty.
+    Only a wait that goes on can be seen, because pg_blocking_pids is empty after a timeout.
     https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-SESSION
     """
     query = f"""
@@ -40,7 +40,7 @@ def blockers(connection: Connection, token: str) -> tuple[Blocker, ...]:
                (SELECT pg_catalog.string_agg(DISTINCT h.mode, ', ') FROM pg_catalog.pg_locks h
                  WHERE h.pid IS NOT DISTINCT FROM nullif(holder.pid, 0) AND h.granted
                    AND h.relation = w.relation AND h.database = w.database),
-               -- of another role's session we can't read the query, but see that it writes to a table like ours
+               -- another role's query is hidden, but not its lock for writing to a table with a history's column
                coalesce(b.query LIKE {sql.quote(_MARK + "%")}, false) OR EXISTS (
                    SELECT FROM pg_catalog.pg_locks h JOIN pg_catalog.pg_attribute a ON a.attrelid = h.relation
                     WHERE h.pid = holder.pid AND h.granted AND h.mode = 'RowExclusiveLock'
@@ -57,9 +57,9 @@ def blockers(connection: Connection, token: str) -> tuple[Blocker, ...]:
 
 
 def blockers_in_cluster(connection: Connection, token: str) -> tuple[Blocker, ...]:
-    """Read who blocks the run `token` on a node of a Citus cluster, where the wait is a worker's.
+    """Read the sessions that block the run `token` on the workers of a Citus cluster.
 
-    A session of another node has its global pid, which pg_terminate_backend() takes on each node.
+    A session on another node has its global pid here, which pg_terminate_backend() takes on each node.
     https://docs.citusdata.com/en/stable/develop/api_metadata.html
     """
     query = f"""
@@ -78,9 +78,9 @@ def blockers_in_cluster(connection: Connection, token: str) -> tuple[Blocker, ..
 
 
 def holders(connection: Connection, schema: str, name: str) -> tuple[Blocker, ...]:
-    """Read who keeps others from reading a table: the sessions that hold or await its ACCESS EXCLUSIVE lock.
+    """Read the sessions that keep others from reading a table: they hold or await its ACCESS EXCLUSIVE lock.
 
-    A reader waits for those of its indexes as well, which REINDEX takes.
+    A reader also waits for such a lock on the table's indexes, which REINDEX takes.
     """
     query = f"""
         SET LOCAL lock_timeout = '1s';
@@ -106,7 +106,7 @@ def holders(connection: Connection, schema: str, name: str) -> tuple[Blocker, ..
 
 
 def _shown(found: Iterable[Blocker]) -> tuple[Blocker, ...]:
-    """Leave the literals of others' queries out."""
+    """Leave out the literals of the sessions' queries."""
     from outreach_migrate.files import scanner  # a run that nobody blocks needs none of its patterns
 
     return tuple(replace(one, query=one.query and scanner.redacted(one.query)[:120]) for one in found)
@@ -114,7 +114,7 @@ def _shown(found: Iterable[Blocker]) -> tuple[Blocker, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a long statement is; `percent` of its phase, null where the phase has no measure."""
+    """A long statement's progress; `percent` is of its phase, null if the phase has no measure."""
 
     command: str
     phase: str
@@ -122,7 +122,7 @@ class Progress:
 
 
 def progress(connection: Connection, token: str) -> Progress | None:
-    """Read how far the run's statement is, of the kinds that PostgreSQL keeps count of.
+    """Read the progress of the run's statement, if PostgreSQL reports one for its kind.
 
     https://www.postgresql.org/docs/current/progress-reporting.html
     """
@@ -146,15 +146,15 @@ def progress(connection: Connection, token: str) -> Progress | None:
 
 
 def end(connection: Connection, token: str, *, lost: int, opened: float, within: float = 5.0) -> bool:
-    """End what a lost connection of the run `token` may have left running, and wait for its end; tell if it came.
+    """End the sessions that a lost connection of the run `token` left at work; return whether they ended in time.
 
-    `lost` is the pid of that connection, `opened` how many seconds ago it was. After this nothing of the run can be
-    committed any more: a session that seems idle may not have read yet what it was sent.
+    `lost` is the connection's pid, and it was opened `opened` seconds ago. Its session is ended even if it seems idle,
+    because it may not have read the last message yet; after this it can't commit any more.
     """
     at_work = f"query LIKE {sql.quote(_MARK + token + ' %')} AND (state <> 'idle' OR state IS NULL)"
     row = connection.execute(b"SELECT pg_catalog.pg_backend_pid()").fetchone()
-    if row and row[0] == connection.info.backend_pid:  # else pids are a pooler's, and its idle sessions somebody else's
-        # after a failover another server's: what is older than ours was, or another's, is not ours
+    if row and row[0] == connection.info.backend_pid:  # else a pooler's, and an idle session any client's
+        # after a failover another server may use the pid for a session of somebody else
         at_work += f"""
             OR pid = {lost} AND backend_start <= pg_catalog.clock_timestamp() - interval '{opened:.3f} s'
                AND usename = session_user AND datname = pg_catalog.current_database()
@@ -173,7 +173,7 @@ def end(connection: Connection, token: str, *, lost: int, opened: float, within:
 
 
 def claimants(connection: Connection, key: str) -> tuple[Blocker, ...]:
-    """Read who has claimed a file."""
+    """Read the session that has claimed a file."""
     query = f"""
         SELECT b.pid, b.usename::text, b.application_name, pg_catalog.host(b.client_addr), b.backend_type, b.state,
                extract(epoch FROM pg_catalog.clock_timestamp() - b.xact_start)::float8,

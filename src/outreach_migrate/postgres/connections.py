@@ -1,4 +1,4 @@
-"""Connections: opened, asked, cancelled."""
+"""Connections to a server, and the errors of a failed one."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from outreach_migrate.postgres.dsn import Target
 
 T = TypeVar("T")
 
-# Found by what they say, since libpq gives no SQLSTATE for a connection that failed; a message in another
-# language only means that --wait is waited out.
+# Errors that waiting can't mend, found by their text, because libpq gives no SQLSTATE for a failed connection. A
+# message in another language is not found, and then --wait is waited out.
 _FINAL = (
     r"password authentication failed|no password supplied|role \".*\" does not exist|database \".*\" does not exist"
     r"|pg_hba\.conf|authentication failed|certificate|not permitted to log in|permission denied for database"
     r"|service file|definition of service|server does not support SSL|invalid |bad value|unsupported"
     r"|not currently accepting"
 )
-# What psycopg puts before libpq's own words; and where libpq goes on with a sentence in a new line.
+# The words that psycopg puts before libpq's own; and a line break in the middle of libpq's sentence.
 _BEFORE_A_REASON = (
     r"^\s*(?:- host: .*?, port: .*?, hostaddr: .*?: )?"
     r"(?:(?:connection failed|connection is bad|consuming input failed|sending query failed): )?"
@@ -36,7 +36,7 @@ _CONTINUED = r"\n\t(?=[a-z])"
 _DEFAULTS = {
     "fallback_application_name": "outreach-migrate",
     "connect_timeout": "10",
-    # a link that is dead is noticed after a minute, not after libpq's two hours
+    # a dead link is noticed after a minute, not after the system's two hours
     "keepalives_idle": "30",
     "keepalives_interval": "10",
     "keepalives_count": "3",
@@ -45,7 +45,7 @@ _DEFAULTS = {
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """The server isn't there yet, and is tried again; `seconds` since the first try."""
+    """The server can't be reached yet; the first attempt was `seconds` ago."""
 
     reason: str
     seconds: float
@@ -61,8 +61,8 @@ def connect(
 ) -> psycopg.Connection:
     """Connect, in autocommit mode and without prepared statements, trying for `wait` seconds.
 
-    A server that does not answer ends the try when these have passed, if connect_timeout does not end it before. Raise
-    ConnectionFailed: at once for what waiting can't mend, as a wrong password.
+    An attempt that gets no answer ends with `wait`, or before with connect_timeout. Raise ConnectionFailed; at once for
+    an error that waiting can't mend, such as a wrong password.
     """
     began = time.monotonic()
     while True:
@@ -81,7 +81,7 @@ def connect(
 
 @contextmanager
 def borrowed(connection: psycopg.Connection) -> Iterator[None]:
-    """Have the caller's connection give rows as tuples, and prepare nothing, until the end of the block."""
+    """Make the caller's connection return rows as tuples and prepare nothing, until the end of the block."""
     before = connection.row_factory, connection.cursor_factory, connection.prepare_threshold
     connection.row_factory, connection.cursor_factory, connection.prepare_threshold = tuple_row, psycopg.Cursor, None
     try:
@@ -92,7 +92,7 @@ def borrowed(connection: psycopg.Connection) -> Iterator[None]:
 
 @contextmanager
 def of(given: psycopg.Connection | None, target: Target, *, wait: float) -> Iterator[psycopg.Connection]:
-    """Give the caller's connection, borrowed, or one that is opened here and closed."""
+    """Give the caller's connection, borrowed, or a new one that is closed at the end of the block."""
     if given:
         with borrowed(given):
             yield given
@@ -113,16 +113,16 @@ def _connect(target: Target, *, read_write: bool, within: float) -> psycopg.Conn
 
 
 def _shorter(timeout: str, left: float) -> str:
-    """Shorten a timeout to the time that is left; where that would leave too little for another try, it gets all.
+    """Shorten a timeout to the time that is left, or lengthen it if the rest is too short for another attempt.
 
-    libpq takes whole seconds, no fewer than 2, and 0 as no limit.
+    libpq takes whole seconds, at least 2, and 0 as no limit.
     """
     is_short = timeout.isdecimal() and 0 < int(timeout) <= left - 2
     return timeout if is_short or left == math.inf or not timeout.isdecimal() else str(max(2, math.ceil(left)))
 
 
 def _reason(target: Target, error: psycopg.Error) -> str:
-    """Say why there is no connection; psycopg's own timeout names no server, so it is put as libpq puts its."""
+    """Say why there is no connection; psycopg's own timeout names no server, so it is worded as libpq's."""
     if isinstance(error, psycopg.errors.ConnectionTimeout):
         return f'connection to server at "{",".join(target.hosts)}" failed: timeout expired'
     return reason(error)
@@ -142,7 +142,7 @@ def _hint(why: str) -> str | None:
 
 
 def reason(error: psycopg.Error) -> str:
-    """Say what psycopg's error says, a sentence a line, each once: of several tries it tells the last one twice."""
+    """Give the text of psycopg's error, a sentence a line, each once, because it repeats the last of several tries."""
     tries = str(error).strip().rpartition("All failures were:\n")[2]
     sentences = re.sub(_CONTINUED, " ", tries).splitlines()
     return "\n".join(dict.fromkeys(" ".join(re.sub(_BEFORE_A_REASON, "", one).split()) for one in sentences))
@@ -150,7 +150,7 @@ def reason(error: psycopg.Error) -> str:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn what psycopg raises into our errors: of a query of our own, one line is all there is to say."""
+    """Turn psycopg's errors into MigrateError or ConnectionFailed, for the program's own queries."""
     try:
         yield
     except psycopg.Error as error:
@@ -163,5 +163,5 @@ def translated() -> Iterator[None]:
 
 
 def was_lost(error: psycopg.Error) -> bool:
-    """Tell whether an error ended its connection: shut down, terminated; without a SQLSTATE it just went away."""
+    """Tell whether an error ended its connection; one without a SQLSTATE did, because the server said nothing."""
     return (error.sqlstate or "08").startswith(("08", "57P"))

@@ -1,4 +1,4 @@
-"""Which database: a URL or key=value pairs, as applications have them."""
+"""The database's name: a URL or key=value pairs, as applications have them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
 
-# Scheme, login, place, query, cut where libpq cuts: a login ends at the first @, unless a / comes before.
+# Scheme, login, place, query, cut as libpq cuts them: a login ends at the first @, unless a / comes before.
 _URL = re.compile(r"postgres(?:ql)?(?:\+\w+)?://([^@/]*@)?([^?]*)(?:\?(.*))?", re.DOTALL)
-# What drivers and ORMs put into DATABASE_URL beside libpq's own parameters.
+# The parameters that drivers and ORMs put into DATABASE_URL beside libpq's own.
 _FOREIGN = {
     *("schema", "connection_limit", "pool_timeout", "pgbouncer", "socket_timeout", "statement_cache_size"),
     *("sslaccept", "sslidentity", "max_connection_lifetime", "max_idle_connection_lifetime", "single_use_connections"),
@@ -38,19 +38,16 @@ class Target:
 
     @property
     def hosts(self) -> list[str]:
-        """The servers, of which one will be the primary, as they are named here or by libpq's variables.
-
-        Each as its name, else its address, else the folder of its socket.
-        """
+        """The servers, as named here or by libpq's variables: by name, else by address, else by the socket's folder."""
         for name in ("host", "hostaddr"):
             if given := self._named(name):
                 return given.split(",")
-        # libpq says where its socket is once it has looked for one; nothing listens on this port
+        # libpq names its socket's folder only after it has tried to connect; nothing listens on this port
         return [pq.PGconn.connect_start(b"port=1 user=x dbname=x").host.decode()]
 
     @property
     def name(self) -> str:
-        """The database's name, after those of its servers: without login, and without the port where it is 5432."""
+        """The names of the servers and of the database, without the login, and without port 5432."""
         if "service" in self.parameters and not self.parameters.get("host"):
             return f"service {self.parameters['service']}"
         hosts, ports = self.hosts, (self._named("port") or "5432").split(",")
@@ -59,7 +56,7 @@ class Target:
         return f"{','.join(shown)}/{self._named('dbname') or self._named('user')}"
 
     def _named(self, name: str) -> str:
-        """Give a parameter, as it is named here or by libpq's variables."""
+        """Give a parameter, as named here or by libpq's variables."""
         defaults = {option.keyword.decode(): (option.val or b"").decode() for option in pq.Conninfo.get_defaults()}
         return self.parameters.get(name) or defaults[name]
 
@@ -67,8 +64,8 @@ class Target:
 def read(url: str) -> Target:
     """Read a URL or a key=value string; an empty one leaves everything to libpq's own variables.
 
-    Raise UsageError when it can't be read, without a word of what stands in it: the pieces a parser quotes may
-    be pieces of the password.
+    Raise UsageError when it can't be read. The message quotes none of it, because a parser may quote a piece of the
+    password.
     """
     url, schema, query = url.strip(), None, url  # a secret read from a file ends with a newline
     try:
@@ -90,23 +87,23 @@ def read(url: str) -> Target:
 
 
 def _check_ports(ports: str) -> None:
-    """Refuse what is no port before a message can quote it: of user:secret/db it is the password."""
+    """Refuse a port that is not a number before a message can quote it: in user:secret/db it is the password."""
     for port in ports.split(","):
         if port and not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
             raise ValueError("its port is not a number from 1 to 65535")
 
 
 def _check_names(parameters: Mapping[str, str]) -> None:
-    """Refuse a URL as the value of a keyword: the server's messages, and ours, would quote it with its login."""
+    """Refuse a URL as the value of a keyword, because messages would quote it with its login."""
     for name in ("host", "hostaddr", "dbname", "user", "service"):
         if re.search(r"://|:\S*@", parameters.get(name, "")):
             raise ValueError(f"its {name} is a URL")
 
 
 def for_psql(target: Target) -> tuple[list[str], dict[str, str]]:
-    """Give a target as psql's arguments and variables: as arguments, which everybody sees, all but passwords.
+    """Give a target as psql's arguments and variables; only passwords go as variables, because anybody sees arguments.
 
-    As variables alone, those of a service (PGSERVICE) would beat them.
+    Variables alone would not do, because the settings of a service (PGSERVICE) override them.
     """
     given = {name: value for name, value in target.parameters.items() if name not in {"password", "sslpassword"}}
     if target.schema:
@@ -126,6 +123,6 @@ def _without_foreign(url: str) -> tuple[str, str, str | None]:
         raise ValueError("its user or password has an @ or a / that must be percent-encoded")
     kept = [pair for pair in query.split("&") if pair and pair.partition("=")[0] not in _FOREIGN]
     schema = dict(parse_qsl(query)).get("schema") or None
-    # libpq wants the signs of options=-c search_path=x encoded, as few others do
+    # libpq wants the signs in options=-c search_path=x encoded, but most drivers don't
     kept = ["options=" + quote(pair[8:], safe="%+") if pair.startswith("options=") else pair for pair in kept]
     return f"postgresql://{login}{place}" + ("?" + "&".join(kept) if kept else ""), query, schema

