@@ -1,4 +1,4 @@
-"""The command line: its options, and its commands. Each parses, calls one function, and has it reported."""
+"""The command line. Each command parses its options, calls one function, and reports the result."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from outreach_migrate.cli import apply, beside, group, look, manual, moving, opt
 EPILOG = """\
 `outreach-migrate help` lists the pages of the manual, `outreach-migrate help SUBJECT` prints one.
 
-The database is, in this order: --database, OUTREACH_MIGRATE_DATABASE, DATABASE_URL, database in pyproject.toml, libpq's
-own variables (PGHOST, PGSERVICE, …).
+The database is the first of these that is set: --database, OUTREACH_MIGRATE_DATABASE, DATABASE_URL, database in
+pyproject.toml, libpq's own variables (PGHOST, PGSERVICE, …).
 
 Every option can be set as OUTREACH_MIGRATE_<OPTION>, a command's own as OUTREACH_MIGRATE_<COMMAND>_<OPTION>, or in
-[tool.outreach-migrate] of pyproject.toml, here or in the nearest folder above that has one.
+[tool.outreach-migrate] of pyproject.toml, in this folder or in the nearest one above that has it.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 `status --check` with something pending, 129, 130 and 143 after SIGHUP,
 SIGINT and SIGTERM."""
@@ -65,7 +65,7 @@ SIGINT and SIGTERM."""
     help="Print one JSON document on stdout at the end.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-@click.option("-v", "--verbose", is_flag=True, help="Print what each statement did.")
+@click.option("-v", "--verbose", is_flag=True, help="Print each statement's command tag.")
 @click.version_option(__version__, "-V", "--version", allow_from_autoenv=False)
 @click.pass_context
 def main(ctx: click.Context, /, quiet: bool, verbose: bool, **common: Any) -> None:
@@ -76,8 +76,8 @@ def main(ctx: click.Context, /, quiet: bool, verbose: bool, **common: Any) -> No
         ctx.color = False
     url, embedded = (options.distance(ctx, name) for name in ("database", "embedded"))
     if url == embedded == 0:
-        raise click.UsageError("--database and --embedded name two databases: give one of them")
-    if url < embedded:  # as DATABASE_URL and pyproject's embedded = true
+        raise click.UsageError("--database and --embedded name two databases: give only one")
+    if url < embedded:  # such as DATABASE_URL, and embedded = true in pyproject.toml
         common["embedded"] = False
     found = ctx.meta[project.__name__]
     if found.root != "." and not quiet:

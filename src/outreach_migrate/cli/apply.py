@@ -1,4 +1,4 @@
-"""The commands that carry migrations out: up, and rehearse, which takes it back."""
+"""The commands that run migrations: up, and rehearse, which rolls them back."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from outreach_migrate.cli import options, signals, usage
     metavar="N",
     default=10,
     show_default=True,
-    help="How often a file that gave way is tried again.",
+    help="How often to retry a file after a lock timeout or a deadlock.",
 )
 @click.option(
     "--from-start", type=int, metavar="VERSION", help="Run an unfinished file anew, from its first statement."
@@ -34,7 +34,7 @@ def up(common: options.Common, /, dry_run: bool, **given: Any) -> None:
     with out, options.told(out):
         found = migrations.read(
             folders.find(common.folder)
-        )  # of a large one the bytes are gone before the driver comes
+        )  # before psycopg comes: a large file's bytes are freed first
         from outreach_migrate.run import apply, events
         from outreach_migrate.run import request as asked
 
@@ -51,15 +51,15 @@ def up(common: options.Common, /, dry_run: bool, **given: Any) -> None:
 
 @click.command(cls=usage.Command)
 @options.of_a_run
-@options.format_of("rehearse", "markdown", help="How to print it.")
+@options.format_of("rehearse", "markdown", help="The output's format.")
 @click.pass_obj
 def rehearse(common: options.Common, /, form: str, **given: Any) -> None:
-    """Carry the pending migrations out, roll back, and show their locks.
+    """Run the pending migrations, roll them back, and show their locks.
 
-    For each statement: how long it took, which locks it took on what was there before and whom they block, whether
-    a table was rewritten or scanned; in the end, for how long each table was not available. It takes the real locks
-    and does the real work, so it belongs on a copy or on staging. No table and no row stays; what was drawn from a
-    sequence is not given back. Files without a transaction, and those that need them, are named and left out.
+    For each statement it prints the time that it took, the locks on tables that were there before, the commands that
+    these locks block, and whether a table was rewritten or scanned; at the end, how long each table was unavailable.
+    The locks and the work are real, so rehearse on a copy or on staging. No table and no row stays, but numbers drawn
+    from a sequence are not given back. Files without a transaction are left out, and so are the files that need them.
     """
     from outreach_migrate.files import folders, migrations
     from outreach_migrate.rehearsal import trial

@@ -1,4 +1,4 @@
-"""The commands beside a run: new, and psql."""
+"""The commands new and psql."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from outreach_migrate.cli import options, usage
 
 @click.command(cls=usage.Command)
 @click.argument("name", nargs=-1, required=True)
-@click.option("--no-transaction", is_flag=True, help="For what can't run in a transaction.")
-@click.option("--edit", is_flag=True, help="Open it in $VISUAL or $EDITOR.")
+@click.option("--no-transaction", is_flag=True, help="For statements that can't run in a transaction.")
+@click.option("--edit", is_flag=True, help="Open the file in $VISUAL or $EDITOR.")
 @click.pass_obj
 def new(common: options.Common, /, name: tuple[str, ...], no_transaction: bool, edit: bool) -> None:
-    """Make a migration's file, the newest, and print its path."""
+    """Create a migration file with the newest version, and print its path."""
     from outreach_migrate.files import folders
     from outreach_migrate.files import new as files
 
@@ -44,6 +44,6 @@ def psql(common: options.Common, /, arguments: tuple[str, ...]) -> None:
     out = printer.Report("psql", as_json=False, verbosity=common.verbosity)
     with out, options.told(out), options.database(common, out) as target:
         program = shutil.which("psql") or str(private_server.program("psql"))
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # psql's own
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # psql handles it
         named, variables = dsn.for_psql(target)
         sys.exit(subprocess.call([program, *named, *arguments], env={**os.environ, **variables}))

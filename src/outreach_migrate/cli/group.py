@@ -1,4 +1,4 @@
-"""The group of all commands: where its options come from, and how wrong usage and signals end it."""
+"""The group of all commands: its options' sources, and its end after wrong usage or a signal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Group(click.Group):
         return ctx
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the defaults before the arguments; what is wrong with them keeps nobody from the help."""
+        """Read the defaults before the arguments; --help and help work even if the defaults are wrong."""
         found = project.Project()
         try:
             project.check_variables(self)
@@ -43,7 +43,7 @@ class Group(click.Group):
         return rest
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; one that a signal ends before it can tell so itself ends here."""
+        """Run the command; report a signal here if the command was interrupted before it could do so itself."""
         with signals.raised(), usage.told(self, ctx.meta[_WORDS], ctx):
             try:
                 return super().invoke(ctx)

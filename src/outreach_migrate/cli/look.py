@@ -1,4 +1,4 @@
-"""The commands that only look: status, and check."""
+"""The commands that only read: status and check."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from outreach_migrate.cli import options, usage
 @click.option("--check", is_flag=True, help="Exit with 3 when something is pending, with 1 when something is wrong.")
 @click.pass_obj
 def status(common: options.Common, /, check: bool) -> None:
-    """Show what is applied, what is pending, and what is wrong. Writes nothing."""
+    """Show which migrations are applied, which are pending, and what is wrong. Writes nothing."""
     from outreach_migrate.files import folders, migrations
     from outreach_migrate.report import status
     from outreach_migrate.run import request as asked
@@ -39,14 +39,14 @@ def status(common: options.Common, /, check: bool) -> None:
     "--base", type=options.REVISION, metavar="REF", help="A git revision whose files must be older, and unchanged."
 )
 @click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
-@options.format_of("check", "github", help="How to print it; github stands for its workflow commands.")
+@options.format_of("check", "github", help="The output's format; github is for GitHub Actions.")
 @click.pass_context
 def check(ctx: click.Context, /, files: tuple[str, ...], lint: bool, base: str | None, strict: bool, form: str) -> None:
     """Look for trouble in the files, or in FILE…, and change nothing.
 
-    Needs no database. With --database or --embedded on the command line, it also compares with the history, and
-    looks for what a run would meet there. With --lint, these are linted: the pending ones, where a database says
-    which; else FILE…; else those that are new or changed against --base; else all.
+    Needs no database. With --database or --embedded on the command line it also compares the files with the history,
+    and looks for obstacles to a run in the database. --lint covers the pending files if a database is named, else
+    FILE…, else the files that are new or changed since --base, else all files.
     """
     from outreach_migrate.checks import files as looking
     from outreach_migrate.files import folders, migrations

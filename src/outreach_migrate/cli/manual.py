@@ -1,4 +1,4 @@
-"""The manual: one Markdown page a subject, in the package."""
+"""The manual's pages, one a subject, and the command that prints them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def page(subject: str) -> str:
 
 
 def absent(subject: str, commands: Iterable[str]) -> str:
-    """Say that the manual has no such page, and which was meant."""
+    """Say that the manual has no such page, and suggest one."""
     meant = f"; the command's options: {subject} --help" if subject in commands else usage.meant(subject, SUBJECTS)
     return f"the manual has no page {subject}{meant}\nThe pages are {', '.join(SUBJECTS)}."
 

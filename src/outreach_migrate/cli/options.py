@@ -1,4 +1,4 @@
-"""What the commands share: their options, where these come from, and how a command ends."""
+"""The commands' common options, their sources, and the end of a command after an error."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from outreach_migrate.run.request import Request
 
 EMBEDDED = ".outreach"
-_KEPT = {"PGAPPNAME", "PGOPTIONS"}  # variables of libpq that count for a private server too
+_KEPT = {"PGAPPNAME", "PGOPTIONS"}  # libpq's variables that also apply to a private server
 
 
 @dataclass(frozen=True, slots=True)
 class Common:
-    """The options that stand before the command, and the project they are for."""
+    """The options before the command, and the project that they are for."""
 
     database: str | None
     folder: str
@@ -42,7 +42,7 @@ class Common:
 
 
 class Duration(click.ParamType[float]):
-    """A duration: 30s, 500ms, 5m, 1h, or seconds; 0 is no limit. Given in seconds."""
+    """A duration such as 30s, 500ms, 5m, 1h, or a number of seconds; the value is in seconds, 0 for no limit."""
 
     name = "duration"
 
@@ -60,16 +60,16 @@ DURATION = Duration()
 
 
 class Revision(click.ParamType[str]):
-    """A git revision: not an empty text, nor one that git would take for an option."""
+    """A git revision; refuses an empty text, and one that git would take for an option."""
 
     name = "ref"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return it as it is."""
+        """Return the revision as it is."""
         if not value.strip():
-            self.fail("it is empty: is the variable set that should name the revision?", param, ctx)
+            self.fail("it is empty; is the variable set that should name the revision?", param, ctx)
         if value.startswith("-"):
-            self.fail(f"{value} begins with -, as no revision does", param, ctx)
+            self.fail(f"{value} begins with -, but no revision does", param, ctx)
         return str(value)
 
 
@@ -95,7 +95,7 @@ TOOL = Tool()
 
 
 def distance(ctx: click.Context, name: str) -> int:
-    """Tell how far away a parameter was set: 0 for the command line."""
+    """Rank the source of a parameter: 0 is the command line, then the environment, pyproject.toml, the default."""
     sources = click.core.ParameterSource
     order = [sources.COMMANDLINE, sources.ENVIRONMENT, sources.DEFAULT_MAP]
     source = ctx.get_parameter_source(name)
@@ -112,7 +112,7 @@ def of_a_run(command: Callable[..., Any]) -> Callable[..., Any]:
             type=DURATION,
             default="5s",
             show_default=True,
-            help="How long a statement waits for a lock before its file gives way; 0 for ever.",
+            help="How long a statement may wait for a lock before its file is rolled back; 0 for no limit.",
         ),
         click.option(
             "--statement-timeout", type=DURATION, help="How long a statement may take.  [default: the server's]"
@@ -124,7 +124,7 @@ def of_a_run(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def format_of(command: str, third: str, *, help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # noqa: A002
-    """Make the option of a command that prints in other formats than text."""
+    """Make the option --format of a command: text, json, or a third one."""
     choice = click.Choice(["text", "json", third])
     variable = f"{project.PREFIX}_{command}_FORMAT".upper()
     return click.option("--format", "form", type=choice, default="text", show_default=True, envvar=variable, help=help)
@@ -132,7 +132,7 @@ def format_of(command: str, third: str, *, help: str) -> Callable[[Callable[...,
 
 @contextmanager
 def database(common: Common, out: Report) -> Iterator[Target]:
-    """Give the database that the options name, and name it."""
+    """Give the database that the options name, and report its name."""
     from outreach_migrate.postgres import dsn
 
     with ExitStack() as stack:
@@ -167,7 +167,7 @@ def _must_be_named(common: Common) -> None:
 
 @contextmanager
 def _without_libpqs_variables() -> Iterator[None]:
-    """Hide libpq's variables: they are about another server, and some, as PGSERVICE, no connection string overrides."""
+    """Hide libpq's variables, because they name another server, and a connection string can't override PGSERVICE."""
     hidden = {name: value for name, value in os.environ.items() if name.startswith("PG") and name not in _KEPT}
     for name in hidden:
         del os.environ[name]
@@ -180,7 +180,7 @@ def _without_libpqs_variables() -> Iterator[None]:
 def request(
     common: Common, target: Target, found: tuple[tuple[Migration, ...], list[Problem]], **given: Any
 ) -> Request:
-    """Put together what a command is asked to do; `given` are its own options."""
+    """Make a command's request from the common options and from `given`, its own."""
     from outreach_migrate.run import request as asked
 
     out_of_order = given.pop("allow_out_of_order", False)
@@ -189,7 +189,7 @@ def request(
 
 @contextmanager
 def told(out: Report) -> Iterator[None]:
-    """Turn an error into what is printed, and the exit code."""
+    """Print an error, and exit with its code."""
     try:
         yield
     except errors.MigrateError as error:

@@ -1,4 +1,4 @@
-"""Settings that stand outside of the command line: pyproject.toml and the environment."""
+"""Settings from outside the command line: pyproject.toml and the environment."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ _MENTIONED = re.compile(rb"outreach[-_.]?migrate", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """Where relative paths count from, and the defaults for the group's parameters, by their names in Python."""
+    """The folder that relative paths start from, and the group's defaults, by the parameters' names in Python."""
 
     root: str = "."
     defaults: dict[str, Any] = field(default_factory=dict)
 
     def path(self, name: str) -> str:
-        """Give the path of something in the project, as seen from here."""
+        """Give a path of the project, relative to the current folder."""
         return name if self.root == "." else os.path.join(self.root, name)
 
 
 def find(group: click.Group) -> Project:
     """Find the nearest folder, from here upwards, with [tool.outreach-migrate] in its pyproject.toml, and read that.
 
-    Without one the project is the folder we are in. Raise click.UsageError for what can't be read, or is unknown.
+    Without one the project is the current folder. Raise click.UsageError for a file that can't be read, or an unknown
+    key.
     """
     for root in _upwards():
         path = os.path.join(root, "pyproject.toml")
@@ -56,7 +57,7 @@ def _upwards() -> Iterator[str]:
 
 
 def _table(path: str) -> Any:
-    """Read our table of a pyproject.toml, null where it has none; a file that does not mention it is not parsed."""
+    """Read [tool.outreach-migrate] of a pyproject.toml, None if absent; a file without the name is not even parsed."""
     try:
         with open(path, "rb") as file:
             text = file.read()
@@ -112,7 +113,7 @@ def _values(
 
 
 def _by_key(params: Iterable[click.Parameter]) -> dict[str, click.Option]:
-    """Give the options that can be set elsewhere, by the names that they have on the command line."""
+    """Give the options that settings can name, by their names on the command line."""
     options = (param for param in params if isinstance(param, click.Option) and param.expose_value)
     return {max(option.opts, key=len).lstrip("-"): option for option in options}
 
@@ -124,7 +125,7 @@ def variables(group: click.Group) -> list[str]:
 
 
 def check_variables(group: click.Group) -> None:
-    """Refuse a variable that sets nothing: it may be a misspelt one, and a run would go on without it."""
+    """Refuse a variable that sets no option, because it may be misspelt, and the run would go on without it."""
     known = variables(group)
     for name in sorted(os.environ):
         if name.startswith(f"{PREFIX}_") and name not in known:

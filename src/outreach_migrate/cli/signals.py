@@ -1,4 +1,4 @@
-"""A signal ends a command: at once where it only looks, after its statement is cancelled where it runs."""
+"""The end of a command by a signal: at once if it only reads, else after its statement is cancelled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wrong usage: how it is told, and that a URL in the wrong place is never quoted."""
+"""Errors of wrong usage, which never quote a URL in the wrong place."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 WAY_OUT = "give it as --database"
 
-# What a database's URL may look like, also one that is misspelt: in the value of an option, in an argument that goes
-# on to psql (whose -c may have any text in it), and in a message that quotes some of it.
+# The look of a database's URL, even of a misspelt one: in the value of an option, in an argument for psql (whose -c may
+# have any text in it), and in a message that quotes a part of it.
 _VALUE = re.compile(r"://|\S:\S*@|\bpassword\s*=", re.IGNORECASE)
 _WHOLE = re.compile(r"""["']?[\w+:]+:/|\w+:\S+@\S*$|(\w+\s*=\s*\S+\s+)+password\s*=""", re.IGNORECASE)
 _QUOTED = re.compile(r"://|@|passw|pwd", re.IGNORECASE)
@@ -28,7 +28,7 @@ def has_login(text: str) -> bool:
 
 
 def meant(name: str, known: Iterable[str]) -> str:
-    """Write which name was meant, where one is close."""
+    """Suggest a known name, if one is close."""
     import difflib
 
     close = difflib.get_close_matches(name, list(known), n=1)
@@ -39,13 +39,13 @@ class Command(click.Command):
     """A command that refuses a URL as the value of any option or argument, and whose summary is never cut."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the arguments, and look through what they and the other sources have set."""
+        """Read the arguments, and check the values from all sources."""
         rest = super().parse_args(ctx, args)
         check(ctx)
         return rest
 
     def get_short_help_str(self, limit: int = 45) -> str:
-        """Give the summary whole: it is broken into lines where it is too long."""
+        """Give the summary whole, because click wraps a long one."""
         return super().get_short_help_str(max(limit, 1000))
 
 
@@ -65,9 +65,9 @@ def _texts(value: object) -> list[str]:
 
 @contextmanager
 def told(group: click.Group, words: Sequence[str], ctx: click.Context | None = None) -> Iterator[None]:
-    """Turn wrong usage into what is printed, with --json as one document, and the exit code.
+    """Print an error of wrong usage, with --json as one document, and exit with its code.
 
-    `words` are the whole command line; without `ctx` it could not be read.
+    `words` are the whole command line; `ctx` is absent if click could not read it.
     """
     try:
         yield
@@ -86,7 +86,7 @@ def told(group: click.Group, words: Sequence[str], ctx: click.Context | None = N
 
 
 def _safe(error: click.ClickException) -> click.ClickException:
-    """Give the error as it may be shown: in other words where it quotes a URL or a part of one."""
+    """Give an error that is safe to show: one that quotes a URL, or a part of it, is worded anew."""
     help_error = getattr(click.exceptions, "NoArgsIsHelpError", ())
     if isinstance(error, help_error) or not isinstance(error, click.UsageError):
         return error
@@ -94,7 +94,7 @@ def _safe(error: click.ClickException) -> click.ClickException:
     param = error.param if isinstance(error, click.BadParameter) else None
     if _QUOTED.search(message) or (param and not error.message):
         where = f"{_place(param, ctx)} has a URL, or a part of one," if param and ctx else "There is a URL"
-        message = f"{where} where none belongs: {WAY_OUT}, before the command."
+        message = f"{where} in the wrong place: {WAY_OUT}, before the command."
     elif isinstance(error, click.NoSuchOption) and ctx and ctx.parent and error.option_name in _options(ctx.parent):
         message = f"{error.option_name} stands before the command: {ctx.parent.info_name} {error.option_name} …"
     return click.UsageError(message, ctx)
@@ -105,7 +105,7 @@ def _options(ctx: click.Context) -> list[str]:
 
 
 def _place(param: click.Parameter, ctx: click.Context) -> str:
-    """Name a parameter as the place has it that set it."""
+    """Name a parameter as its source does: the command line, the environment or pyproject.toml."""
     source = ctx.get_parameter_source(param.name or "")
     if source == click.core.ParameterSource.DEFAULT_MAP:
         return f"{max(param.opts, key=len).lstrip('-')} in pyproject.toml"
@@ -115,7 +115,7 @@ def _place(param: click.Parameter, ctx: click.Context) -> str:
 
 
 def _wants_json(words: Sequence[str], ctx: click.Context | None) -> bool:
-    """Tell whether JSON is asked for, also by a command line that can't be read."""
+    """Tell whether JSON is asked for, even by a command line that click can't read."""
     while ctx and ctx.parent:
         ctx = ctx.parent
     known = {**(ctx.default_map or {}), **ctx.params} if ctx else {}
