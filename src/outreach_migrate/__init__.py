@@ -1,8 +1,8 @@
 """Applies plain, versioned .sql files to PostgreSQL, each in one transaction with its row.
 
-An application that migrates at its start, a test suite or a script of its own calls these functions; so does the
-command line. They block: asynchronous code calls them by `await asyncio.to_thread(outreach_migrate.up, …)`. They set up
-no logging and no signal handlers, share nothing, and may be called by several threads at once.
+Applications, test suites and scripts call these functions, as the command line does. They block, so asynchronous code
+runs them in a thread: `await asyncio.to_thread(outreach_migrate.up, …)`. They set up no logging and no signal handlers,
+share no state, and may be called from several threads at once.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ __all__ = [
     "up",
 ]
 
-# These import psycopg, which takes longer than all the rest: they are imported when they are asked for.
+# These names import psycopg, which takes longer than all the rest, so they are imported on first use.
 _LATER = {
     "Applied": "run.events",
     "Behind": "run.request",
@@ -113,20 +113,20 @@ def up(
     `database` is a postgresql:// URL, a libpq key=value string, or an open psycopg connection, in autocommit mode and
     idle. A connection is not closed, but it is left as DISCARD ALL leaves it: its settings, temporary tables, prepared
     statements and LISTENs are gone. `folder` is a path, or a package's resources, such as
-    importlib.resources.files("app") / "sql". `schema` goes to the front of the search path, and the history table is
-    there; `table` is [SCHEMA.]NAME. Durations are in seconds, or text such as "500ms", "5m". `wait` is for a server
-    that can't be reached yet.
+    importlib.resources.files("app") / "sql". `schema` goes to the front of the search path and holds the history
+    table; `table` is [SCHEMA.]NAME. Durations are in seconds, or text such as "500ms", "5m". `wait` is the time to keep
+    trying while the server can't be reached.
 
-    `tell` is called with what goes on, a value of outreach_migrate.events; never by two threads at once, but not
-    always by the caller's own. Do little in it: the run waits for it.
+    `tell` is called with each event of the run, a value of outreach_migrate.events; never by two threads at once, but
+    not always by the caller's thread. It should return soon, because the run waits for it.
 
-    Return the applied migrations, the plan and the seconds. Raise MigrateError: UsageError, MigrationFileError and
+    Return the applied migrations, the plan and the duration. Raise MigrateError: UsageError, MigrationFileError and
     HistoryError before anything ran; StatementError, LockTimeout and ConnectionFailed with an `outcome`, the state that
-    the database is in.
+    the run left the database in.
     """
     from outreach_migrate.files import migrations
 
-    found = migrations.read(folder)  # of a large file the bytes are gone before the driver comes
+    found = migrations.read(folder)  # before psycopg comes: a large file's bytes are freed first
     from outreach_migrate.run import apply, request, stop
 
     asked = request.of(
@@ -152,10 +152,10 @@ def status(
     table: str = "schema_migrations",
     wait: Duration = 0,
 ) -> Plan:
-    """Compare the files with the history, and write nothing: a role that may only read, on a standby, is enough.
+    """Compare the files with the history, and write nothing; a read-only role on a standby can do that.
 
     The arguments are those of `up`. Return every version with its state. Raise MigrateError: MigrationFileError when
-    files can't be migrations, HistoryError when the history table is none, ConnectionFailed.
+    files can't be migrations, HistoryError when the table is not a history, ConnectionFailed.
     """
     from outreach_migrate import errors
     from outreach_migrate.files import migrations
@@ -177,11 +177,12 @@ def check_current(
     table: str = "schema_migrations",
     wait: Duration = 0,
 ) -> None:
-    """Return when the database has all migrations of the folder: an application calls this at its start.
+    """Return if the database has all migrations of the folder; an application calls this at its start.
 
-    The arguments are those of `up`; with `wait` it asks again until then, so that another process may migrate. A
-    database that is ahead of the files is current: an older release meets it during a deployment. Raise Behind with
-    the steps that are pending, HistoryError when files and history contradict each other, or what `status` raises.
+    The arguments are those of `up`; with `wait` it asks again until that time has passed, while another process
+    migrates. A database that is ahead of the files is current, because an older release meets it during a deployment.
+    Raise Behind with the pending steps, HistoryError when files and history contradict each other, and the errors of
+    `status`.
     """
     from outreach_migrate.files import migrations
     from outreach_migrate.run import request
@@ -191,7 +192,7 @@ def check_current(
 
 
 def _ignore(_: object) -> None:
-    """Take an event, and do nothing."""
+    """Ignore an event."""
 
 
 def __getattr__(name: str) -> Any:

@@ -1,25 +1,25 @@
-"""How text stands on a terminal: what would steer it is escaped, wide characters take two columns."""
+"""Text for a terminal: control characters escaped, columns counted."""
 
 from __future__ import annotations
 
 import re
 
-# Control characters but newline and tab, what turns the direction of writing, and bytes that are no text
+# Control characters except newline and tab, marks that change the direction of writing, and undecodable bytes
 _UNSHOWN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def escaped(text: str) -> str:
-    r"""Write as \x1b what a terminal would act on, or could not show; newlines and tabs stay."""
+    r"""Escape characters that a terminal would act on or can't show, as \x1b; newlines and tabs stay."""
     return text if text.isprintable() else _UNSHOWN.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def in_line(text: str) -> str:
-    r"""Escape a text that must not leave its line: a newline is written as \n."""
+    r"""Escape a text that must stay in one line, newlines as \n."""
     return escaped(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def in_json(document: str) -> str:
-    """Escape the same in a JSON document, whose own writer leaves some of it as it is."""
+    """Escape the same characters in a JSON document, because its writer leaves some of them as they are."""
     return _UNSHOWN.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
 
 
@@ -35,7 +35,7 @@ def width(text: str) -> int:
     """
     if text.isascii():
         return len(text)
-    import unicodedata  # few texts need it
+    import unicodedata  # here, because few texts need it
 
     combining = {"Mn", "Me", "Cf"}
     return sum(

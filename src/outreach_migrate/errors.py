@@ -1,4 +1,4 @@
-"""What can go wrong."""
+"""The errors, and the values that they carry."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong, before anything ran."""
+    """A mistake in a file or in the history, found before anything ran."""
 
     message: str
     location: Location | None = None
@@ -49,10 +49,10 @@ class Conflict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Contradiction:
-    """A file and the history that contradict each other; times and checksums are the entry's.
+    """A file and the history that contradict each other; times and checksum are the entry's.
 
-    `location` is the file's, or that of its next statement; `newest` is the newest version that is applied. Of an
-    unfinished file `done` of `statements` are done.
+    `location` is the file's, or its next statement's; `newest` is the newest applied version. Of an unfinished file
+    `done` of `statements` are done.
     """
 
     conflict: Conflict
@@ -85,9 +85,9 @@ class Fate(StrEnum):
 class Outcome:
     """The state that a run left the database in.
 
-    `file` is null when no file was running. `done` of `statements` are done of an unfinished file. `before` counts the
-    files that this run applied before that one, and which stay, unless the server crashes before it has written them to
-    disk, where they are not `durable`. `taken_back` counts those that a crash of the server took back.
+    `file` is null when no file was running. Of an unfinished file `done` of `statements` are done. `before` counts the
+    files that the run applied before it; if they are not `durable`, a server that crashes at once may lose them.
+    `taken_back` counts the files that a crash of the server took back.
     """
 
     file: Fate | None
@@ -103,11 +103,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Blocker:
-    """A session that holds what ours waits for; pid 0 is a prepared transaction.
+    """A session that the run waits for; pid 0 is a prepared transaction.
 
-    `wanted` and `held` are lock modes; nothing is held by a session that only waits before us. `relation` is null when
-    the wait is for a transaction's end: another run's entry, a unique value. What our role may not see of others'
-    sessions is null.
+    `wanted` and `held` are lock modes; `held` is null for a session that is only ahead in the queue. `relation` is null
+    when the wait is for the end of a transaction, because of another run's entry or a unique value. Fields that the
+    run's role may not see are null.
     """
 
     pid: int
@@ -126,9 +126,9 @@ class Blocker:
 
 
 class MigrateError(Exception):
-    """Whatever keeps a command from doing its work.
+    """The base of all errors that a command can end with.
 
-    `hint` says what to do next, in one sentence; `outcome` is the state of the database, where the run had begun.
+    `hint` names the next thing to do, in one sentence; `outcome` is the state of the database, if the run had begun.
     """
 
     exit_code = 1
@@ -148,13 +148,13 @@ class MigrateError(Exception):
 
 
 class UsageError(MigrateError):
-    """What was asked for can't be: an option, a variable or a key that makes no sense, or none where one is needed."""
+    """An argument, a variable or a key is wrong, or a required one is missing."""
 
     exit_code = 2
 
 
 class Refused(MigrateError):
-    """Something is wrong before anything ran; carries all of it."""
+    """The run can't start; `problems` has every reason."""
 
     def __init__(self, problems: Sequence[Problem | Contradiction]) -> None:
         super().__init__("; ".join(map(str, problems)))
@@ -166,7 +166,7 @@ class MigrationFileError(Refused):
 
 
 class HistoryError(Refused):
-    """Files and history contradict each other, or the table is a stranger's."""
+    """Files and history contradict each other, or the table is another tool's."""
 
 
 class HistoryLocked(MigrateError):
@@ -195,7 +195,7 @@ class ServerMessage:
 
 
 class Phase(StrEnum):
-    """The part of a file's message that the server refused; `END` is the text's, which breaks off too early."""
+    """The part of a file's message that the server refused; `END` is the end of a text that breaks off."""
 
     BEGIN = "begin"
     TEXT = "text"
@@ -216,11 +216,11 @@ class Ban(StrEnum):
 
 
 class StatementError(MigrateError):
-    """The server refused a statement of a file, or one of those around it: `phase` tells which.
+    """The server refused a statement of a file, or one of the commands around the file; `phase` tells which.
 
-    `location` is the place PostgreSQL points at, else where the statement starts; `statement` is its number in
-    the file, from 1, where that is known. `report` has PostgreSQL's own fields, `ban` the reason of a refusal that
-    depends on where the statement stands; `__cause__` is psycopg's error.
+    `location` is the place that PostgreSQL points at, else the statement's start; `statement` is its number in the
+    file, from 1, if known. `report` has PostgreSQL's own fields, `ban` the reason why the statement can't run where it
+    stands; `__cause__` is psycopg's error.
     """
 
     def __init__(
@@ -255,11 +255,11 @@ class StatementError(MigrateError):
 
 
 class LockTimeout(StatementError):
-    """A lock was not to be had in time; `blockers` are those last seen holding it."""
+    """The server gave up waiting for a lock; `blockers` are the sessions last seen in its way."""
 
 
 class ConnectionFailed(MigrateError):
-    """The server can't be reached, or was lost; `transient` says whether trying again may help."""
+    """The server can't be reached, or the connection was lost; `transient` says whether another try may help."""
 
     def __init__(
         self, message: str, *, hint: str | None = None, outcome: Outcome | None = None, transient: bool = False
@@ -269,7 +269,7 @@ class ConnectionFailed(MigrateError):
 
 
 class MissingTool(MigrateError):
-    """An optional extra is not installed; the message says the install command."""
+    """An optional extra is not installed; the message has the command that installs it."""
 
 
 class Interrupted(MigrateError):
