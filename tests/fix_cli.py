@@ -26,6 +26,18 @@ from outreach_migrate import cli
 
 Files = Mapping[str, str | bytes] | list[str]
 Rows = Callable[..., list[tuple[Any, ...]]]
+Recorded = Callable[[], list[str]]
+
+THREE = {
+    "1_first.sql": "create table t (n int);",
+    "2_second.sql": "insert into t select generate_series(1, 3);",
+    "10_third.sql": "update t set n = 0 where n < 3; delete from t where n = 3;",
+}
+# the names of all tables and views but the server's and its extensions'
+TABLES: LiteralString = (
+    "SELECT oid::regclass::text FROM pg_class WHERE relkind IN ('r', 'v') AND oid >= 16384"
+    " AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_class.oid AND deptype = 'e') ORDER BY 1"
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,11 @@ class Result:
         """The document on stdout, which must hold nothing else."""
         document: dict[str, Any] = json.loads(self.stdout)
         return document
+
+    @property
+    def applied(self) -> list[str]:
+        """The versions that the document has as applied."""
+        return [one["version"] for one in self.json["applied"]]
 
     @property
     def output(self) -> str:
@@ -175,7 +192,7 @@ def rows(connect: fix_servers.Connect) -> Rows:
 
 
 @pytest.fixture
-def recorded(rows: Rows) -> Callable[[], list[str]]:
+def recorded(rows: Rows) -> Recorded:
     """A function that gives the names in the history, in the order of their application."""
     return lambda: [name for (name,) in rows("SELECT name FROM public.schema_migrations ORDER BY position")]
 

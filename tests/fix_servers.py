@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 from urllib.parse import quote, urlencode
 
 import docker
@@ -194,3 +194,10 @@ def connect(database: str) -> Iterator[Connect]:
             return stack.enter_context(closing(psycopg.connect(database, autocommit=True, **options)))
 
         yield opened
+
+
+def set_for_all(connect: Connect, setting: LiteralString) -> None:
+    """Make a setting the database's default."""
+    connection = connect()
+    name = sql.Identifier(connection.info.dbname)
+    connection.execute(sql.SQL("ALTER DATABASE {} SET {}").format(name, sql.SQL(setting)))

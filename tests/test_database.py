@@ -625,3 +625,8 @@ def test_an_error_of_a_url_brings_no_url_along(url: str) -> None:
         dsn.read(url)
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
+
+
+def test_two_databases_are_wrong_usage(migrate: Migrate) -> None:
+    """--database and --embedded together name two."""
+    assert migrate("--database", migrate.url, "--embedded", "status").exit_code == 2

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any, LiteralString
 
 import pytest
-from fix_cli import Migrate, Result, Rows
-from fix_servers import Connect
+from fix_cli import TABLES, THREE, Migrate, Recorded, Result, Rows
+from fix_servers import Connect, each_way
 from psycopg import sql
-
-Recorded = Callable[[], list[str]]
 
 ONE = {"1_a.sql": "create table a ()"}
 LOOKS = [["up"], ["up", "--dry-run"], ["status"], ["rehearse"]]
@@ -339,41 +336,154 @@ class TestLocked:
         assert f"pg_terminate_backend({one['pid']})" in run.stderr
 
 
-class TestDryRun:
-    def test_it_prints_what_would_run(self, migrate: Migrate) -> None:
-        """On stdout stands each pending file's text under its path, as SQL, and nothing else."""
-        migrate("up", files=ONE)
-        run = migrate("up", "--dry-run", files={"2_b.sql": "create table b ();\n-- é\n", "3_c.sql": "select\n  3"})
-        assert run.stdout == "-- sql/2_b.sql\ncreate table b ();\n-- é\n\n-- sql/3_c.sql\nselect\n  3\n"
-        assert run.stderr == "Nothing was run (--dry-run): 2 migrations are pending.\n"
+@pytest.mark.parametrize(
+    ("table", "schema", "name"),
+    [
+        ("hist", "public", "hist"),
+        ("ops.hist", "ops", "hist"),
+        ("Ops.Hist", "Ops", "Hist"),
+        ('"My Schema".hist', "My Schema", "hist"),
+        ('"My Schema"."A ""b"" c.d"', "My Schema", 'A "b" c.d'),
+        ("größe.é%s", "größe", "é%s"),
+    ],
+)
+def test_the_history_may_have_any_name(migrate: Migrate, connect: Connect, table: str, schema: str, name: str) -> None:
+    """--table is made where it is absent, with its schema, as it is spelled; and found there by the next run."""
+    if schema != "public":  # a table of that name elsewhere is nobody's business
+        connect().execute(sql.SQL("CREATE TABLE public.{} (version text)").format(sql.Identifier(name)))
+    first = migrate("--table", table, "--json", "up", files=THREE)
+    assert (first.exit_code, first.applied) == (0, ["1", "2", "10"])
+    assert migrate("--table", table, "up").stdout == "Nothing is pending: 3 migrations are applied.\n"
+    assert migrate("--table", table, "status", "--check").exit_code == 0
+    found = connect().execute(sql.SQL("SELECT name FROM {}").format(sql.Identifier(schema, name)))
+    assert found.fetchall() == [("first",), ("second",), ("third",)]
 
-    def test_quiet_prints_the_names(self, migrate: Migrate) -> None:
-        """-q leaves the paths, for other programs."""
-        run = migrate("-q", "up", "--dry-run", files={**ONE, "2_b.sql": "select 1"})
-        assert (run.stdout, run.stderr) == ("sql/1_a.sql\nsql/2_b.sql\n", "")
 
-    def test_the_document_has_the_sql(self, migrate: Migrate) -> None:
-        """With --json each pending step brings its SQL along."""
-        run = migrate("--json", "up", "--dry-run", files=ONE)
-        assert [(one["path"], one["sql"]) for one in run.json["pending"]] == [("sql/1_a.sql", ONE["1_a.sql"])]
+def test_the_history_goes_into_a_schema_that_is_there(migrate: Migrate, rows: Rows) -> None:
+    """A schema that exists is used as it is, together with what is in it."""
+    rows('CREATE SCHEMA "Ops"')
+    rows('CREATE TABLE "Ops".other ()')
+    assert migrate("--table", "Ops.hist", "up", files=THREE).exit_code == 0
+    assert rows("SELECT tablename::text FROM pg_tables WHERE schemaname = 'Ops' ORDER BY 1") == [("hist",), ("other",)]
 
-    def test_of_an_unfinished_file_the_rest_is_printed(self, migrate: Migrate) -> None:
-        """What is done is not run again, so it is not printed; what was SET before it is, as it holds for the rest."""
-        text = "-- migrate: no-transaction\nset lock_timeout = '7s';\ncreate table a ();\n{};\nselect 1;\n"
-        assert migrate("up", files={"1_a.sql": text.format("vacuum nothing")}).exit_code == 1
-        migrate.write({"1_a.sql": text.format("vacuum a")})
-        rest = "vacuum a;\nselect 1;\n"
-        assert migrate("up", "--dry-run").stdout == f"-- sql/1_a.sql, from line 4 on\nset lock_timeout = '7s';\n{rest}"
-        assert migrate("up", "--dry-run", "--from-start", "1").stdout.endswith(text.format("vacuum a"))
 
-    def test_a_role_that_may_only_read_is_enough(
-        self, migrate: Migrate, rows: Rows, connect: Connect, role: tuple[str, str]
-    ) -> None:
-        """To look at what would run takes no more than SELECT, and before the first run not even that."""
-        name = sql.Identifier(role[0])
-        connect().execute(sql.SQL("ALTER ROLE {} SET default_transaction_read_only = on").format(name))
-        assert migrate("up", "--dry-run", files=ONE, url=role[1]).stdout == f"-- sql/1_a.sql\n{ONE['1_a.sql']}\n"
-        migrate("up")
-        rows("GRANT SELECT ON schema_migrations TO PUBLIC")
-        run = migrate("up", "--dry-run", files={"2_b.sql": "select 2"}, url=role[1])
-        assert (run.exit_code, run.stdout) == (0, "-- sql/2_b.sql\nselect 2\n")
+@pytest.mark.parametrize("table", ["", ".", "a.b.c", "a.", '"a', 'a"b', '""', "a..b"])
+def test_what_is_no_name_is_refused(migrate: Migrate, rows: Rows, table: str) -> None:
+    """--table that cannot be read is an error, and nothing is made."""
+    run = migrate("--table", table, "up", files=THREE)
+    assert run.exit_code in (1, 2)
+    assert "table" in run.stderr
+    assert rows(TABLES) == []
+
+
+STRANGERS: dict[str, tuple[LiteralString, LiteralString]] = {
+    "Rails": ("CREATE TABLE schema_migrations (version varchar PRIMARY KEY)", "VALUES ('20250101000000')"),
+    "dbmate": ("CREATE TABLE schema_migrations (version varchar(128) PRIMARY KEY)", "VALUES ('1')"),
+    "Ecto": (
+        "CREATE TABLE schema_migrations (version bigint PRIMARY KEY, inserted_at timestamp(0))",
+        "VALUES (1, now())",
+    ),
+    "golang-migrate": (
+        "CREATE TABLE schema_migrations (version bigint PRIMARY KEY, dirty boolean NOT NULL)",
+        "VALUES (1, false)",
+    ),
+    "another tool": ("CREATE TABLE schema_migrations (id int, version text, name text, checksum text)", "VALUES (1)"),
+}
+
+
+@pytest.mark.parametrize("tool", STRANGERS)
+def test_a_strangers_table_is_never_touched(migrate: Migrate, rows: Rows, tool: str) -> None:
+    """A table of our name with other columns is an error that says whose it looks like; its hint leads on."""
+    create, values = STRANGERS[tool]
+    rows(create)
+    rows("INSERT INTO schema_migrations " + values)
+    before = rows("SELECT xmin::text, ctid::text, s::text FROM schema_migrations s")
+    for command in (["up"], ["up", "--dry-run"], ["status"], ["status", "--check"]):
+        run = migrate("--json", *command, files=THREE)
+        assert run.exit_code == 1
+        assert run.json["error"]["kind"] == "HistoryError"
+        assert tool in run.stderr
+    assert rows(TABLES) == [("schema_migrations",)]
+    hint = re.search(r"--table (\S+)", run.stderr)
+    assert hint
+    assert migrate("--table", hint[1], "up").exit_code == 0
+    assert rows("SELECT xmin::text, ctid::text, s::text FROM schema_migrations s") == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "truncate schema_migrations",
+        "delete from schema_migrations",
+        "delete from schema_migrations where position = 2",
+        "delete from schema_migrations where position = 1",
+        "drop table schema_migrations",
+        "drop schema public cascade; create schema public",
+        "alter table schema_migrations rename column position to place",
+        "alter table schema_migrations rename to gone",
+        "create schema other; alter table schema_migrations set schema other",
+        "alter table schema_migrations drop column finished_at",
+        "update schema_migrations set position = position + 10",
+        "select set_config('transaction_read_only', 'on', true)",
+    ],
+)
+@each_way
+def test_a_file_cannot_undo_its_own_record(migrate: Migrate, recorded: Recorded, change: str) -> None:
+    """A file after which its entry could not be found again fails, and leaves the history as it was."""
+    run = migrate("--json", "up", files={"1_a.sql": "create table t ()", "2_b.sql": change, "3_c.sql": "select 1"})
+    assert run.exit_code == 1
+    assert (run.json["error"]["version"], run.json["error"]["path"]) == ("2", "sql/2_b.sql")
+    assert recorded() == ["a"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "lock table schema_migrations in access exclusive mode",
+        "alter table schema_migrations add column note text",
+        "alter table schema_migrations add column note text not null default 'none'",
+        "create index on schema_migrations (name)",
+        "comment on table schema_migrations is 'ours'",
+        "analyze schema_migrations",
+        "alter table schema_migrations alter column name type varchar(100)",
+    ],
+)
+@each_way
+def test_a_file_may_do_what_leaves_its_record_intact(migrate: Migrate, recorded: Recorded, change: str) -> None:
+    """The history is a table like any other: a file may lock it, index it, and add columns to it."""
+    files = {"1_a.sql": "select 1", "2_b.sql": change, "3_c.sql": "select 1"}
+    assert migrate("up", files=files).exit_code == 0
+    assert migrate("up", files={"4_d.sql": "select 1"}).exit_code == 0
+    assert recorded() == ["a", "b", "c", "d"]
+    assert migrate("status", "--check").exit_code == 0
+
+
+class TestHistoryChangedByHand:
+    @pytest.mark.parametrize("version", ["first", "", "1.5", "-1", "\u0661", "1 "])
+    def test_a_version_that_no_file_can_have(self, migrate: Migrate, rows: Rows, version: str) -> None:
+        """An entry whose version is no number is an error that names it."""
+        migrate("up", files=THREE)
+        rows("UPDATE schema_migrations SET version = %s WHERE position = 2", version)
+        for command in ("up", "status"):
+            run = migrate(command)
+            assert run.exit_code == 1
+            assert f"the entry at position 2 has version {version!r}" in run.stderr
+
+    def test_a_version_spelled_otherwise_is_the_same(self, migrate: Migrate, rows: Rows) -> None:
+        """0002 in the history is the file's 2."""
+        migrate("up", files=THREE)
+        rows("UPDATE schema_migrations SET version = '0002' WHERE position = 2")
+        assert migrate("status", "--check").exit_code == 0
+
+    def test_positions_go_on_after_a_gap(self, migrate: Migrate, rows: Rows) -> None:
+        """After an entry was moved, the next file takes the place after the newest."""
+        migrate("up", files=THREE)
+        rows("UPDATE schema_migrations SET position = 7 WHERE position = 3")
+        assert migrate("up", files={"11_a.sql": "select 1", "12_b.sql": "select 1"}).exit_code == 0
+        assert rows("SELECT position FROM schema_migrations ORDER BY 1") == [(1,), (2,), (7,), (8,), (9,)]
+
+    def test_a_newest_entry_that_was_deleted_is_pending(self, migrate: Migrate, rows: Rows) -> None:
+        """The table is the truth: who takes the last entry out has the file run again."""
+        migrate("up", files={"1_a.sql": "select 1", "2_b.sql": "create table if not exists t ()"})
+        rows("DELETE FROM schema_migrations WHERE position = 2")
+        assert migrate("--json", "up").applied == ["2"]

@@ -489,3 +489,10 @@ def test_a_claim_outlives_its_role_s_timeouts(
     migrate.write(["-- migrate: no-transaction\n" + "SELECT pg_sleep(0.2);" * 3])
     ended = migrate.process("up", url=url)
     assert ended.exit_code == 0, ended
+
+
+def test_a_tiny_lock_timeout_is_one(migrate: Migrate) -> None:
+    """What is less than a millisecond is not taken for no limit, and what PostgreSQL can't hold is wrong usage."""
+    files = {"1_a.sql": "do $$ begin raise notice 'limit %', current_setting('lock_timeout'); end $$;"}
+    assert "limit 1ms" in migrate("up", "--lock-timeout", "0.4ms", files=files).stderr
+    assert migrate("up", "--lock-timeout", "1000h").exit_code == 2

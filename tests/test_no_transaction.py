@@ -542,3 +542,44 @@ def test_a_file_can_not_be_both_in_a_transaction_and_without(migrate: Migrate, t
     run = migrate("up", files={"1_a.sql": f"{HEAD}BEGIN;\n{trail(1)}\nCOMMIT;"})
     assert run.exit_code == 1
     assert "1_a.sql:2:1: error:" in run.stderr
+
+
+# --- files and history that have come apart
+
+
+UNFINISHED = {
+    "1_a.sql": "create table a (b int); insert into a values (1), (1);",
+    "2_i.sql": "-- migrate: no-transaction\ncreate unique index concurrently i on a (b);",
+}
+
+
+@pytest.fixture
+def unfinished(migrate: Migrate) -> None:
+    """Version 2 is unfinished."""
+    assert migrate("up", files=UNFINISHED).exit_code == 1
+
+
+def test_an_unfinished_file_can_not_come_to_want_a_transaction(migrate: Migrate, unfinished: None) -> None:
+    """--from-start does not turn it into another kind of file: that is refused, at once."""
+    files = {"2_i.sql": "create index i on a (b);"}
+    migrate.write(files)
+    run = migrate.process("up", "--from-start", "2")
+    assert run.exit_code == 1
+    assert "Begin the file with: -- migrate: no-transaction" in run.stderr
+
+
+def test_an_unfinished_file_that_is_gone_is_told_of(migrate: Migrate, unfinished: None) -> None:
+    """An older release meets what a newer one has begun: a warning for `up`, trouble for `status --check`."""
+    (migrate.files / "2_i.sql").unlink()
+    run = migrate("up")
+    assert (run.exit_code, "2_i is unfinished, and newer than all files" in run.stderr) == (0, True)
+    assert migrate("status", "--check").exit_code == 1
+
+
+def test_a_history_row_deleted_by_hand_bars_no_way(migrate: Migrate, rows: Rows, unfinished: None) -> None:
+    """The row before an unfinished file's may be gone: the file is finished all the same."""
+    rows("delete from schema_migrations where version = '1'; update a set b = 2 where ctid = (select min(ctid) from a)")
+    (migrate.files / "1_a.sql").write_text("select 1")
+    run = migrate("up", "--allow-out-of-order")
+    assert run.exit_code == 0, run.stderr
+    assert rows("select version from schema_migrations where finished_at is not null order by 1") == [("1",), ("2",)]

@@ -211,3 +211,10 @@ def test_a_role_that_may_only_read_sees_all(
     if make is not empty:
         connection.execute(sql.SQL("GRANT SELECT ON schema_migrations TO {}").format(sql.Identifier(name)))
     assert migrate("--json", "status", url=url).json == migrate("--json", "status").json
+
+
+def test_quiet_still_tells_what_is_wrong(migrate: Migrate) -> None:
+    """-q leaves out all but trouble."""
+    run = migrate("-q", "status", "--check", files={"1_a.sql": "commit"})
+    assert (run.exit_code, run.stdout) == (1, "")
+    assert "COMMIT cannot be used" in run.stderr

@@ -3,37 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import pty
 import re
 import socket
-import subprocess
-import sys
-from collections.abc import Callable
-from contextlib import suppress
-from datetime import datetime
-from typing import Any, LiteralString
 
 import pytest
-from fix_cli import Migrate, Rows
-from fix_servers import Connect, each_way
+from fix_cli import TABLES, THREE, Migrate, Recorded, Rows
+from fix_servers import Connect, each_way, set_for_all
 from psycopg import sql
-
-Recorded = Callable[[], list[str]]
-
-THREE = {
-    "1_first.sql": "create table t (n int);",
-    "2_second.sql": "insert into t select generate_series(1, 3);",
-    "10_third.sql": "update t set n = 0 where n < 3; delete from t where n = 3;",
-}
-TABLES: LiteralString = (
-    "SELECT oid::regclass::text FROM pg_class WHERE relkind IN ('r', 'v') AND oid >= 16384"
-    " AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_class.oid AND deptype = 'e') ORDER BY 1"
-)
-
-
-def applied(document: dict[str, Any]) -> list[str]:
-    return [one["version"] for one in document["applied"]]
 
 
 @each_way
@@ -177,60 +153,17 @@ def test_a_read_only_default_can_be_overridden_in_the_url(
     assert recorded() == ["first", "second", "third"]
 
 
-def set_for_all(connect: Connect, setting: LiteralString) -> None:
-    """Make a setting the database's default."""
-    connection = connect()
-    name = sql.Identifier(connection.info.dbname)
-    connection.execute(sql.SQL("ALTER DATABASE {} SET {}").format(name, sql.SQL(setting)))
-
-
-@pytest.mark.parametrize(
-    "setting",
-    [
-        "default_transaction_isolation = 'serializable'",
-        "default_transaction_isolation = 'repeatable read'",
-        "default_transaction_deferrable = on",
-        "datestyle = 'German, DMY'",
-        "timezone = 'Pacific/Chatham'",
-        "intervalstyle = 'sql_standard'",
-        "client_encoding = 'LATIN1'",
-        "lock_timeout = '1ms'",
-        "client_min_messages = 'error'",
-        "extra_float_digits = -15",
-        "bytea_output = 'escape'",
-        "quote_all_identifiers = on",
-        "row_security = off",
-        "check_function_bodies = off",
-    ],
-)
-@each_way
-def test_a_databases_own_settings_do_not_matter(
-    migrate: Migrate, connect: Connect, recorded: Recorded, setting: LiteralString
-) -> None:
-    """Whatever a database sets for all its sessions, files are applied at read committed, and status reads them."""
-    set_for_all(connect, setting)
-    files = {**THREE, "11_last.sql": "create table u as select 'é' as e, current_setting('transaction_isolation') as i"}
-    assert migrate("up", files=files).exit_code == 0
-    assert recorded() == ["first", "second", "third", "last"]
-    assert connect().execute("SELECT * FROM u").fetchall() == [("é", "read committed")]
-    status = migrate("--json", "status", "--check")
-    assert (status.exit_code, status.json["counts"]) == (0, {"applied": 4})
-    started = connect().execute("SELECT extract(epoch FROM started_at)::text FROM schema_migrations").fetchall()
-    told = [datetime.fromisoformat(one["entry"]["started_at"]).timestamp() for one in status.json["migrations"]]
-    assert told == [pytest.approx(float(epoch), abs=1e-3) for (epoch,) in started]
-
-
 class TestTo:
     def test_it_stops_after_the_version(self, migrate: Migrate, recorded: Recorded) -> None:
         """--to applies what is pending up to and with its version; the rest stays pending."""
         run = migrate("--json", "up", "--to", "2", files=THREE)
-        assert (run.exit_code, applied(run.json)) == (0, ["1", "2"])
+        assert (run.exit_code, run.applied) == (0, ["1", "2"])
         assert recorded() == ["first", "second"]
-        assert applied(migrate("--json", "up").json) == ["10"]
+        assert migrate("--json", "up").applied == ["10"]
 
     def test_versions_are_numbers(self, migrate: Migrate) -> None:
         """--to 0002 is the file whose version is 2."""
-        assert applied(migrate("--json", "up", "--to", "0002", files=THREE).json) == ["1", "2"]
+        assert migrate("--json", "up", "--to", "0002", files=THREE).applied == ["1", "2"]
 
     @pytest.mark.parametrize("version", ["1", "10"])
     def test_what_is_applied_stays(self, migrate: Migrate, recorded: Recorded, version: str) -> None:
@@ -257,34 +190,6 @@ class TestTo:
     def test_what_is_no_number_is_wrong_usage(self, migrate: Migrate) -> None:
         """--to takes digits, else the exit code is that of wrong usage."""
         assert migrate("up", "--to", "first", files=THREE).exit_code == 2
-
-
-@pytest.mark.parametrize("before", [[], ["up", "--to", "2"]])
-def test_a_dry_run_touches_nothing(migrate: Migrate, rows: Rows, before: list[str]) -> None:
-    """--dry-run says what would run, in order, and writes nothing, not even the history's table."""
-    migrate.write(THREE)
-    if before:
-        migrate(*before)
-    tables = rows(TABLES)
-    run = migrate("--json", "up", "--dry-run")
-    assert run.exit_code == 0
-    assert rows(TABLES) == tables
-    assert [one["version"] for one in run.json["pending"]] == (["10"] if before else ["1", "2", "10"])
-    assert run.json["applied"] == []
-    assert "sql/10_third.sql  would be applied" in run.stderr
-
-
-def test_a_dry_run_stops_after_the_version(migrate: Migrate) -> None:
-    """--dry-run tells what a run with the same options would do."""
-    run = migrate("up", "--dry-run", "--to", "1", files=THREE)
-    assert run.stdout == f"-- sql/1_first.sql\n{THREE['1_first.sql']}\n"
-
-
-def test_a_dry_run_refuses_what_a_run_refuses(migrate: Migrate) -> None:
-    """--dry-run fails where the run would have failed before its first file."""
-    run = migrate("up", "--dry-run", files={**THREE, "11_bad.sql": "commit"})
-    assert (run.exit_code, run.stdout) == (1, "")
-    assert run.stderr.startswith("sql/11_bad.sql:1:1: error: COMMIT")
 
 
 @each_way
@@ -394,202 +299,6 @@ def test_a_large_file_is_one_transaction(migrate: Migrate, rows: Rows) -> None:
     assert rows("SELECT xmin::text FROM schema_migrations") == rows("SELECT DISTINCT xmin::text FROM t")
 
 
-@pytest.mark.parametrize(
-    ("table", "schema", "name"),
-    [
-        ("hist", "public", "hist"),
-        ("ops.hist", "ops", "hist"),
-        ("Ops.Hist", "Ops", "Hist"),
-        ('"My Schema".hist', "My Schema", "hist"),
-        ('"My Schema"."A ""b"" c.d"', "My Schema", 'A "b" c.d'),
-        ("größe.é%s", "größe", "é%s"),
-    ],
-)
-def test_the_history_may_have_any_name(migrate: Migrate, connect: Connect, table: str, schema: str, name: str) -> None:
-    """--table is made where it is absent, with its schema, as it is spelled; and found there by the next run."""
-    if schema != "public":  # a table of that name elsewhere is nobody's business
-        connect().execute(sql.SQL("CREATE TABLE public.{} (version text)").format(sql.Identifier(name)))
-    first = migrate("--table", table, "--json", "up", files=THREE)
-    assert (first.exit_code, applied(first.json)) == (0, ["1", "2", "10"])
-    assert migrate("--table", table, "up").stdout == "Nothing is pending: 3 migrations are applied.\n"
-    assert migrate("--table", table, "status", "--check").exit_code == 0
-    found = connect().execute(sql.SQL("SELECT name FROM {}").format(sql.Identifier(schema, name)))
-    assert found.fetchall() == [("first",), ("second",), ("third",)]
-
-
-def test_the_history_goes_into_a_schema_that_is_there(migrate: Migrate, rows: Rows) -> None:
-    """A schema that exists is used as it is, together with what is in it."""
-    rows('CREATE SCHEMA "Ops"')
-    rows('CREATE TABLE "Ops".other ()')
-    assert migrate("--table", "Ops.hist", "up", files=THREE).exit_code == 0
-    assert rows("SELECT tablename::text FROM pg_tables WHERE schemaname = 'Ops' ORDER BY 1") == [("hist",), ("other",)]
-
-
-@pytest.mark.parametrize("table", ["", ".", "a.b.c", "a.", '"a', 'a"b', '""', "a..b"])
-def test_what_is_no_name_is_refused(migrate: Migrate, rows: Rows, table: str) -> None:
-    """--table that cannot be read is an error, and nothing is made."""
-    run = migrate("--table", table, "up", files=THREE)
-    assert run.exit_code in (1, 2)
-    assert "table" in run.stderr
-    assert rows(TABLES) == []
-
-
-STRANGERS: dict[str, tuple[LiteralString, LiteralString]] = {
-    "Rails": ("CREATE TABLE schema_migrations (version varchar PRIMARY KEY)", "VALUES ('20250101000000')"),
-    "dbmate": ("CREATE TABLE schema_migrations (version varchar(128) PRIMARY KEY)", "VALUES ('1')"),
-    "Ecto": (
-        "CREATE TABLE schema_migrations (version bigint PRIMARY KEY, inserted_at timestamp(0))",
-        "VALUES (1, now())",
-    ),
-    "golang-migrate": (
-        "CREATE TABLE schema_migrations (version bigint PRIMARY KEY, dirty boolean NOT NULL)",
-        "VALUES (1, false)",
-    ),
-    "another tool": ("CREATE TABLE schema_migrations (id int, version text, name text, checksum text)", "VALUES (1)"),
-}
-
-
-@pytest.mark.parametrize("tool", STRANGERS)
-def test_a_strangers_table_is_never_touched(migrate: Migrate, rows: Rows, tool: str) -> None:
-    """A table of our name with other columns is an error that says whose it looks like; its hint leads on."""
-    create, values = STRANGERS[tool]
-    rows(create)
-    rows("INSERT INTO schema_migrations " + values)
-    before = rows("SELECT xmin::text, ctid::text, s::text FROM schema_migrations s")
-    for command in (["up"], ["up", "--dry-run"], ["status"], ["status", "--check"]):
-        run = migrate("--json", *command, files=THREE)
-        assert run.exit_code == 1
-        assert run.json["error"]["kind"] == "HistoryError"
-        assert tool in run.stderr
-    assert rows(TABLES) == [("schema_migrations",)]
-    hint = re.search(r"--table (\S+)", run.stderr)
-    assert hint
-    assert migrate("--table", hint[1], "up").exit_code == 0
-    assert rows("SELECT xmin::text, ctid::text, s::text FROM schema_migrations s") == before
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        "truncate schema_migrations",
-        "delete from schema_migrations",
-        "delete from schema_migrations where position = 2",
-        "delete from schema_migrations where position = 1",
-        "drop table schema_migrations",
-        "drop schema public cascade; create schema public",
-        "alter table schema_migrations rename column position to place",
-        "alter table schema_migrations rename to gone",
-        "create schema other; alter table schema_migrations set schema other",
-        "alter table schema_migrations drop column finished_at",
-        "update schema_migrations set position = position + 10",
-        "select set_config('transaction_read_only', 'on', true)",
-    ],
-)
-@each_way
-def test_a_file_cannot_undo_its_own_record(migrate: Migrate, recorded: Recorded, change: str) -> None:
-    """A file after which its entry could not be found again fails, and leaves the history as it was."""
-    run = migrate("--json", "up", files={"1_a.sql": "create table t ()", "2_b.sql": change, "3_c.sql": "select 1"})
-    assert run.exit_code == 1
-    assert (run.json["error"]["version"], run.json["error"]["path"]) == ("2", "sql/2_b.sql")
-    assert recorded() == ["a"]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        "lock table schema_migrations in access exclusive mode",
-        "alter table schema_migrations add column note text",
-        "alter table schema_migrations add column note text not null default 'none'",
-        "create index on schema_migrations (name)",
-        "comment on table schema_migrations is 'ours'",
-        "analyze schema_migrations",
-        "alter table schema_migrations alter column name type varchar(100)",
-    ],
-)
-@each_way
-def test_a_file_may_do_what_leaves_its_record_intact(migrate: Migrate, recorded: Recorded, change: str) -> None:
-    """The history is a table like any other: a file may lock it, index it, and add columns to it."""
-    files = {"1_a.sql": "select 1", "2_b.sql": change, "3_c.sql": "select 1"}
-    assert migrate("up", files=files).exit_code == 0
-    assert migrate("up", files={"4_d.sql": "select 1"}).exit_code == 0
-    assert recorded() == ["a", "b", "c", "d"]
-    assert migrate("status", "--check").exit_code == 0
-
-
-LEFT_BEHIND = {
-    "lock_timeout": ("set lock_timeout = '1ms'", "current_setting('lock_timeout')"),
-    "statement_timeout": ("set statement_timeout = '20s'", "current_setting('statement_timeout')"),
-    "search_path": ("set search_path = ''", "current_setting('search_path')"),
-    "set_config": ("select pg_catalog.set_config('search_path', '', false)", "current_setting('search_path')"),
-    "role": ("set role pg_monitor; set role none; set role {role}", "current_user::text"),
-    "session authorization": ("set session authorization {role}", "session_user::text"),
-    "client_encoding": ("set client_encoding = latin1", "current_setting('client_encoding') || 'é'"),
-    "strings": ("set standard_conforming_strings = off", "current_setting('standard_conforming_strings')"),
-    "read only": ("set default_transaction_read_only = on", "current_setting('default_transaction_read_only')"),
-    "isolation": (
-        "set default_transaction_isolation = 'serializable'",
-        "current_setting('default_transaction_isolation')",
-    ),
-    "triggers": ("set session_replication_role = replica", "current_setting('session_replication_role')"),
-    "messages": ("set client_min_messages = error", "current_setting('client_min_messages')"),
-    "time zone": ("set time zone 'Asia/Tokyo'", "current_setting('timezone')"),
-    "a setting of its own": ("set my.own = 'x'", "coalesce(current_setting('my.own', true), '')"),
-    "temporary table": ("create temp table left_behind ()", "coalesce(to_regclass('left_behind')::text, '')"),
-    "prepared statement": ("prepare p as select 1", "(select count(*) from pg_prepared_statements)"),
-    "cursor": ("declare c cursor with hold for select 1", "(select count(*) from pg_cursors)"),
-    "channel": ("listen c", "(select count(*) from pg_listening_channels())"),
-    "advisory lock": (
-        "select pg_advisory_lock(1), pg_advisory_lock_shared(2)",
-        "(select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid())",
-    ),
-}
-
-
-@pytest.mark.parametrize("what", LEFT_BEHIND)
-@each_way
-def test_a_file_finds_a_clean_session(migrate: Migrate, rows: Rows, role: tuple[str, str], what: str) -> None:
-    """What a file sets, opens or takes for its session is gone when the next one starts, in the same run."""
-    change, probe = LEFT_BEHIND[what]
-    rows("GRANT CREATE ON SCHEMA public TO public")
-    files = {
-        "1_before.sql": f"create table public.before as select {probe} as found",
-        "2_during.sql": f"{change.format(role=role[0])};\ncreate table public.during as select {probe} as found",
-        "3_after.sql": f"create table public.after as select {probe} as found",
-    }
-    run = migrate("up", files=files)
-    assert (run.exit_code, run.stderr) == (0, "")
-    before = rows("SELECT found FROM public.before")
-    assert rows("SELECT found FROM public.after") == before
-    # a channel is heard only from COMMIT on; the encoding is put back before é where statements go one by one
-    if what not in ("channel", "client_encoding"):
-        assert rows("SELECT found FROM public.during") != before
-
-
-@each_way
-def test_a_files_last_settings_do_not_reach_its_entry(
-    migrate: Migrate, recorded: Recorded, role: tuple[str, str]
-) -> None:
-    """An entry is finished as the role and within the limits that it was begun with."""
-    slow = """
-        create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.4); return new; end $$;
-        create trigger slow before update on schema_migrations for each row execute function public.slow();
-    """
-    text = f"set statement_timeout = '200ms'; set search_path = ''; set role {role[0]}"
-    run = migrate("up", files={"1_a.sql": slow, "2_b.sql": text, "3_c.sql": "drop trigger slow on schema_migrations"})
-    assert (run.exit_code, run.stderr) == (0, "")
-    assert recorded() == ["a", "b", "c"]
-
-
-@pytest.mark.parametrize("closed", ["1", "2"])
-def test_a_closed_stream_is_no_trouble(closed: str, migrate: Migrate, recorded: Recorded) -> None:
-    """A run does its work also where nobody could read what it says."""
-    migrate.write({"1_a.sql": "select 1"})
-    command = ["sh", "-c", f'exec "$@" {closed}>&-', "sh", sys.executable, "-m", "outreach_migrate", "up"]
-    env = {**os.environ, "DATABASE_URL": migrate.url}
-    assert subprocess.run(command, cwd=migrate.folder, env=env, timeout=20).returncode == 0
-    assert recorded() == ["a"]
-
-
 @each_way
 def test_copy_to_stdout_is_thrown_away(migrate: Migrate, rows: Rows) -> None:
     """A file may copy to its client, which has no use for the data; what follows is run."""
@@ -638,79 +347,3 @@ def test_a_lock_timeout_can_be_set_for_one_file(migrate: Migrate, rows: Rows) ->
     }
     assert migrate("up", "--lock-timeout", "1500ms", files=files).exit_code == 0
     assert rows("SELECT a.t, b.t, c.t FROM a, b, c") == [("1500ms", "90s", "1500ms")]
-
-
-class TestHistoryChangedByHand:
-    @pytest.mark.parametrize("version", ["first", "", "1.5", "-1", "\u0661", "1 "])
-    def test_a_version_that_no_file_can_have(self, migrate: Migrate, rows: Rows, version: str) -> None:
-        """An entry whose version is no number is an error that names it."""
-        migrate("up", files=THREE)
-        rows("UPDATE schema_migrations SET version = %s WHERE position = 2", version)
-        for command in ("up", "status"):
-            run = migrate(command)
-            assert run.exit_code == 1
-            assert f"the entry at position 2 has version {version!r}" in run.stderr
-
-    def test_a_version_spelled_otherwise_is_the_same(self, migrate: Migrate, rows: Rows) -> None:
-        """0002 in the history is the file's 2."""
-        migrate("up", files=THREE)
-        rows("UPDATE schema_migrations SET version = '0002' WHERE position = 2")
-        assert migrate("status", "--check").exit_code == 0
-
-    def test_positions_go_on_after_a_gap(self, migrate: Migrate, rows: Rows) -> None:
-        """After an entry was moved, the next file takes the place after the newest."""
-        migrate("up", files=THREE)
-        rows("UPDATE schema_migrations SET position = 7 WHERE position = 3")
-        assert migrate("up", files={"11_a.sql": "select 1", "12_b.sql": "select 1"}).exit_code == 0
-        assert rows("SELECT position FROM schema_migrations ORDER BY 1") == [(1,), (2,), (7,), (8,), (9,)]
-
-    def test_a_newest_entry_that_was_deleted_is_pending(self, migrate: Migrate, rows: Rows) -> None:
-        """The table is the truth: who takes the last entry out has the file run again."""
-        migrate("up", files={"1_a.sql": "select 1", "2_b.sql": "create table if not exists t ()"})
-        rows("DELETE FROM schema_migrations WHERE position = 2")
-        assert applied(migrate("--json", "up").json) == ["2"]
-
-
-def in_a_terminal(migrate: Migrate, *arguments: str, **environment: str) -> str:
-    """Run the command line as a process whose output is a terminal, and give what it wrote there."""
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "outreach_migrate", *arguments]
-    env = {**os.environ, "DATABASE_URL": migrate.url, "TERM": "xterm", **environment}
-    with subprocess.Popen(command, cwd=migrate.folder, env=env, stdin=theirs, stdout=theirs, stderr=theirs) as process:
-        os.close(theirs)
-        written = b""
-        with suppress(OSError):  # EIO: nobody has it open any more
-            while True:
-                written += os.read(ours, 10_000)
-        os.close(ours)
-    assert process.returncode == 0
-    return written.decode()
-
-
-def test_a_terminal_shows_the_running_file(migrate: Migrate) -> None:
-    """A terminal is shown the file that runs and for how long, on a line that is taken back."""
-    migrate.write({"1_slow.sql": "select pg_sleep(0.4)"})
-    written = in_a_terminal(migrate, "up")
-    assert re.search(r"\r\x1b\[2K1  slow  [1-9]\d\d ms …", written)
-    assert "\x1b[32mapplied" in written
-    assert written.rindex("…") < written.rindex("\x1b[2K") < written.index("applied in")
-
-
-def test_no_color_is_honoured(migrate: Migrate) -> None:
-    """NO_COLOR leaves a terminal without colours."""
-    migrate.write(THREE)
-    assert "\x1b[3" not in in_a_terminal(migrate, "up", NO_COLOR="1")
-
-
-def test_a_dumb_terminal_gets_plain_lines(migrate: Migrate) -> None:
-    """TERM=dumb knows neither colours nor how to take back a line."""
-    migrate.write({"1_slow.sql": "select pg_sleep(0.2)"})
-    assert "\x1b" not in in_a_terminal(migrate, "up", TERM="dumb")
-
-
-def test_a_process_and_a_call_say_the_same(migrate: Migrate) -> None:
-    """`python -m outreach_migrate` does the same: no colours and no live line where there is no terminal."""
-    migrate.write(THREE)
-    run = migrate.process("up")
-    assert (run.exit_code, run.stderr, "\x1b" in run.stdout) == (0, "", False)
-    assert run.stdout.startswith("1  first  applied in ")

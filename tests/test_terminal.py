@@ -1,0 +1,76 @@
+"""The terminal: a live line, colours, and streams that nobody reads."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from contextlib import suppress
+
+import pytest
+from fix_cli import THREE, Migrate, Recorded, Rows
+
+
+def in_a_terminal(migrate: Migrate, *arguments: str, **environment: str) -> str:
+    """Run the command line as a process whose output is a terminal, and give what it wrote there."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "outreach_migrate", *arguments]
+    env = {**os.environ, "DATABASE_URL": migrate.url, "TERM": "xterm", **environment}
+    with subprocess.Popen(command, cwd=migrate.folder, env=env, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        written = b""
+        with suppress(OSError):  # EIO: nobody has it open any more
+            while True:
+                written += os.read(ours, 10_000)
+        os.close(ours)
+    assert process.returncode == 0
+    return written.decode()
+
+
+def test_a_terminal_shows_the_running_file(migrate: Migrate) -> None:
+    """A terminal is shown the file that runs and for how long, on a line that is taken back."""
+    migrate.write({"1_slow.sql": "select pg_sleep(0.4)"})
+    written = in_a_terminal(migrate, "up")
+    assert re.search(r"\r\x1b\[2K1  slow  [1-9]\d\d ms …", written)
+    assert "\x1b[32mapplied" in written
+    assert written.rindex("…") < written.rindex("\x1b[2K") < written.index("applied in")
+
+
+def test_no_color_is_honoured(migrate: Migrate) -> None:
+    """NO_COLOR leaves a terminal without colours."""
+    migrate.write(THREE)
+    assert "\x1b[3" not in in_a_terminal(migrate, "up", NO_COLOR="1")
+
+
+def test_a_dumb_terminal_gets_plain_lines(migrate: Migrate) -> None:
+    """TERM=dumb knows neither colours nor how to take back a line."""
+    migrate.write({"1_slow.sql": "select pg_sleep(0.2)"})
+    assert "\x1b" not in in_a_terminal(migrate, "up", TERM="dumb")
+
+
+def test_a_process_and_a_call_say_the_same(migrate: Migrate) -> None:
+    """`python -m outreach_migrate` does the same: no colours and no live line where there is no terminal."""
+    migrate.write(THREE)
+    run = migrate.process("up")
+    assert (run.exit_code, run.stderr, "\x1b" in run.stdout) == (0, "", False)
+    assert run.stdout.startswith("1  first  applied in ")
+
+
+@pytest.mark.parametrize("closed", ["1", "2"])
+def test_a_closed_stream_is_no_trouble(closed: str, migrate: Migrate, recorded: Recorded) -> None:
+    """A run does its work also where nobody could read what it says."""
+    migrate.write({"1_a.sql": "select 1"})
+    command = ["sh", "-c", f'exec "$@" {closed}>&-', "sh", sys.executable, "-m", "outreach_migrate", "up"]
+    env = {**os.environ, "DATABASE_URL": migrate.url}
+    assert subprocess.run(command, cwd=migrate.folder, env=env, timeout=20).returncode == 0
+    assert recorded() == ["a"]
+
+
+def test_a_reader_that_goes_away_stops_no_run(migrate: Migrate, rows: Rows) -> None:
+    """`up | head -1` applies all files."""
+    migrate.write({f"{number}_a.sql": "select pg_sleep(0.05)" for number in range(1, 9)})
+    command = f"{sys.executable} -m outreach_migrate --database '{migrate.url}' up | head -n 1"
+    subprocess.run(["bash", "-c", command], cwd=migrate.folder, check=True, capture_output=True)
+    assert rows("select count(*) from schema_migrations") == [(8,)]
