@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -472,6 +473,19 @@ def test_tests_and_files_named_exist(page: str) -> None:
         assert any(place.exists() for place in places), path
     tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("fix_*.py"))
     assert all(name in tests for name in re.findall(r"`(OUTREACH_TEST_\w+)", TEXTS[page]))
+
+
+# Rooms, and JSON
+
+
+def test_the_rooms_are_those_of_the_import_contract() -> None:
+    """The README has them in the contract's order, from above."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    table = TEXTS["README"].partition("| room | is for |\n| --- | --- |\n")[2].partition("\n\n")[0]
+    rooms = [" | ".join(re.findall(r"`(\w+)`", row.split("|")[1])) for row in table.splitlines()]
+    assert rooms == contracts[0]["layers"]
 
 
 def test_the_document_of_the_manual_has_the_real_ones_keys(migrate: Migrate) -> None:
