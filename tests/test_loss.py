@@ -29,7 +29,7 @@ FEW = {
 }
 
 
-def recorded(connection: psycopg.Connection) -> list[tuple[str, bool]]:
+def history_of(connection: psycopg.Connection) -> list[tuple[str, bool]]:
     """Give the versions in the history, and whether each is finished."""
     if connection.execute("SELECT to_regclass('schema_migrations')").fetchone() == (None,):
         return []
@@ -41,7 +41,7 @@ def recorded(connection: psycopg.Connection) -> list[tuple[str, bool]]:
 def tells_the_truth(run: Result, connection: psycopg.Connection) -> None:
     """Compare what a run says that it left behind with what the table holds, once nothing runs any more."""
     until(lambda: not Sessions(connection).of_runs())
-    document, history = run.json, recorded(connection)
+    document, history = run.json, history_of(connection)
     assert [one["version"] for one in document["applied"]] == [version for version, finished in history if finished]
     if run.exit_code == 0:
         assert len(history) == len(FEW)
@@ -76,7 +76,7 @@ def test_a_connection_that_is_cut_at_any_message(forwarded: bool, server_url: st
             went_on += "it was committed before the connection was lost" in run.stderr
             again = migrate("up", url=url)
             assert again.exit_code == 0, (nth, run, again)
-            assert recorded(connection) == [("1", True), ("2", True), ("3", True)]
+            assert history_of(connection) == [("1", True), ("2", True), ("3", True)]
             assert connection.execute("SELECT id FROM t ORDER BY id").fetchall() == [(3,), (11,)], (nth, run)
             valid = "SELECT indisvalid FROM pg_index WHERE indrelid = 't'::regclass"
             assert connection.execute(valid).fetchall() == [(True,)]
@@ -207,7 +207,7 @@ def test_a_server_that_comes_back(
 def _looked(url: str) -> tuple[list[tuple[str, bool]], ...]:
     """Give the history, alone; nothing while the server, or its postmaster who has not noticed yet, is to recover."""
     with suppress(psycopg.OperationalError), closing(psycopg.connect(url, autocommit=True)) as connection:
-        return (recorded(connection),)
+        return (history_of(connection),)
     return ()
 
 
