@@ -133,6 +133,17 @@ TOOLS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         {"20240101000000_one.sql": A, "20240102000000_two.sql": B, "notes.md": ""},
         {"20240101000000_one.sql": A, "20240102000000_two.sql": B},
     ),
+    "drizzle": (
+        {
+            "meta/_journal.json": '{"dialect": "postgresql", "entries": [{"tag": "0000_one"}, {"tag": "0001_two"}]}',
+            "meta/0000_snapshot.json": "{}",
+            "0000_one.sql": 'create table "a" ();\n--> statement-breakpoint\ncreate table n ();'
+            "--> statement-breakpoint\n",
+            "0001_two.sql": "create table b ()\n--> statement-breakpoint\nselect '--> x';",
+            "0002_three.sql": "nonsense",
+        },
+        {"0000_one.sql": 'create table "a" ();\ncreate table n ();\n', "0001_two.sql": f"{B[:-2]}\n;\nselect '--> x';"},
+    ),
 }
 
 
@@ -148,7 +159,9 @@ def test_a_folder_is_copied_and_runs(tool: str, migrate: Migrate, rows: Rows) ->
     assert [file["path"] for file in document["files"]] == [f"sql/{name}" for name in texts]
     assert migrate("check", "--strict").exit_code == 0
     assert migrate("up").exit_code == 0
-    created = {text.split()[text.split().index("table") + 1] for text in texts.values() if "create table" in text}
+    created = {
+        text.split()[text.split().index("table") + 1].strip('"') for text in texts.values() if "create table" in text
+    }
     assert created <= {name for (name,) in rows(TABLES)}
 
 
@@ -394,8 +407,6 @@ def test_an_unsure_shape_is_an_error(files: dict[str, str], said: str, migrate: 
 @pytest.mark.parametrize(
     ("tool", "files"),
     [
-        ("drizzle", {"meta/_journal.json": "{}", "0000_a.sql": A}),
-        ("drizzle", {"20240101000000_a/migration.sql": A, "20240101000000_a/snapshot.json": "{}"}),
         ("alembic", {"alembic.ini": ""}),
         ("yoyo", {"0001.a.sql": "-- depends:\nselect 1;"}),
         ("flyway", {"V1__a.sql": A, "pom.xml": ""}),
@@ -415,6 +426,14 @@ def test_a_tool_that_is_not_imported_is_named(tool: str, files: dict[str, str], 
     assert f"folders of {tool} are recognised, but not yet imported" in run.stderr
     assert "hint: By hand" in run.stderr
     assert not migrate.files.exists()
+
+
+def test_a_folder_of_drizzles_1_x_is_refused(migrate: Migrate) -> None:
+    """It has a snapshot in each folder, and looks like Prisma's else."""
+    old(migrate, {"20240101000000_a/migration.sql": A, "20240101000000_a/snapshot.json": "{}"})
+    run = migrate("import", "old")
+    assert run.exit_code == 2
+    assert "drizzle 1.x has a folder for each migration" in run.stderr
 
 
 def test_a_folder_of_nobody_is_an_error(migrate: Migrate) -> None:

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from outreach_migrate.adopt import source
-from outreach_migrate.adopt.tools import flat, marked, nested
+from outreach_migrate.adopt.tools import drizzle, flat, marked, nested
 from outreach_migrate.errors import UsageError
 from outreach_migrate.files import ways_down
 
@@ -26,6 +26,7 @@ TOOLS: dict[str, Callable[[str], Folder]] = {
     "diesel": nested.diesel,
     "hasura": nested.hasura,
     "supabase": flat.supabase,
+    "drizzle": drizzle.drizzle,
 }
 _SHAPES = {
     "prisma": "VERSION_name/migration.sql",
@@ -37,9 +38,10 @@ _SHAPES = {
     "diesel": "VERSION_name/up.sql",
     "hasura": "VERSION_name/up.sql, in the folder of one database",
     "supabase": "VERSION_name.sql",
+    "drizzle": "the files of meta/_journal.json",
 }
 RECOGNISED = (
-    *("flyway", "drizzle", "yoyo", "alembic", "refinery", "yandex-pgmigrate", "node-pg-migrate"),
+    *("flyway", "yoyo", "alembic", "refinery", "yandex-pgmigrate", "node-pg-migrate"),
     *("graphile-migrate", "sqitch", "sql-migrate", "liquibase"),
 )
 _BY_HAND = (
@@ -49,7 +51,7 @@ _BY_HAND = (
 
 _PLAIN = re.compile(r"[0-9]+_.*\.sql", re.DOTALL)
 _CAPITAL = re.compile(r"(?:[VUB][0-9]|R__).*\.sql", re.DOTALL)
-_DRIZZLE, _GRAPHILE, _LIQUIBASE = "meta/_journal.json", "--! Previous:", "--liquibase formatted sql"
+_GRAPHILE, _LIQUIBASE = "--! Previous:", "--liquibase formatted sql"
 _MILLISECONDS = re.compile(r"[0-9]{13}")
 
 
@@ -88,7 +90,7 @@ def _by_whole(folder: str, names: set[str], inner: dict[str, set[str]]) -> list[
         return ["sqitch"]
     if "alembic.ini" in names:
         return ["alembic"]
-    if os.path.exists(os.path.join(folder, _DRIZZLE)) or {"migration.sql", "snapshot.json"} <= files:
+    if os.path.exists(os.path.join(folder, drizzle.JOURNAL)) or {"migration.sql", "snapshot.json"} <= files:
         return ["drizzle"]
     if "committed" in inner:
         return ["graphile-migrate"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from outreach_migrate import display
 from outreach_migrate.errors import Location, MigrationFileError, Problem
+from outreach_migrate.files import statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,6 +118,12 @@ def malformed(path: str, line: int, message: str) -> MigrationFileError:
 
 def _refused(path: str, message: str, hint: str | None = None, line: int | None = None) -> MigrationFileError:
     return MigrationFileError([Problem(message, Location(path, line), hint)])
+
+
+def is_open(text: str) -> bool:
+    """Tell whether a text's last statement has no semicolon."""
+    found = list(statements.split(text))
+    return bool(found) and statements.end(text, found[-1]) == found[-1].end
 
 
 def lines(text: str) -> Iterator[tuple[int, str]]:

@@ -125,16 +125,10 @@ def _goose_cuts(path: str, text: str, marks: list[tuple[int, str]]) -> Iterator[
             break
         stop = _line_end(text, start)
         ends = word == "statementend"
-        yield Cut(start, stop, Part.MARK, ";" if ends and begun and _is_open(text[begun:start]) else "")
+        yield Cut(start, stop, Part.MARK, ";" if ends and begun and source.is_open(text[begun:start]) else "")
         begun = stop if word == "statementbegin" else None if ends else begun
     if down < len(text):
         yield Cut(down, len(text), Part.WAY_DOWN)
-
-
-def _is_open(text: str) -> bool:
-    """Tell whether a text's last statement has no semicolon."""
-    found = list(statements.split(text))
-    return bool(found) and statements.end(text, found[-1]) == found[-1].end
 
 
 def _substitutes(text: str, marks: list[tuple[int, str]]) -> bool:
