@@ -144,6 +144,16 @@ TOOLS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         },
         {"0000_one.sql": 'create table "a" ();\ncreate table n ();\n', "0001_two.sql": f"{B[:-2]}\n;\nselect '--> x';"},
     ),
+    "yoyo": (
+        {
+            "0001.one.sql": A,
+            "0001.one.rollback.sql": DOWN,
+            "0002.two.sql": "-- Two\n-- depends: 0001.one\ncreate table n (x int);",
+            "0003.three.sql": f"-- transactional: false\n-- depends: 0002.two\n{INDEX}",
+            "post-apply.sql": "select 1;",
+        },
+        {"0001_one.sql": A, "0002_two.sql": "-- Two\ncreate table n (x int);", "0003_three.sql": ALONE + INDEX},
+    ),
 }
 
 
@@ -170,10 +180,10 @@ def test_a_second_import_changes_nothing(tool: str, migrate: Migrate) -> None:
     """It finds by their first lines that all are there; no file is written again."""
     old(migrate, TOOLS[tool][0])
     assert migrate("import", "old", "--from", tool).exit_code == 0
-    before = {path: path.stat() for path in migrate.files.iterdir()}
+    before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in migrate.files.iterdir()}
     document = migrate("--json", "import", "old", "--from", tool).json
     assert (document["files"], document["present"]) == ([], len(before))
-    assert {path: path.stat() for path in migrate.files.iterdir()} == before
+    assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in migrate.files.iterdir()} == before
 
 
 def test_each_recipe_of_the_manual_works(migrate: Migrate) -> None:
@@ -280,6 +290,22 @@ def test_a_migration_added_later_comes_after_the_last(migrate: Migrate) -> None:
     assert len(new(migrate)) == 5
 
 
+@pytest.mark.parametrize(
+    ("names", "given"),
+    [
+        (["20240101_01_abc-a", "20240101_02_abc-b"], ["20240101000001_abc-a", "20240101000002_abc-b"]),
+        (["20240102_01_abc-a", "20240101_01_abc-b"], ["0001_abc-a", "0002_abc-b"]),
+        (["b", "a"], ["0001_b", "0002_a"]),
+    ],
+)
+def test_yoyos_order_is_that_of_its_dependencies(names: list[str], given: list[str], migrate: Migrate) -> None:
+    """Its dates stay where they are in that order; else the files are numbered anew."""
+    first, second = names
+    old(migrate, {f"{first}.sql": "select 1;", f"{second}.sql": f"-- depends: {first}\nselect 2;"})
+    assert migrate("import", "old").exit_code == 0
+    assert list(new(migrate)) == [f"{name}.sql" for name in given]
+
+
 # Transactions
 
 
@@ -343,6 +369,7 @@ def test_transaction_control_that_changes_something_stays_and_check_refuses_it(t
         ("goose", "00002_b.go", "package main", "goose runs Go code here"),
         ("goose", "00002_b.sql", "-- +goose Up\n-- +goose ENVSUB ON\nselect '$X';\n", "variables of the environment"),
         ("tern", "002_b.sql", "select '{{.name}}';", "a template of tern's"),
+        ("yoyo", "002_b.py", "from yoyo import step\n__depends__ = {'001_a'}\n", "yoyo runs Python code here"),
     ],
 )
 def test_a_migration_without_sql_is_a_file_that_check_refuses(
@@ -408,7 +435,6 @@ def test_an_unsure_shape_is_an_error(files: dict[str, str], said: str, migrate: 
     ("tool", "files"),
     [
         ("alembic", {"alembic.ini": ""}),
-        ("yoyo", {"0001.a.sql": "-- depends:\nselect 1;"}),
         ("flyway", {"V1__a.sql": A, "pom.xml": ""}),
         ("refinery", {"V1__a.sql": A, "Cargo.toml": ""}),
         ("sqitch", {"sqitch.plan": ""}),

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from outreach_migrate.adopt import source
-from outreach_migrate.adopt.tools import drizzle, flat, marked, nested
+from outreach_migrate.adopt.tools import drizzle, flat, marked, nested, yoyo
 from outreach_migrate.errors import UsageError
 from outreach_migrate.files import ways_down
 
@@ -27,6 +27,7 @@ TOOLS: dict[str, Callable[[str], Folder]] = {
     "hasura": nested.hasura,
     "supabase": flat.supabase,
     "drizzle": drizzle.drizzle,
+    "yoyo": yoyo.yoyo,
 }
 _SHAPES = {
     "prisma": "VERSION_name/migration.sql",
@@ -39,9 +40,10 @@ _SHAPES = {
     "hasura": "VERSION_name/up.sql, in the folder of one database",
     "supabase": "VERSION_name.sql",
     "drizzle": "the files of meta/_journal.json",
+    "yoyo": "0001.name.sql",
 }
 RECOGNISED = (
-    *("flyway", "yoyo", "alembic", "refinery", "yandex-pgmigrate", "node-pg-migrate"),
+    *("flyway", "alembic", "refinery", "yandex-pgmigrate", "node-pg-migrate"),
     *("graphile-migrate", "sqitch", "sql-migrate", "liquibase"),
 )
 _BY_HAND = (
@@ -131,7 +133,7 @@ def _by_texts(texts: list[str]) -> Iterator[str]:
             yield "graphile-migrate"
         elif text.startswith(_LIQUIBASE):
             yield "liquibase"
-        elif re.match(r"--[ \t]*depends:", text):
+        elif re.match(r"(?:\s*--.*\n)*?\s*--\s*(?:depends|transactional)\s*:", text):
             yield "yoyo"
         elif re.search(r"^---- tern: disable-tx ----$", text, re.MULTILINE):
             yield "tern"

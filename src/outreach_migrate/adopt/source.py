@@ -33,6 +33,7 @@ class Reason(StrEnum):
     NO_FILE = "no SQL file in it"
     NO_VERSION = "its name has no version, and its tool skips it"
     SKIPPED = "its tool skips it"
+    REPEATED = "its tool runs it after each of its runs, not once"
     UNWRITTEN = "its SQL must be written by hand; until then check refuses the new file"
 
 

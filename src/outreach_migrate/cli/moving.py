@@ -18,7 +18,7 @@ def import_(ctx: click.Context, /, folder: str, tool: str | None, dry_run: bool)
     """Copy another tool's folder of migrations into files of this program.
 
     DIR stays as it is. Nothing is overwritten, and a second import adds only what is new. Folders of prisma, dbmate,
-    goose, golang-migrate, sqlx, tern, diesel, hasura, supabase and drizzle 0.x are known by their shape.
+    goose, golang-migrate, sqlx, tern, diesel, hasura, supabase, drizzle 0.x and yoyo are known by their shape.
     """
     from outreach_migrate.adopt import copy
     from outreach_migrate.files import folders

@@ -44,7 +44,8 @@ class ImportReport(printer.Report):
             self.aside("\n".join(["Next:", *(f"  {command}" for command in following)]))
 
     def _file(self, new: New) -> None:
-        renumbered = f"  (version {new.source.version or 'none'} before)" if new.renumbered else ""
+        was = f"version {new.source.version} before" if new.source.version else "numbered anew"
+        renumbered = f"  ({was})" if new.renumbered else ""
         if new.changes or new.problems or new.renumbered or self.verbosity > 0:
             self.result(f"{new.path}  from {new.source.path}{renumbered}")
         for change in new.changes:
