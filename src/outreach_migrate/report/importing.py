@@ -61,8 +61,8 @@ class ImportReport(printer.Report):
         self.result(f"{count} {did}, from {planned.tool}{present}.")
         wrong = sum(bool(new.problems or new.source.unwritten) for new in planned.files)
         if wrong:
-            needs = sentences.count(wrong, "of them needs", "of them need")
-            self.aside(f"{needs} a hand before it can run: check says where.")
+            one, many = "of them needs a hand before it can run", "of them need a hand before they can run"
+            self.aside(f"{sentences.count(wrong, one, many)}: check says where.")
 
 
 def _next(planned: Import, *, can_adopt: bool) -> list[str]:
