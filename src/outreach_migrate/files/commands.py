@@ -1,4 +1,4 @@
-"""The commands that PostgreSQL refuses inside a transaction block, or that may end one."""
+"""Commands that PostgreSQL refuses inside a transaction block, or that may end one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Command(Enum):
-    """A command that can't share a transaction; its value is how messages spell it."""
+    """A command that can't share a transaction; its value is its spelling in messages."""
 
     ALTER_DATABASE = "ALTER DATABASE … SET TABLESPACE"
     ALTER_SUBSCRIPTION = "ALTER SUBSCRIPTION … SET"
@@ -53,12 +53,12 @@ class Command(Enum):
 
     @property
     def is_concurrent(self) -> bool:
-        """Whether others read and write the table meanwhile, and it waits for their transactions."""
+        """Whether it lets other sessions read and write the table, and waits for their transactions."""
         return self in _CONCURRENT
 
     @property
     def may_commit(self) -> bool:
-        """Whether the statement's own code may commit, or roll back, on its way."""
+        """Whether the code that it runs may commit or roll back."""
         return self in _COMMITTING
 
 
@@ -121,11 +121,11 @@ class Build:
 
 
 def outside(sql: str, statement: Statement, slotless: set[str] | None = None) -> Command | None:
-    """Tell a statement's command when PostgreSQL refuses it inside a transaction block.
+    """Give a statement's command if PostgreSQL refuses it inside a transaction block.
 
-    These are the callers of its PreventInTransactionBlock() as far as the statement alone tells: REINDEX and CLUSTER
-    of a partitioned table look like their harmless kin. `slotless` collects the subscriptions whose slot a file takes
-    away before it drops them.
+    These commands call PreventInTransactionBlock() in PostgreSQL. Those on a partitioned table, REINDEX and CLUSTER,
+    are not among them, because the statement alone doesn't show it. `slotless` collects the subscriptions that a file
+    detaches from their slot before it drops them.
     """
     found = _NEVER_INSIDE.match(" ".join(statement.words))
     command = Command[found.lastgroup] if found and found.lastgroup else None
@@ -145,7 +145,7 @@ def outside(sql: str, statement: Statement, slotless: set[str] | None = None) ->
 
 
 def committing(sql: str, statement: Statement) -> Command | None:
-    """Tell the command of a statement that may commit by itself: CALL, and DO where the block's text says so."""
+    """Give the command of a statement that may commit by itself: CALL, or DO if its block names a commit."""
     if statement.words[:1] == ("call",):
         return Command.CALL
     if statement.words[:1] == ("do",):
@@ -154,7 +154,7 @@ def committing(sql: str, statement: Statement) -> Command | None:
 
 
 def build(sql: str, statement: Statement) -> Build | None:
-    """Read which index a statement builds concurrently, and on which table; None for other statements."""
+    """Read the index that a statement builds concurrently, and its table; None for other statements."""
     if not _BUILDS.match(" ".join(statement.words[:4])):
         return None
     read = _tokens(sql, statement)
@@ -167,7 +167,7 @@ def build(sql: str, statement: Statement) -> Build | None:
 
 
 def altered(sql: str, statement: Statement) -> tuple[Token, ...]:
-    """Give the name of the table that a statement alters, drops or indexes, of several the first; none for others."""
+    """Give the name of the (first) table that a statement alters, drops or indexes; empty for other statements."""
     if not _ALTERS.match(" ".join(statement.words[:4])):
         return ()
     read = _tokens(sql, statement)
@@ -180,7 +180,7 @@ def altered(sql: str, statement: Statement) -> tuple[Token, ...]:
 
 
 def _name(read: Sequence[Token], start: int) -> tuple[Token, ...]:
-    """Read a name with what qualifies it; empty where the text breaks off."""
+    """Read a name with its qualifiers; empty if the text breaks off."""
     end = start + 1
     while [token.word for token in read[end : end + 1]] == ["."]:
         end += 2
@@ -188,7 +188,7 @@ def _name(read: Sequence[Token], start: int) -> tuple[Token, ...]:
 
 
 def _tokens(sql: str, statement: Statement) -> list[Token]:
-    from outreach_migrate.files import scanner  # few files get here, and its pattern takes long to compile
+    from outreach_migrate.files import scanner  # here, because few files need it, and its pattern compiles slowly
 
     return list(scanner.tokens(sql, statement.start, statement.end))
 
@@ -218,7 +218,7 @@ def _options(read: Sequence[Token]) -> dict[str, str]:
 
 
 def _is_on(option: str, read: Sequence[Token]) -> bool:
-    """Tell whether an option is on that stands in parentheses after the command, or else as its next word."""
+    """Tell whether an option is on, in the parentheses after the command or as its next word."""
     words = [token.word for token in read]
     if words[1:2] != ["("]:
         return words[1:2] == [option]
@@ -226,7 +226,7 @@ def _is_on(option: str, read: Sequence[Token]) -> bool:
 
 
 def _names_nothing(read: Sequence[Token]) -> bool:
-    """Tell whether CLUSTER names no table: then it takes all that were clustered before."""
+    """Tell whether CLUSTER names no table, and so takes all tables that were clustered before."""
     words = [token.word for token in read[1:]]
     rest = words[words.index(")") + 1 :] if words[:1] == ["("] and ")" in words else words
     return rest in ([], ["verbose"])

@@ -1,4 +1,4 @@
-"""Statements that begin, end or set a transaction: a file may not have them."""
+"""Statements that begin, end or set a transaction, which a file may not have."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ def names_level(statement: Statement) -> bool:
 
 
 def superfluous(sql: str, whole: Outline) -> tuple[tuple[Statement, ...], Isolation | None]:
-    """Give the statements that a file of one transaction can do without, and the isolation level that they set.
+    """Give the statements that a file in one transaction can do without, and the isolation level that they set.
 
-    These are BEGIN and COMMIT that belong together, unless something ends with that COMMIT that the rest of the file
-    would meet; and SET TRANSACTION, unless it says more than the level, or there are two levels.
+    These are BEGIN and COMMIT that belong together, unless that COMMIT ends something which would change the rest of
+    the file; and SET TRANSACTION, unless it sets more than the level, or there are two levels.
     """
     inner = [statement for statement in whole.control if statement not in (whole.outer or ())]
     settings = [one for one in inner if _SETS.match(" ".join(one.words)) and not _has_reason(sql, one)]
@@ -100,7 +100,7 @@ def _has_reason(sql: str, statement: Statement) -> bool:
 
 
 def _ends_with(sql: str, commit: Statement) -> bool:
-    """Tell whether something ends with a COMMIT that the statements after it would meet without it."""
+    """Tell whether a COMMIT ends something that the statements after it would meet if it were left out."""
     from outreach_migrate.files import scanner  # few files get here
 
     for one in statements.split(sql):
@@ -118,9 +118,9 @@ def _ends_with(sql: str, commit: Statement) -> bool:
 
 
 def findings(sql: str, whole: Outline, *, transaction: bool) -> Iterator[Finding]:
-    """Yield what a file may not have; BEGIN and COMMIT that belong together are one finding.
+    """Yield the statements that a file may not have; BEGIN and COMMIT that belong together are one finding.
 
-    Around a whole file that has a transaction they are harmless, and so is SET TRANSACTION that sets what is set.
+    Around a whole file in a transaction they are harmless, and so is SET TRANSACTION to the file's own level.
     """
     outer = whole.outer or () if transaction else ()
     left = iter([statement for statement in whole.control if statement not in outer])
@@ -154,7 +154,7 @@ def _pair(sql: str, first: Statement, second: Statement, *, transaction: bool) -
 
 
 def _modes(sql: str, statement: Statement, *, transaction: bool) -> list[str]:
-    """Say what to do about the modes of a transaction that a file can't have, or not in this way."""
+    """Word the hint about a transaction's modes that a file can't have, or can't set in this way."""
     if _CLOSES.match(" ".join(statement.words)):
         return []
     text = outline.flattened(sql[statement.start : statement.end])

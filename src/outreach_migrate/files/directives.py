@@ -1,4 +1,4 @@
-"""What the comments at a file's head ask for."""
+"""The directives in the comments at a file's head."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KNOWN = (
 _UNWRITTEN = "Write its SQL here, and remove this line."
 _FROM = re.compile(r"(?P<tool>[a-z-]+)/(?P<name>.+?)(?P<checksums>(?: sha[0-9]+:[0-9a-f]+)*)")
 _LEVELS = {str(level) for level in Isolation}
-_DBMATE = re.compile(r"(?:up|down)\b", re.IGNORECASE)  # these are told of as marks: see ways_down
+_DBMATE = re.compile(r"(?:up|down)\b", re.IGNORECASE)  # ways_down reports these as marks
 _DIRECTIVE = re.compile(r"^[ \t]*--[ \t]*migrate:(.*)$", re.MULTILINE | re.IGNORECASE)
 
 
@@ -45,7 +45,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Directives:
-    """What a file asks for, `lock_timeout` in seconds, 0 for no limit; and what is wrong with how it asks."""
+    """A file's directives, with findings about wrong ones; `lock_timeout` is in seconds, 0 for no limit."""
 
     transaction: bool
     isolation: Isolation
@@ -55,7 +55,7 @@ class Directives:
 
 
 def read(sql: str, outline: Outline) -> Directives:
-    """Read what a text asks for; one statement that can't run in a transaction asks for none by itself."""
+    """Read a text's directives; a single statement that can't run in a transaction needs none to run without one."""
     transaction, lock_timeout, findings = not (outline.count == 1 and outline.outside), None, list[Finding]()
     level, origin, given = None, None, dict[str, re.Match[str]]()
     head, lines = _lines(sql)
@@ -65,7 +65,7 @@ def read(sql: str, outline: Outline) -> Directives:
         if _DBMATE.match(line[1]):
             continue
         if line.start() > head:
-            findings.append(Finding(line.start(1), "a directive must stand before the first statement"))
+            findings.append(Finding(line.start(1), "a directive belongs before the first statement"))
         elif word in given:
             first, _ = statements.place(sql, given[word].start())
             findings.append(
@@ -102,7 +102,7 @@ def _contradictions(
 
 
 def _lines(sql: str) -> tuple[int, list[re.Match[str]]]:
-    """Find where the first statement starts, and the directives that stand outside of statements and /* comments."""
+    """Find the start of the first statement, and the directives outside of statements and /* comments."""
     if not ("igrate:" in sql or "IGRATE:" in sql) or not (matches := list(_DIRECTIVE.finditer(sql))):
         return 0, []
     spans = [(statement.start, statement.end) for statement in statements.split(sql)]
@@ -112,6 +112,6 @@ def _lines(sql: str) -> tuple[int, list[re.Match[str]]]:
 
 
 def _in_comment(sql: str, offset: int) -> bool:
-    """Tell whether a /* comment is open at an offset between statements: a statement put there would not be one."""
+    """Tell whether a /* comment is open at an offset between statements, by whether a statement put there counts."""
     last = deque(statements.split(sql[:offset] + ";x"), maxlen=1)[0]
     return last.start != offset + 1

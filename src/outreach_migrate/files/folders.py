@@ -1,4 +1,4 @@
-"""The folder of migrations: a path, or the resources of a package, which may lie in an archive."""
+"""The folder of migrations: a path, or the resources of a package, which may be in an archive."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A file of a package: what os.DirEntry is of a path."""
+    """A file of a package, with the methods of os.DirEntry."""
 
     resource: Traversable
     path: str
@@ -38,7 +38,7 @@ class Resource:
 def find(given: str) -> Folder:
     """Find the folder that --dir names: a path, or PACKAGE:PATH.
 
-    The package is imported. Raise UsageError when there is none.
+    The package is imported. Raise UsageError when it does not exist.
     """
     if not is_package(given) or os.path.exists(given):
         return given
@@ -60,7 +60,7 @@ def is_package(given: str) -> bool:
 
 
 def on_disk(given: str) -> str:
-    """Find the folder that --dir names, where it must be one that git or an editor can work in; raise UsageError."""
+    """Find the folder that --dir names; raise UsageError for a package, because git and editors need a path."""
     folder = find(given)
     if isinstance(folder, str):
         return folder

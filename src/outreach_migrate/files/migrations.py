@@ -1,4 +1,4 @@
-"""The files on disk."""
+"""The migration files of a folder."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from outreach_migrate.files.outline import Finding, Outline
 
 _NAME = re.compile(r"([0-9]+)_(.+)\.sql", re.DOTALL)
-_AT_ONCE = 1_000_000  # characters that a checksum encodes: a large text is not to be in memory twice
-_WIDTH = 160  # of an excerpt: a line of a dump may have a megabyte
+_AT_ONCE = 1_000_000  # characters that a checksum encodes at a time, lest a large text be in memory twice
+_WIDTH = 160  # of an excerpt, because a line of a dump may have a megabyte
 
 
 @dataclass(frozen=True)
 class Migration:
-    """A file. `sql` is its text without BOM and with LF for CRLF."""
+    """A migration file; `sql` is its text without BOM and with LF for CRLF."""
 
     version: str
     name: str
@@ -42,7 +42,7 @@ class Migration:
 
     @property
     def number(self) -> int:
-        """The version as versions are compared: 2 before 10."""
+        """The version as a number, so that 2 comes before 10."""
         return int(self.version)
 
     def __str__(self) -> str:
@@ -50,12 +50,12 @@ class Migration:
 
     @cached_property
     def outline(self) -> Outline:
-        """What one pass over the text tells of it."""
+        """The text's outline, found in one pass."""
         return outline.make(self.sql)
 
     @cached_property
     def directives(self) -> Directives:
-        """What the comments at the file's head ask for."""
+        """The directives in the comments at the file's head."""
         return directives.read(self.sql, self.outline)
 
     @property
@@ -65,7 +65,7 @@ class Migration:
         return statements.blanked(statements.blanked(self.sql, last), first) if first and last else self.sql
 
     def location(self, offset: int) -> Location:
-        """Place an offset, in characters of `sql`."""
+        """Turn an offset, in characters of `sql`, into path, line and column."""
         return Location(self.path, *statements.place(self.sql, offset))
 
     def excerpt(self, offset: int) -> str:
@@ -85,10 +85,10 @@ class Migration:
 
 
 def read(folder: Folder) -> tuple[tuple[Migration, ...], list[Problem]]:
-    """Read a folder's migrations, in order of their versions, and tell all that is wrong with the files.
+    """Read a folder's migrations, in order of their versions, with the problems of all files.
 
     Names that start with a dot, subfolders and files of other kinds are ignored. Raise MigrationFileError when the
-    folder can't be read: nothing is known of its files then.
+    folder can't be read.
     """
     found: list[Migration] = []
     problems: list[Problem] = []
@@ -114,7 +114,7 @@ def read(folder: Folder) -> tuple[tuple[Migration, ...], list[Problem]]:
 
 
 def _read_file(file: os.DirEntry[str] | folders.Resource) -> Migration | Problem | None:
-    """Read a file; none when it is a folder."""
+    """Read a file; None for a folder."""
     path = os.fsencode(file.path).decode(errors="surrogateescape")  # names are UTF-8, whatever the locale says
     shown = display.in_line(path)
     match = _NAME.fullmatch(os.path.basename(path))
@@ -141,7 +141,7 @@ def _read_file(file: os.DirEntry[str] | folders.Resource) -> Migration | Problem
 
 
 def _sha256(text: str) -> str:
-    import hashlib  # it brings OpenSSL along
+    import hashlib  # here, because it loads OpenSSL
 
     digest = hashlib.sha256()
     for start in range(0, len(text), _AT_ONCE):
@@ -157,7 +157,7 @@ def _same_version_twice(found: list[Migration]) -> Iterator[Problem]:
 
 
 def problems(migration: Migration) -> list[Problem]:
-    """Tell what keeps a migration's text from being run as it is."""
+    """List the problems that keep a migration's text from being run as it is."""
     if "\0" in migration.sql:
         nul = outline.Finding(migration.sql.index("\0"), "a NUL byte, which PostgreSQL's text can't hold")
         return [_problem(migration, nul)]
@@ -184,7 +184,7 @@ def _not_inside(migration: Migration) -> Iterator[Finding]:
 
 
 def _not_alone(migration: Migration) -> list[Finding]:
-    from outreach_migrate.files import no_transaction  # few files get here, and check needs it for nothing else
+    from outreach_migrate.files import no_transaction  # here, because few files need it
 
     found = [*no_transaction.findings(migration.sql), *_unnamed(migration)]
     return sorted(found, key=lambda finding: finding.offset)

@@ -7,7 +7,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 _FORMAT = "%Y%m%d%H%M%S"
-# The second line of a file: how it will run, which its author has to know and can't see from it.
+# The second line of a new file, because an author can't see from the file how it will run.
 _TRANSACTION = "-- One transaction: if a statement fails, nothing of this file stays. No BEGIN or COMMIT here."
 _NO_TRANSACTION = """\
 -- migrate: no-transaction
@@ -15,10 +15,10 @@ _NO_TRANSACTION = """\
 
 
 def make(folder: str, name: str, *, transaction: bool) -> str:
-    """Make the file of a migration in a folder, which is made too where it is absent; give its path.
+    """Make a migration's file, and the folder if absent; give the file's path.
 
-    Its version is the time in UTC, or one second after the newest file's where that is later. Raise ValueError when
-    nothing of the name can stand in a file's name.
+    Its version is the time in UTC, or one second after the newest file's version if that is later. Raise ValueError
+    when no character of the name can be part of a file's name.
     """
     plain = re.sub(r"\W+", "_", name.lower()).strip("_")
     if not plain:
@@ -32,13 +32,13 @@ def make(folder: str, name: str, *, transaction: bool) -> str:
         try:
             with open(path, "x", encoding="utf-8") as file:
                 file.write(f"-- {' '.join(name.split())}\n{_TRANSACTION if transaction else _NO_TRANSACTION}\n\n")
-        except FileExistsError:  # somebody made it this very moment
+        except FileExistsError:  # somebody else has just made it
             continue
         return path
 
 
 def _after(version: int) -> str:
-    """Give the version one second later; of a number that is no time, the next."""
+    """Give the version one second later, or the next number if the version is not a time."""
     try:
         return (datetime.strptime(str(version), _FORMAT).replace(tzinfo=UTC) + timedelta(seconds=1)).strftime(_FORMAT)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Statements that a file without a transaction can't have: they would do something else there than in psql."""
+"""Statements that a file without a transaction can't have, because they would not work there as in psql."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _ADVISORY = "Leave it out: no two runs work on a file at once."
 _SEQUENCE = "Use RETURNING, or call nextval() in the same statement."
 _AGAIN = "Put it into a file of its own: if it fails, its commits stay, and the next up runs it again."
 
-# Each statement has a transaction and a session of its own. Of the commands in PostgreSQL's manual these reach further
-# than one, or need the other. So do SET, RESET, LOAD and DISCARD ALL, which work: pieces.cut repeats them.
+# Each statement has a transaction and a session of its own. Of the commands in PostgreSQL's manual these affect later
+# statements, or need the same transaction. So do SET, RESET, LOAD and DISCARD ALL, but pieces.cut repeats those.
 _COMMANDS = {  # matched with a statement's words
     r"create (?:or replace )?(?:global |local )?temp(?:orary)? (?:recursive )?(?:table|view|sequence)": _TEMPORARY,
     r"create (?:or replace )?(?:unlogged |materialized |recursive )?\w+ (?:if not exists )?pg_temp": _TEMPORARY,
@@ -40,7 +40,7 @@ _COMMANDS = {  # matched with a statement's words
 _FIRST = {"create", "prepare", "declare", "listen", "savepoint", "release", "rollback", "lock", "set"}  # spare the rest
 _CALL = r"(?:(?<!\. )|(?<=pg_catalog \. ))\b"  # not a function of this name in another schema
 _INTO = r"\b(?<!insert )(?<!merge )"
-_CALLS = (  # searched for in a statement's tokens; the third excuses it
+_CALLS = (  # searched for in a statement's tokens; the third pattern excuses a call
     (rf"{_CALL}(set_config) \( (?!(?:[^()]|\((?:[^()]|\([^()]*\))*\))*[,>] (?:true|t) \))", _SETTING, None),
     (rf"{_CALL}(pg_(?:try_)?advisory_(?:un)?lock(?:_shared|_all)?) \(", _ADVISORY, None),
     (rf"{_CALL}(currval|lastval) \(", _SEQUENCE, r"\b(?:nextval|returning)\b"),
@@ -48,7 +48,7 @@ _CALLS = (  # searched for in a statement's tokens; the third excuses it
     (rf"{_INTO}(into (?:local |global )?temp(?:orary)?) (?!(?:from|where|group|order|limit) |$)", _TEMPORARY, None),
     (rf"{_INTO}(into (?:table )?pg_temp) \.", _TEMPORARY, None),
 )
-_TELLTALES = ("set_config", "advisory_", "currval", "lastval", "setseed")  # one is in each call: tokens take long
+_TELLTALES = ("set_config", "advisory_", "currval", "lastval", "setseed")  # each call has one, and tokens take long
 _CALLERS = {"select", "with", "values", "table", "insert", "update", "delete", "merge", "explain", "copy", "call"}
 
 
@@ -73,7 +73,7 @@ def _command(statement: Statement) -> tuple[str, str] | None:
 
 
 def _call(text: str, words: tuple[str, ...]) -> tuple[str, str] | None:
-    """Find a call that leaves something in the session; one that a view or a function stores does not."""
+    """Find a call that leaves something in the session; a call in the body of a view or a function does not count."""
     makes = words[:1] == ("create",) and words[1:2] in (("table",), ("unlogged",), ("materialized",)) and "as" in words
     lower = text.lower()
     into = words[:1] in ((), ("select",), ("with",)) and "into" in lower and "temp" in lower

@@ -1,4 +1,4 @@
-"""What a text has that can't be sent, or not in a transaction, and where a large one can be cut."""
+"""The outline of a text: statements that can't be sent, or not in a transaction, and the cuts of a large text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 CONTROL = re.compile(
     r"(?:commit|rollback) prepared\b|start transaction\b|(?:begin|commit|end|abort)\b"
     r"|set (?:(?:local|session) )?(?:session characteristics as )?transaction(?:_(?:isolation|read_only|deferrable))?\b"
-    r"|rollback\b(?! (?:(?:work|transaction) )?to\b)|prepare transaction\b(?!.* as\b)"  # AS: a statement of that name
+    r"|rollback\b(?! (?:(?:work|transaction) )?to\b)|prepare transaction\b(?!.* as\b)"  # AS: a statement's name
 )
 _CLIENT_COPY = re.compile(r"copy\b.*? (from (?:stdin|stdout))\b")  # PostgreSQL takes the two for the same
 _ONLY_SQL = r"psql's commands cannot be used: only SQL is sent (remove \restrict and \unrestrict, which pg_dump writes)"
@@ -38,7 +38,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """What stands in a text: what can't be sent, what can't be in a transaction, and where a large one can be cut.
+    """The findings in a text that can't be sent, the statements about transactions, and the cuts of a large text.
 
     `control` are the statements that begin, end or set a transaction; `outer` are BEGIN as the first and COMMIT as the
     last statement, where both are there. `cuts` are starts of statements, with their numbers, about a megabyte apart.
@@ -53,9 +53,9 @@ class Outline:
 
 
 def make(sql: str) -> Outline:
-    """Read a text through, once: of all that we do this takes the most time.
+    """Read a text in one pass, because nothing else takes as much time.
 
-    After COPY … FROM stdin nothing is read any more: the lines that follow are data.
+    The reading ends after COPY … FROM stdin, because the lines that follow are data.
     """
     findings, control, outside, cuts, count, cut = [], [], [], [], 0, 0
     first, last, slotless = None, None, set[str]()
@@ -82,7 +82,7 @@ def make(sql: str) -> Outline:
 
 
 def _outer(sql: str, first: Statement | None, last: Statement | None) -> tuple[Statement, Statement] | None:
-    """Give the BEGIN and the COMMIT around a whole text; `last` is null where data cut the reading short."""
+    """Give the BEGIN and the COMMIT around a whole text; `last` is None if data cut the reading short."""
     if first is None or not statements.begins(sql, first):
         return None
     last = last or deque(statements.split(sql), maxlen=1)[0]
@@ -98,7 +98,7 @@ def _no_statement(sql: str, offsets: range) -> Finding:
 
 
 def flattened(sql: str) -> str:
-    """Return a statement's tokens in lower case, a space after each; quoted ones keep their word characters only."""
-    from outreach_migrate.files import scanner  # few files get here
+    """Give a statement's tokens in lower case, a space after each; quoted ones keep their word characters only."""
+    from outreach_migrate.files import scanner  # here, because few files need it
 
     return "".join((token.word or re.sub(r"\W", "", token.name)) + " " for token in scanner.tokens(sql)).lower()

@@ -1,4 +1,4 @@
-"""A file that runs without a transaction, in statements, each with the checksum of what comes up to it."""
+"""A file without a transaction, cut into statements, each with the checksum of the text up to it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Piece:
     """One statement of a file: its number from 0, its place, and the SETs of the file that come before it.
 
-    `command` is there when it can't share a transaction, `build` when it builds an index concurrently.
-    `checksum` is the SHA-256 of the statements up to and with this one, `checksum_before` without it.
+    `command` is set if it can't share a transaction, `build` if it builds an index concurrently. `checksum` is the
+    SHA-256 of the statements up to and including this one, `checksum_before` of those before it.
     """
 
     number: int
@@ -36,8 +36,8 @@ class Piece:
 def cut(sql: str) -> Iterator[Piece]:
     """Cut a text into its statements.
 
-    SET, RESET and LOAD hold for the statements after them, which are given them anew: a pooler may have moved to
-    another server connection meanwhile, and a run that goes on with the file has another one.
+    SET, RESET and LOAD are repeated before each later statement, because a pooler may have moved to another server
+    connection by then, and a run that resumes the file has a new one.
     """
     import hashlib  # it brings OpenSSL along
 
@@ -56,7 +56,7 @@ def cut(sql: str) -> Iterator[Piece]:
 
 
 def _kept(kept: list[Statement], new: Statement) -> list[Statement]:
-    """Give what holds after a statement. RESET ALL leaves the role as it is, and nothing unloads a library."""
+    """Give the settings that hold after a statement. RESET ALL keeps the role, and nothing unloads a library."""
     if new.words[:2] == ("reset", "all"):
         return [one for one in kept if one.words[0] == "load" or {"role", "authorization"}.intersection(one.words[1:4])]
     if new.words[:1] == ("discard",):
@@ -65,7 +65,7 @@ def _kept(kept: list[Statement], new: Statement) -> list[Statement]:
 
 
 def checksum_before(sql: str, number: int) -> str | None:
-    """Give the checksum of the first `number` statements, None when there are fewer."""
+    """Give the checksum of the first `number` statements, None if there are fewer."""
     if number == 0:
         import hashlib
 

@@ -27,8 +27,8 @@ _TOKEN = re.compile(
 _UNICODE = re.compile(r"\\(?:([0-9a-fA-F]{4})|\+([0-9a-fA-F]{6})|\\)")
 _OPENING = re.compile(r"\$[^$]*\$|(?:[bBeEnNxX]|[uU]&)?'")
 
-# The tokens of a query that may be cut off in the middle. Where it can't be told whether a literal ends (in a plain
-# string \' may or may not be its end, and a comment may hold others), all the rest is taken for one.
+# The tokens of a query that may be cut off in the middle. If a literal's end is doubtful (in a plain string \' may or
+# may not end it, and comments may nest), all the rest is taken for the literal.
 _LEXEME = r"""(?sx)(?P<kept>"(?:[^"]|"")*"|\$\d+|(?![eEbBxXnN]')[^\W\d][\w$]*)
     |(?P<comment>--[^\n]*|/\*(?:(?!/\*|\*/).)*(?:\*/|$))
     |/\*.*
@@ -39,7 +39,7 @@ _LEXEME = r"""(?sx)(?P<kept>"(?:[^"]|"")*"|\$\d+|(?![eEbBxXnN]')[^\W\d][\w$]*)
 
 
 class Kind(Enum):
-    """What a token is. A sign is one of , ; : . .. ( ) [ ], or operators with nothing between them."""
+    """The kinds of tokens. A sign is one of , ; : . .. ( ) [ ], or operators with nothing between them."""
 
     WORD = "a bare word"
     QUOTED = "a name in double quotes"
@@ -58,17 +58,17 @@ class Token:
 
     @property
     def end(self) -> int:
-        """The offset after it."""
+        """The offset after the token."""
         return self.start + len(self.text)
 
     @property
     def word(self) -> str:
-        """A keyword or a sign as rules have it: in lower case. Empty for what is quoted: that is neither."""
+        """The keyword or sign in lower case; empty for a quoted token, which is neither."""
         return "" if self.kind in (Kind.QUOTED, Kind.STRING) else statements.folded(self.text)
 
     @property
     def name(self) -> str:
-        """The name that it stands for, or a string's text: nothing is decoded there but quotes that are doubled."""
+        """The name that the token stands for, or a string's text, in which only doubled quotes are decoded."""
         if self.kind is Kind.STRING:
             return self._inside(*self._ends())
         if self.kind is not Kind.QUOTED:
@@ -78,7 +78,7 @@ class Token:
 
     @property
     def identifier(self) -> str:
-        """The name as it is written without U&; a bare word as it stands, since encodings fold more than ASCII."""
+        """The name as written without U&; a bare word keeps its case, because some encodings fold more than ASCII."""
         if self.kind is not Kind.QUOTED or self.text.startswith('"'):
             return self.text
         return '"' + self.name.replace('"', '""') + '"'
@@ -93,7 +93,7 @@ class Token:
 
 
 def tokens(sql: str, start: int = 0, end: int | None = None) -> Iterator[Token]:
-    """Yield the tokens between two offsets of a text. What opens and never closes is one, to the end."""
+    """Yield the tokens between two offsets of a text; a quote or comment that never closes is a token to the end."""
     end = len(sql) if end is None else end
     pos = start
     while found := _TOKEN.match(sql, pos, end):
@@ -112,7 +112,7 @@ def tokens(sql: str, start: int = 0, end: int | None = None) -> Iterator[Token]:
 
 
 def with_strings(sql: str) -> Iterator[Token]:
-    """Yield the tokens of a text, and those in its strings: they may be SQL, as the body of a function is."""
+    """Yield the tokens of a text and of its strings, because a string may be SQL, such as the body of a function."""
     left = [sql]
     while left:
         for token in tokens(left.pop()):
@@ -136,5 +136,5 @@ def _character(escape: re.Match[str]) -> str:
 
 
 def redacted(query: str) -> str:
-    """Put ? for every literal, and leave comments out: other people's data has no place in a log."""
+    """Put ? for every literal, and leave out comments, because other people's data has no place in a log."""
     return " ".join(re.sub(_LEXEME, lambda found: found["kept"] or (" " if found["comment"] else "?"), query).split())

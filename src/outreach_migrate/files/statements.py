@@ -1,4 +1,4 @@
-"""SQL text split and located."""
+"""The statements of SQL text, and places in it."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from functools import cache
 from itertools import chain
 
 # The rules of PostgreSQL's src/backend/parser/scan.l, with standard_conforming_strings on. Every long repeat is
-# possessive: no text makes a pattern backtrack or need memory. The `(?!)` at the end of a repeated alternation
+# possessive, so no text makes a pattern backtrack or use memory. The `(?!)` at the end of a repeated alternation
 # looks idle, but Python before 3.11.5 (Debian 12 has 3.11.2) counts a half-matched last round in (gh-106052).
 _SPACES = r"[ \t\n\r\f\v]++"
 _REMARK = r"--[^\n\r]*+"
-_COMMENT = r"/\*[^*/]*+(?:(?:\*(?!/)|/(?!\*)|(?!))[^*/]*+)*+\*/"  # without another one inside: see comment_end
+_COMMENT = r"/\*[^*/]*+(?:(?:\*(?!/)|/(?!\*)|(?!))[^*/]*+)*+\*/"  # without a comment inside; else see comment_end
 GAP = rf"(?:{_SPACES}|{_REMARK}|{_COMMENT}|(?!))*+"
 
-# Two strings with a newline between them are one: after E'a' backslashes count in 'b' too.
+# Two strings with a newline between them are one, so after E'a' backslashes count in 'b' too.
 JOINT = r"(?:[ \t\f\v]++|--[^\n\r]*+)*+[\n\r](?:[ \t\n\r\f\v]++|--[^\n\r]*+[\n\r]|(?!))*+'"
 ESCAPED = r"[^'\\]*+(?:(?:''|\\.)[^'\\]*+|(?!))*+'"
-# Letters, digits and what is not ASCII, each told by what it is not: Python takes ten times as long to compile a class
-# with all of Unicode in it.
+# Letters, digits and non-ASCII characters, as negated classes, because Python takes ten times as long to compile a
+# class with all of Unicode in it.
 _LETTER = r"[^\x00-@\[-^`{-\x7f]"
 _IN_TAG = r"[^\x00-/:-@\[-^`{-\x7f]"
 _WITHIN = r"[^\x00-#%-/:-@\[-^`{-\x7f]"
@@ -42,7 +42,7 @@ _TOKEN = "|".join(
 _PREFIX = r"[bBnNxX](?=')|[uU]&(?=['\"])"
 _LIST = rf"\((?:{_SPACES}|{_TOKEN}|{WORD}|{_REMARK}|{_COMMENT}|;|(?!))*+\)"
 
-# Each eats what is no bare word (group 1), then, outside parentheses, one bare word (group 2).
+# Each eats anything but bare words (group 1), then, outside of parentheses, one bare word (group 2).
 _OUTSIDE = rf"(?s)((?:{GAP}(?:{_TOKEN}|{_PREFIX}|{_LIST})|(?!))*+){GAP}({WORD})?"
 _INSIDE = rf"(?s)((?:{GAP}(?:{_TOKEN}|{WORD}|{_LIST}|;)|(?!))*+){GAP}"
 _LEADING = re.compile(GAP)
@@ -64,8 +64,8 @@ _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 class Statement:
     """One statement of a text.
 
-    From the offset of its first token to the one after its last, in characters, without the semicolon; `words` are
-    its first bare words (16 at most): unquoted, outside parentheses, in lower case.
+    `start` is the offset of its first token, `end` the offset after its last, in characters, without the semicolon;
+    `words` are its first bare words (16 at most): unquoted, outside of parentheses, in lower case.
     """
 
     start: int
@@ -76,15 +76,15 @@ class Statement:
 def split(sql: str) -> Iterator[Statement]:
     """Yield the statements of a text, one at a time, as PostgreSQL's parser sees them; empty ones are dropped.
 
-    A text that PostgreSQL would refuse is split too: what opens and never closes lasts to the end of the text.
+    A text that PostgreSQL would refuse is split too; a quote or comment that never closes lasts to the text's end.
     """
     return (found for found in walk(sql) if isinstance(found, Statement))
 
 
 def walk(sql: str) -> Iterator[Statement | range]:
-    """Yield the statements of a text, and the offsets of what is none: psql's commands, and what never closes.
+    """Yield the statements of a text, and the offsets of psql's commands and of quotes that never close.
 
-    The statement in which something opens that never closes comes before it.
+    The statement with such a quote comes before the quote's offset.
     """
     marks = _marks(sql)
     for kind, begin, stop in marks:
@@ -120,18 +120,18 @@ def blanked(sql: str, statement: Statement) -> str:
 
 @cache
 def _compiled(pattern: str) -> re.Pattern[str]:
-    """Compile a pattern when it is first needed: a run with nothing to do needs none of these, and waits for none."""
+    """Compile a pattern on first use, because a run with nothing to do needs none of them."""
     return re.compile(pattern)
 
 
 def end(sql: str, statement: Statement) -> int:
-    """Find the offset after a statement's semicolon, or after the statement where it has none."""
+    """Find the offset after a statement's semicolon, or after the statement if it has none."""
     semicolon = _after_gap(sql, statement.end)
     return semicolon + 1 if sql.startswith(";", semicolon) else statement.end
 
 
 def folded(word: str) -> str:
-    """Fold a word's case as PostgreSQL does: lower() would take the Kelvin sign for a K."""
+    """Fold a word's case as PostgreSQL does, because lower() would take the Kelvin sign for a K."""
     return word.translate(_ASCII_LOWER)
 
 
@@ -158,7 +158,7 @@ def _statement(sql: str, start: int, marks: Iterator[tuple[str, int, int]]) -> t
 
 
 def _marks(sql: str) -> Iterator[tuple[str, int, int]]:
-    """Yield what a text is made of, outermost only: a kind, the offsets where it begins and stops."""
+    """Yield the outermost parts of a text: kind, start and end offset of each."""
     pos, depth = _after_gap(sql, 0), 0
     outside, inside = _compiled(_OUTSIDE), _compiled(_INSIDE)
     while found := (inside if depth else outside).match(sql, pos):
@@ -178,7 +178,7 @@ def _marks(sql: str) -> Iterator[tuple[str, int, int]]:
 
 
 def _special(sql: str, pos: int) -> tuple[str, int]:
-    """Return the kind of what the patterns leave alone, and where it stops."""
+    """Give the kind and the end of a part that the patterns don't cover."""
     sign = sql[pos]
     if sign in ";()":
         return sign, pos + 1
@@ -196,7 +196,7 @@ def _special(sql: str, pos: int) -> tuple[str, int]:
 
 
 def comment_end(sql: str, pos: int) -> int:
-    """Find where the comment that starts at an offset ends, with the comments in it; -1 when it never does."""
+    """Find the end of the comment that starts at an offset, with the comments inside; -1 if it never ends."""
     depth = 0
     for mark in _COMMENT_MARK.finditer(sql, pos):
         depth += 1 if mark[0] == "/*" else -1

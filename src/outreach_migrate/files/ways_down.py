@@ -1,4 +1,4 @@
-"""Marks, files and folders of other tools that have a way down, which would be run as well."""
+"""Other tools' marks, files and folders with a way down, which would run too."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TERN = "---- create above / drop below ----"  # tern's mark
 
-# As the tools' own parsers read their marks: internal/sqlparser of goose, sqlparse of sql-migrate, pkg/dbmate,
+# The marks as the tools' own parsers read them: internal/sqlparser of goose, sqlparse of sql-migrate, pkg/dbmate,
 # src/sqlMigration.ts of node-pg-migrate, migrate/migrate.go of tern, whose mark alone may stand behind SQL.
 _TOOLS = {
     "goose": r"[ \t]*\+goose[ \t]*(?:up|down)\b",
@@ -37,7 +37,7 @@ _SIGNS = (
     "igration",
     "IGRATION",
     "drop below",
-)  # nearly no time to look for
+)  # quick to search for
 _ENDINGS = {".down.sql": "golang-migrate's or sqlx's", ".rollback.sql": "yoyo's"}
 _FOLDERS = {"migration.sql": "Prisma's", "up.sql": "diesel's or Hasura's"}
 _NO_WAY_DOWN = "there is no way down"
@@ -46,7 +46,7 @@ _IMPORTED = {"goose", "dbmate", "tern"}  # of those above, the tools whose folde
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """A mark's offset and text, and whether the line says more than that."""
+    """A mark's offset and text, and whether its line says more."""
 
     start: int
     text: str
@@ -64,7 +64,7 @@ def tools(sql: str) -> set[str]:
 
 
 def findings(sql: str, folder: str = "") -> Iterator[Finding]:
-    """Yield the mark with which a way down begins that has a statement, and all of dbmate's: they look like ours."""
+    """Yield the mark of a way down that has a statement, and all marks of dbmate, because they look like directives."""
     if not any(sign in sql for sign in _SIGNS) or not (marks := list(_marks(sql))):
         return
     starts = _starts(sql, marks)
@@ -75,7 +75,7 @@ def findings(sql: str, folder: str = "") -> Iterator[Finding]:
         end = next((one.start for one in ups if one.start > mark.start), len(sql))
         if mark.is_up and mark.tool == "dbmate":
             yield _begins(sql, mark, folder)
-        elif mark.is_up or (mark.says_more and not ups):  # a comment on what the way down would be
+        elif mark.is_up or (mark.says_more and not ups):  # a comment about the way down
             continue
         elif mark.tool == "dbmate" or any(mark.start < start < end for start in starts):
             keep = f"below {ups[0].text}" if end < len(sql) else "above this line"
@@ -111,10 +111,10 @@ def _marks(sql: str) -> Iterator[_Mark]:
 
 
 def _starts(sql: str, marks: list[_Mark]) -> set[int]:
-    """Give where statements start once a statement of one letter stands in the place of each mark.
+    """Give the starts of statements after a statement of one letter has taken the place of each mark.
 
-    There is one where the mark is a comment at the top level, also before a missing semicolon; in a string, in another
-    comment or in parentheses there is none.
+    A mark that is a comment at the top level, even before a missing semicolon, thereby becomes a statement's start; a
+    mark in a string, in another comment or in parentheses does not.
     """
     texts, last = [], 0
     for mark in marks:
@@ -124,7 +124,7 @@ def _starts(sql: str, marks: list[_Mark]) -> set[int]:
 
 
 def of_name(path: str) -> Problem | None:
-    """Tell of a file whose name says that it is another tool's way down."""
+    """Report a file whose name says that it is another tool's way down."""
     for ending, whose in _ENDINGS.items():
         if path.lower().endswith(ending):
             message = f"a way down of {whose}, which would be run as well"
@@ -136,7 +136,7 @@ def of_name(path: str) -> Problem | None:
 
 
 def of_folder(folder: Folder) -> Problem | None:
-    """Tell of another tool's folder, in which each migration is a folder."""
+    """Report another tool's folder, in which each migration is a folder."""
     import glob
     import shlex
 
