@@ -1,1 +1,1 @@
-"""Trouble looked for without changing anything."""
+"""Checks of files and of a database, which change nothing."""

@@ -1,4 +1,4 @@
-"""Looks for the trouble that a run would meet in a database, without changing anything."""
+"""A read-only check of a database for the trouble that a run would meet there."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 def look(
     request: Request, tell: Callable[[read.Locked], None], *, long: float = 60, catching_up: float = 1
 ) -> tuple[tuple[Migration, ...], list[Finding]]:
-    """Compare files and history, and look around; give the pending files and what was found.
+    """Compare files and history, and check the database; give the pending files and the findings.
 
-    A transaction that has been open for `long` seconds is in a run's way; a standby that takes longer than
-    `catching_up` seconds to replay what it has received lags.
+    A transaction that has been open for `long` seconds is in a run's way; a standby lags if it takes longer than
+    `catching_up` seconds to replay the WAL that it has received.
     """
     try:
         with asked.reading(request, tell) as seen:
@@ -54,12 +54,12 @@ def _invalid_indexes(connection: Connection) -> Iterator[Finding]:
                SELECT FROM pg_catalog.pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid)
          ORDER BY 1""").fetchall()
     for index, table in rows:
-        hint = f"What built it failed: build it anew, after DROP INDEX CONCURRENTLY {index};"
+        hint = f"Its build failed. Drop it and build it again: DROP INDEX CONCURRENTLY {index};"
         yield Finding(Problem(f"the index {index} on {table} is invalid", hint=hint), is_error=False)
 
 
 def _lag(connection: Connection, catching_up: float) -> Iterator[Finding]:
-    """Tell of a standby that lags, or of which that can't be known: its history may be an old one."""
+    """Report a standby that lags, or that doesn't say whether it does, because its history may be out of date."""
     try:
         with connection.transaction():
             row = _replay(connection, catching_up)
@@ -70,21 +70,21 @@ def _lag(connection: Connection, catching_up: float) -> Iterator[Finding]:
     behind, streams, age = row
     last = "it has replayed no transaction yet" if age is None else f"its last transaction is {age:.0f} s old"
     if behind:
-        message = f"the standby lags: {behind:,} bytes that it has received are not replayed, {last}"
+        message = f"the standby lags: it has not replayed {behind:,} bytes that it has received, and {last}"
     elif streams is None:
         message = "the standby does not say how far it lags"
     elif not streams:
         message = f"the standby has no connection to its primary, {last}"
     else:
         return
-    yield Finding(Problem(f"{message}: the history may have more on the primary"), is_error=False)
+    yield Finding(Problem(f"{message}, so the history may have more on the primary"), is_error=False)
 
 
 def _replay(connection: Connection, catching_up: float) -> tuple[int, bool | None, float | None] | None:
-    """Give what a standby has not replayed in a while, in bytes; whether it streams; and its last transaction's age.
+    """Give the bytes that a standby has not replayed in time, whether it streams, and its last transaction's age.
 
-    The age alone says nothing: on an idle primary it grows though nothing lags. And what was received this very moment
-    is replayed in the next.
+    The age alone proves nothing, because on an idle primary it grows though nothing lags. Only WAL that was received
+    before the first look counts.
     """
     query = b"""
         SELECT pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_last_wal_receive_lsn(), '0/0')::int8,
@@ -95,7 +95,7 @@ def _replay(connection: Connection, catching_up: float) -> tuple[int, bool | Non
     deadline, received = time.monotonic() + catching_up, None
     while row := connection.execute(query).fetchone():
         received = row[0] if received is None else received
-        behind = max(0, (received or 0) - row[1])  # not counting what comes in meanwhile
+        behind = max(0, (received or 0) - row[1])  # of the WAL received before the first look
         if not behind or time.monotonic() > deadline:
             return behind, row[2], row[3]
         time.sleep(0.05)
@@ -122,12 +122,12 @@ def _open_transactions(connection: Connection, pending: Iterable[Migration], lon
                 message = (
                     f"pid {pid} ({user}, {application}, {state}) has had a transaction open on {table} for {age} s"
                 )
-                hint = f"The file would wait for it: end it, or SELECT pg_terminate_backend({pid});"
+                hint = f"The file would wait for this transaction. End it, or SELECT pg_terminate_backend({pid});"
                 yield Finding(Problem(message, Location(migration.path), hint), is_error=False)
 
 
 def _privileges(connection: Connection, past: History, pending: tuple[Migration, ...]) -> Iterator[Finding]:
-    """Tell what the role lacks to record a run, and which tables to be altered are not its own."""
+    """Report the privileges that the role lacks to record a run, and the tables that it can't alter."""
     if not pending:
         return
     schema, table = sql.Identifier(past.table.schema).as_string(), past.table.quoted
@@ -144,7 +144,7 @@ def _privileges(connection: Connection, past: History, pending: tuple[Migration,
         row = connection.execute(f"SELECT {asked}, current_user".encode()).fetchone()
         lacks = "CREATE on the database"
     if row and not row[0]:
-        yield Finding(Problem(f"the role {row[1]} lacks {lacks}: a run could not record what it did"))
+        yield Finding(Problem(f"the role {row[1]} lacks {lacks}, so a run could not record its migrations"))
     for migration in pending:
         yield from _strange_tables(connection, migration)
 
@@ -161,5 +161,5 @@ def _strange_tables(connection: Connection, migration: Migration) -> Iterator[Fi
     ).fetchall()
     for name, owner in rows:
         hint = "Run migrations as that role, or as a member of it."
-        message = f"the table {name} belongs to {owner}: our role can't alter it"
+        message = f"the table {name} belongs to {owner}, so this role can't alter it"
         yield Finding(Problem(message, migration.location(named[name]), hint))

@@ -1,4 +1,4 @@
-"""Looks for trouble in the files, beside each other and beside a git revision."""
+"""Checks of the files against each other and against a git revision."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A problem with its weight: an error, or a warning, with the rule of the linter that has it."""
+    """A problem that is an error or a warning, with the linter's rule, if one found it."""
 
     problem: Problem | Contradiction
     is_error: bool = True
@@ -27,9 +27,9 @@ class Finding:
 def chosen(
     found: Iterable[Migration], problems: Iterable[Problem], paths: Iterable[str]
 ) -> tuple[list[Migration], list[Problem]]:
-    """Choose the migrations and problems of these paths, all of them for none.
+    """Choose the migrations and problems of these paths, or all if there are no paths.
 
-    Raise UsageError for a .sql file that is not of the folder.
+    Raise UsageError for a .sql file outside of the folder.
     """
     wanted = {os.path.realpath(path): path for path in (os.fsencode(path).decode() for path in paths)}
     if not wanted:
@@ -43,7 +43,7 @@ def chosen(
 
 
 def files(found: Iterable[Migration], problems: Iterable[Problem]) -> list[Finding]:
-    """Check migrations as `up` would before it runs them; `problems` are those met when they were read."""
+    """Check migrations as `up` does before it runs them; `problems` were met while they were read."""
     findings = [Finding(problem) for problem in problems]
     for migration in found:
         findings += [Finding(problem) for problem in migrations.problems(migration)]
@@ -55,7 +55,7 @@ def files(found: Iterable[Migration], problems: Iterable[Problem]) -> list[Findi
 def against(folder: str, found: Iterable[Migration], ref: str) -> list[Finding]:
     """Compare the files with those of a git revision: new ones must be newer, the others must not have changed.
 
-    What the revision has gained since the branches parted is not missed here, but must be older than what is new.
+    A file that the revision has gained since the branches parted may be missing here, but a new file must be newer.
     """
     theirs = {name for name in _git(folder, "ls-tree", "-z", "--name-only", ref, "./").split("\0") if name}
     if not theirs:  # git keeps no empty folders
@@ -85,7 +85,7 @@ def against(folder: str, found: Iterable[Migration], ref: str) -> list[Finding]:
 
 
 def changed(folder: str, found: Iterable[Migration], ref: str) -> list[Migration]:
-    """Choose the files that are new or changed against a git revision."""
+    """Choose the files that are new or changed since a git revision."""
     theirs = _git(folder, "ls-tree", "-z", "--name-only", ref, "./").split("\0")
     changes = _changes(folder, ref)
     names = {migration: os.path.basename(migration.path) for migration in found}
@@ -93,7 +93,7 @@ def changed(folder: str, found: Iterable[Migration], ref: str) -> list[Migration
 
 
 def _changes(folder: str, ref: str) -> dict[str, str]:
-    """Read which files of a revision the folder has otherwise (M) or not at all (D)."""
+    """Read the files of a revision that are modified (M) or deleted (D) in the folder."""
     fields = _git(
         folder, "diff", "--relative", "--no-renames", "--diff-filter=MDT", "--name-status", "-z", ref, "--", "."
     )

@@ -1,4 +1,4 @@
-"""Has squawk look for trouble in the files. https://squawkhq.com"""
+"""Findings of squawk, a linter for migrations. https://squawkhq.com"""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from outreach_migrate.files.migrations import Migration
 
-# Rules of squawk's that are answered: a run sets a lock timeout, and has an option for the other; it goes on after the
-# last statement that is done, and IF NOT EXISTS would pass an invalid index; BEGIN and COMMIT have errors of their own.
+# Rules of squawk that don't apply: a run sets a lock timeout, and has an option for the other; it resumes after the
+# last statement done, and IF NOT EXISTS would accept an invalid index; BEGIN and COMMIT have errors of their own.
 _ANSWERED = (
     *("require-timeout-settings", "require-lock-timeout", "require-statement-timeout"),
     *("prefer-robust-stmts", "transaction-nesting"),
@@ -22,7 +22,7 @@ _ANSWERED = (
 
 
 def findings(found: Iterable[Migration]) -> list[Finding]:
-    """Run squawk over migrations, each file with the transaction it runs in; give what it finds, file by file.
+    """Run squawk over migrations, each file with the transaction that it runs in; give the findings, file by file.
 
     https://squawkhq.com
     """
@@ -45,7 +45,7 @@ def findings(found: Iterable[Migration]) -> list[Finding]:
 
 
 def _squawk(program: str, found: list[Migration], mode: str) -> dict[str, list[Finding]]:
-    """Give what squawk finds in each file that it finds something in, in the order of the places."""
+    """Give squawk's findings by file, in the order of their places."""
     import json
     import subprocess
 
@@ -70,7 +70,7 @@ def _squawk(program: str, found: list[Migration], mode: str) -> dict[str, list[F
 
 
 def _offset(sql: str, line: int, column: int) -> int:
-    """Turn squawk's place, a line and a byte in it, both from 0, into characters."""
+    """Turn squawk's place, a line and a byte in it, both from 0, into an offset in characters."""
     lines = sql.split("\n")
     before = lines[line].encode()[:column].decode(errors="ignore") if line < len(lines) else ""
     return sum(len(one) + 1 for one in lines[:line]) + len(before)
