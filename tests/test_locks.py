@@ -318,7 +318,7 @@ def test_a_long_query_may_be_cancelled(migrate: Migrate, connect: Connect, busy:
 def test_a_session_that_waits_before_us_is_told_from_one_that_holds(
     migrate: Migrate, holder: psycopg.Connection, connect: Connect, busy: Callable[..., None], rows: Rows
 ) -> None:
-    """Who only stands before us in the queue holds nothing, and is not said to."""
+    """A session that is only ahead in the queue holds nothing, and the message doesn't say so."""
     first = connect()
     busy(first, "BEGIN; LOCK TABLE users")
     until(lambda: rows("SELECT 1 FROM pg_locks WHERE relation = 'users'::regclass AND NOT granted"))
@@ -327,7 +327,7 @@ def test_a_session_that_waits_before_us_is_told_from_one_that_holds(
     held = {blocker["pid"]: blocker["held"] for blocker in error(ended)["blockers"]}
     assert held[holder.info.backend_pid] == "AccessShareLock"
     assert held[first.info.backend_pid] is None
-    assert re.search(rf"pid {first.info.backend_pid} .* is before us in the queue for users", ended.stderr), ended
+    assert re.search(rf"pid {first.info.backend_pid} .* is ahead in the queue for users", ended.stderr), ended
     assert "None" not in ended.stderr
 
 

@@ -1,1 +1,1 @@
-"""What a command prints: text, JSON, GitHub, Markdown. The only place that words anything."""
+"""A command's output as text, JSON, GitHub's commands or Markdown; no other package words it."""

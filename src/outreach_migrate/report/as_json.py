@@ -1,4 +1,4 @@
-"""How steps, problems, errors and notices are written as JSON."""
+"""Steps, problems, errors and notices as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def step(step: Step) -> dict[str, Any]:
-    """Give a step as JSON has it."""
+    """Turn a step into JSON."""
     entry, migration = step.entry, step.migration
     return {
         "version": step.version,
@@ -33,13 +33,13 @@ def step(step: Step) -> dict[str, Any]:
 
 
 def problem(problem: Problem | Contradiction) -> dict[str, Any]:
-    """Give a problem as JSON has it."""
+    """Turn a problem into JSON."""
     problem = sentences.worded(problem)
     return {"message": problem.message, **location(problem.location), "hint": problem.hint}
 
 
 def error(error: MigrateError) -> dict[str, Any]:
-    """Give an error as JSON has it; `kind` is its class."""
+    """Turn an error into JSON; `kind` is its class."""
     value: dict[str, Any] = {
         "kind": type(error).__name__,
         "message": sentences.message(error),
@@ -72,12 +72,12 @@ def _place(error: MigrateError) -> Location | None:
 
 
 def notice(notice: ServerMessage) -> dict[str, Any]:
-    """Give a notice as JSON has it: the fields that the server has filled."""
+    """Turn a notice into JSON, with the fields that the server has filled."""
     return {key: value for key, value in asdict(notice).items() if value is not None}
 
 
 def location(location: Location | None) -> dict[str, Any]:
-    """Give a place as JSON has it."""
+    """Turn a place into JSON."""
     return {
         "path": location and location.path,
         "line": location and location.line,
@@ -86,5 +86,5 @@ def location(location: Location | None) -> dict[str, Any]:
 
 
 def milliseconds(seconds: float) -> float:
-    """Give a duration as JSON has it."""
+    """Turn a duration into JSON."""
     return round(seconds * 1000, 3)

@@ -1,4 +1,4 @@
-"""Prints what `check` found: as text, as JSON, as GitHub's workflow commands."""
+"""The report of `check`: text, JSON, or GitHub's workflow commands."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 class CheckReport(printer.Report):
-    """What `check` says, in one of its formats."""
+    """The output of `check`, in one of its formats."""
 
     def __init__(self, form: str, verbosity: int) -> None:
         super().__init__("check", as_json=form == "json", verbosity=verbosity)
         self.form = form
 
     def findings(self, findings: list[Finding], *, strict: bool) -> None:
-        """Print all findings, and end with 1 where there are errors, or warnings and `strict`."""
+        """Print all findings, and exit with 1 for an error, or with `strict` for a warning."""
         wrong = [finding for finding in findings if finding.is_error or strict]
         self.document |= {"ok": not wrong, "findings": [_value(finding) for finding in findings]}
         if self.form == "github":
@@ -42,7 +42,7 @@ class CheckReport(printer.Report):
 
 
 def _grouped(findings: list[Finding]) -> Iterable[list[Finding]]:
-    """Put what a linter says in the same words of several places beside the first of them."""
+    """Group a linter's findings that have the same text under the first of their places."""
     groups: dict[object, list[Finding]] = {}
     for finding in findings:
         problem = sentences.worded(finding.problem)

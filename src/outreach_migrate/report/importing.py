@@ -1,4 +1,4 @@
-"""Prints what `import` did."""
+"""The report of `import`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _SHOWN = 3  # files of one kind that are named without --verbose
 
 
 class ImportReport(printer.Report):
-    """What `import` says."""
+    """The output of `import`."""
 
     def __init__(self, *, as_json: bool, verbosity: int) -> None:
         super().__init__("import", as_json=as_json, verbosity=verbosity)
 
     def imported(self, planned: Import, *, written: bool, can_adopt: bool) -> None:
-        """Print each new file with what was changed, all that is not carried over, and the next commands."""
+        """Print each new file with its changes, everything that is not carried over, and the next commands."""
         following = _next(planned, can_adopt=can_adopt)
         self.document |= {
             "tool": planned.tool,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _BY_FATE = {Fate.UNFINISHED: "no-transaction", Fate.UNKNOWN: "when-a-run-stops"}
 _BY_SQLSTATE = {
-    "25006": "which-database",  # a session that may only read: the primary is elsewhere
+    "25006": "which-database",  # a read-only session, because the primary is elsewhere
     "40001": "locks",
     "40P01": "locks",
 }
@@ -27,7 +27,7 @@ _BY_CLASS: tuple[tuple[type[MigrateError] | tuple[type[MigrateError], ...], str]
 
 
 def page(error: MigrateError) -> str | None:
-    """Give the page, or None: an error in a file's SQL is told by PostgreSQL itself."""
+    """Give the page; None for an error in a file's SQL, because PostgreSQL's message explains it."""
     outcome = error.outcome
     if outcome and outcome.file in _BY_FATE:
         return _BY_FATE[outcome.file]

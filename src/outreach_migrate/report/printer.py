@@ -1,4 +1,4 @@
-"""What a command prints: lines as it goes, or one JSON document at its end."""
+"""A command's output: lines as it goes, or one JSON document at its end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Report:
-    """What one command says: text as it goes, or with `as_json` one document at the end.
+    """The output of one command: text as it goes, or with `as_json` one document at the end.
 
     Results go to stdout (with JSON, to stderr), everything else to stderr. `verbosity` is -1, 0 or 1.
     """
@@ -33,7 +33,7 @@ class Report:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._clear()
-        if kind not in (None, SystemExit):  # what nobody foresaw: a document that says all is well would be wrong
+        if kind not in (None, SystemExit):  # a bug, after which the document must not say that all is well
             self.document |= {"ok": False, "error": {"kind": kind and kind.__name__}}
         if unwritten := terminal.lost("stderr"):
             self._unwritten(unwritten)
@@ -41,12 +41,12 @@ class Report:
             import json
 
             encoding = getattr(sys.stdout, "encoding", None) or ""
-            plain = not encoding.lower().startswith("utf")  # it may lack a character, and JSON has an escape for each
+            plain = not encoding.lower().startswith("utf")  # it may lack a character, but JSON can escape any
             document = json.dumps(self.document, indent=2, default=str, ensure_ascii=plain)
             click.echo(display.in_json(document))
 
     def _unwritten(self, message: str) -> None:
-        """Tell on stdout that stderr takes nothing; in the document only where that tells of no other error."""
+        """Report on stdout that stderr can't be written; in the document only if it has no other error."""
         if not self.as_json:
             terminal.say(f"error: {message}")
         elif self.document["error"] is None:
@@ -58,19 +58,19 @@ class Report:
         self.aside(f"database: {database}")
 
     def result(self, line: str) -> None:
-        """Print a line of what the command was asked for."""
+        """Print a line of the command's result."""
         if self.verbosity >= 0:
             self._clear()
             terminal.say(line, err=self.as_json)
 
     def aside(self, line: str) -> None:
-        """Print a line that stands beside the result."""
+        """Print a line that is not part of the result."""
         if self.verbosity >= 0:
             self._clear()
             terminal.say(line, err=True)
 
     def running(self, line: str) -> None:
-        """Draw, on a terminal, the line that the next one will replace."""
+        """Draw, on a terminal, a line that the next one will replace."""
         if self.live:
             import shutil
 
@@ -86,7 +86,7 @@ class Report:
             self.drawn = False
 
     def locked(self, locked: read.Locked) -> None:
-        """Say who keeps us from reading the history."""
+        """Name the sessions that lock the history table."""
         start = f"waiting for the history table {locked.table}:"
         for line in [sentences.blocker(one, start) for one in locked.blockers] or [f"{start} it is locked"]:
             self.aside(line)

@@ -1,4 +1,4 @@
-"""Prints what `rehearse` found: as text, as JSON, as Markdown for a pull request."""
+"""The report of `rehearse`: text, JSON, or Markdown for a pull request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WARNING = (
 
 
 class RehearsalReport(run.RunReport):
-    """What `rehearse` says, in one of its formats."""
+    """The output of `rehearse`, in one of its formats."""
 
     def __init__(self, form: str, verbosity: int) -> None:
         super().__init__("rehearse", as_json=form == "json", verbosity=verbosity)
@@ -38,12 +38,12 @@ class RehearsalReport(run.RunReport):
             terminal.say("\n".join(self.markdown))
 
     def result(self, line: str) -> None:
-        """Print a line of what the command was asked for; in Markdown it has other lines."""
+        """Print a line of the result; Markdown has other lines."""
         if self.form != "markdown":
             super().result(line)
 
     def rehearsed(self, event: events.Event) -> None:
-        """Print one thing that has come to pass."""
+        """Print an event."""
         from outreach_migrate.rehearsal import events
         from outreach_migrate.run import events as of_run
 
@@ -108,7 +108,7 @@ class RehearsalReport(run.RunReport):
         self.markdown.append(_markdown_cells(migration.path, "", "not rehearsed", "", reason))
 
     def ended(self) -> None:
-        """Sum up, table by table."""
+        """Sum up the time that each table was not available."""
         from outreach_migrate.rehearsal import lock_times
 
         found = lock_times.blocked(end.held for end in self.ends)
@@ -160,7 +160,7 @@ def _place(done: events.Done) -> str:
 
 
 def _markdown_cells(place: str, text: str, took: str, rows: str, what: str) -> str:
-    code = rehearsal_text.shortened(text).replace("`", "'")  # a code span can't hold its own mark
+    code = rehearsal_text.shortened(text).replace("`", "'")  # a code span can't contain its delimiter
     first = f"{place}<br>`{code}`" if code else place
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in (first, took, rows, what)) + " |"
 

@@ -1,4 +1,4 @@
-"""What a rehearsal found, in words."""
+"""A rehearsal's findings in words."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COLOURS = {"reads and writes": "red", "writes": "yellow", "other schema changes"
 
 
 def span(seconds: float) -> str:
-    """Write a duration; most locks are held for less than some milliseconds."""
+    """Write a duration, with decimals because most locks last a few milliseconds at most."""
     return f"{seconds * 1000:.1f} ms" if seconds < 0.01 else durations.text(seconds)
 
 
@@ -56,7 +56,7 @@ def reason(stopped: events.Stopped) -> str:
 
 
 def effect_lines(did: Effects, *, every: bool) -> list[tuple[str, str]]:
-    """Write what a statement did, a line for each relation, with what its strongest lock blocks."""
+    """Write a statement's effects, a line for each relation, with the commands that its strongest lock blocks."""
     strongest: dict[int, Lock] = {}
     for lock in did.locks:
         oid = lock.relation.oid
@@ -88,7 +88,7 @@ def _changes(relation: Relation, did: Effects) -> str:
 
 
 def held_lines(held: Iterable[Held]) -> list[str]:
-    """Write since when the strongest lock of each table was held, where that keeps anybody from anything."""
+    """Write since when the strongest lock of each table was held, if it blocks anything."""
     strongest: dict[str, Held] = {}
     for one in held:
         name = one.lock.relation.name
@@ -101,7 +101,7 @@ def held_lines(held: Iterable[Held]) -> list[str]:
 
 
 def _size(relation: Relation) -> str:
-    if not relation.bytes and not relation.rows:  # a view, or what is empty
+    if not relation.bytes and not relation.rows:  # a view, or an empty table
         return ""
     rows = f"{relation.rows:,} row{'' if relation.rows == 1 else 's'}, " if relation.is_table and relation.rows else ""
     return f" ({rows}{_bytes(relation.bytes)})"
@@ -117,7 +117,7 @@ def _bytes(number: float) -> str:
 
 
 def blocked_text(one: Blocked) -> str:
-    """Write for how long a table was not available; what blocks more is not told of again as blocking less."""
+    """Write for how long a table was not available; time without reads is not counted again as time without writes."""
     parts = [f"reads and writes blocked for {span(one.reads)}"] if one.reads else []
     parts += [f"writes blocked for {span(one.writes)}"] if one.writes > one.reads else []
     parts += [f"other schema changes blocked for {span(one.changes)}"] if one.changes > one.writes else []

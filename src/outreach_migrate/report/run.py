@@ -1,4 +1,4 @@
-"""Prints what `up` does while it goes."""
+"""The report of `up`, printed while it runs."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from outreach_migrate.run import events
     from outreach_migrate.run.plan import Pending, Plan, Step
 
-_REPEAT = 10.0  # s after which a wait that goes on is told again
+_REPEAT = 10.0  # s until a wait that goes on is reported again
 
 
 class RunReport(printer.Report):
-    """What `up` says while it goes, from the engine's events."""
+    """The output of `up`, printed from the engine's events."""
 
     def __init__(self, command: str, *, as_json: bool, verbosity: int) -> None:
         super().__init__(command, as_json=as_json, verbosity=verbosity)
         self.document |= {"applied": [], "pending": [], "ahead": [], "notices": []}
         self.pending: dict[str, Step] = {}
-        self.sql: dict[str, str] = {}  # what a dry run would send, by version
+        self.sql: dict[str, str] = {}  # the SQL of a dry run, by version
         self.began = time.monotonic()
         self.told: tuple[object, float] = (None, 0.0)
         self.progress = ""  # of the statement that runs, for the live line
@@ -35,7 +35,7 @@ class RunReport(printer.Report):
         self.applied: list[events.Applied] = []
 
     def event(self, event: events.Event) -> None:
-        """Print one thing that has come to pass."""
+        """Print an event."""
         from outreach_migrate.history import read
         from outreach_migrate.postgres import connections
         from outreach_migrate.run import events
@@ -67,19 +67,19 @@ class RunReport(printer.Report):
                 self.aside(f"{event.migration.path}: {sentences.beside(event)}")
 
     def tick(self) -> None:
-        """Draw how long the file that runs has been running."""
+        """Draw the live line with the time that the file has been running."""
         if self.started:
             migration, began = self.started
             self.running(f"{self.progress}{sentences.title(migration)}  {durations.text(time.monotonic() - began)} …")
 
     def unknown(self) -> Outcome:
-        """Give the outcome of a run that was left behind, as far as its events tell."""
+        """Give the outcome of an abandoned run, as far as its events tell."""
         from outreach_migrate.run import recovery
 
         return recovery.unknown(self.started and self.started[0], self.applied, durable=not self.applied)
 
     def _planned(self, plan: Plan, steps: tuple[Pending, ...]) -> None:
-        self.began = time.monotonic()  # the server's own start, and ours, are no part of it
+        self.began = time.monotonic()  # without the start of the program and of a private server
         ahead = [step for step in plan.steps if step.state == "ahead"]
         for step in ahead:
             how = "applied" if step.entry and step.entry.finished_at else "unfinished"
@@ -125,7 +125,7 @@ class RunReport(printer.Report):
         )
 
     def _once(self, what: object, lines: Iterable[str]) -> None:
-        """Say what goes on for longer when it begins, and every ten seconds."""
+        """Report a wait or a long statement when it begins, and then every ten seconds."""
         now = time.monotonic()
         if self.told[0] != what or now - self.told[1] >= _REPEAT:
             self.told = (what, now)
@@ -160,10 +160,10 @@ class RunReport(printer.Report):
         super().__exit__(kind, *rest)
 
     def ended(self) -> None:
-        """Sum up a run that applied what it was to apply."""
+        """Sum up a run that succeeded."""
         if applied := len(self.document["applied"]):
             took = durations.text(time.monotonic() - self.began)
             self.result(f"{sentences.count(applied, 'migration', 'migrations')} applied in {took}.")
-        elif self.pending:  # another run was faster
+        elif self.pending:  # another run applied them
             self.pending.clear()
             self.result("Nothing is left to do: another run has applied the pending migrations.")

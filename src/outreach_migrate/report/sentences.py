@@ -1,4 +1,4 @@
-"""How errors, problems and what stands in the way are written for people."""
+"""Errors, problems and blocking sessions in words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ count = display.count
 
 
 def error(error: MigrateError) -> str:
-    """Write an error for people: place, message, excerpt, what the server adds, what to do, the state."""
+    """Write an error: place, message, excerpt, the server's details, hints, and the state of the database."""
     if isinstance(error, errors.Refused):
         lines = [problem(one) for one in error.problems]
         return "\n".join([*lines, *_see(error), state(error) or ""])
@@ -54,7 +54,7 @@ def message(error: MigrateError) -> str:
         case Phase.COMMIT:
             kind = "constraint" if report.constraint else "trigger"
             return f"at COMMIT, a deferred {kind} failed: {report.message}"
-        case Phase.FINISH if report.sqlstate == "22012":  # no entry was there to be finished
+        case Phase.FINISH if report.sqlstate == "22012":  # the entry was gone
             return "the file, or a trigger or rule, removed entries from the history table"
         case Phase.FINISH:
             return f"cannot finish the file's entry: {report.message}"
@@ -69,7 +69,7 @@ _HINTS = {
     "53200": "The server is out of memory: free some, or split the file, then run up again.",
     "55P03": "Somebody else holds the lock. Try again, or wait longer: --lock-timeout, or in the file: "
     "-- migrate: lock-timeout 30s",
-    "40001": "Other transactions changed meanwhile what the file has read: run up again, when less is going on.",
+    "40001": "Other transactions changed data that the file had read. Run up again, at a quieter time.",
     "57014": "Either statement_timeout ended it, which --statement-timeout 0 lifts, or somebody cancelled it.",
     "22P05": "The database's encoding can't hold one of the file's characters.",
 }
@@ -85,12 +85,12 @@ _BANS = {
     " or is called from a function or from a block with EXCEPTION.",
 }
 
-# Citus' word on a statement that contradicts the parallel work before it; that has no SQLSTATE of its own
+# Citus' hint for a statement that can't follow parallel work in one transaction; it has no SQLSTATE of its own
 _SEQUENTIAL = "citus.multi_shard_modify_mode TO 'sequential'"
 
 
 def hint(error: MigrateError) -> str | None:
-    """Say what to do next, if there is anything to say."""
+    """Suggest the next thing to do, if there is one."""
     if _SEQUENTIAL in (error.hint or ""):
         return f"Begin the file with: SET LOCAL {_SEQUENTIAL};"
     if error.hint or not isinstance(error, errors.StatementError):
@@ -104,7 +104,7 @@ def hint(error: MigrateError) -> str | None:
 
 
 def state(error: MigrateError) -> str | None:
-    """Say in which state an error left the database."""
+    """Say in one sentence which state the error left the database in."""
     if outcome := error.outcome:
         return _outcome(outcome)
     return "Nothing was run." if isinstance(error, errors.Refused) else None
@@ -137,24 +137,24 @@ def _outcome(outcome: Outcome) -> str:
 
 
 def beside(event: Beside) -> str:
-    """Say what a run did, or found done, beside the file's own statements."""
+    """Word an event that is none of the file's own statements."""
     from outreach_migrate.run import events
 
     match event:
         case events.Recovered(_, reason):
             return f"it was committed before the connection was lost: {reason}"
         case events.AwaitingOrphan(_, pid):
-            return f"waiting for a statement that an earlier run has left at work, pid {pid or 'not known'}"
+            return f"waiting for a statement of an earlier run, which still runs (pid {pid or 'unknown'})"
         case events.IndexFound(_, index):
             return f"the index {index} was built by an earlier run, which was stopped before it could record that"
         case events.IndexDropped(_, index):
-            return f"dropping the invalid index {index}, which an earlier try of this statement left"
+            return f"dropping the invalid index {index}, which an earlier attempt of this statement left"
         case events.AlreadyDone(_, report):
             return f"{report.message}: an earlier run did this, and was stopped before it could record that"
 
 
 def advice(blocker: Blocker) -> str:
-    """Say what can be done about a session that is in the way."""
+    """Suggest a way to deal with a blocking session."""
     if blocker.pid == 0:
         return "A prepared transaction holds the lock: see pg_prepared_xacts, then COMMIT or ROLLBACK PREPARED it."
     if blocker.kind == "autovacuum worker" and "wraparound" in (blocker.query or ""):
@@ -162,7 +162,7 @@ def advice(blocker: Blocker) -> str:
     if (blocker.state or "").startswith("idle in transaction"):
         return f"Pid {blocker.pid} sits idle in a transaction: end it, or SELECT pg_terminate_backend({blocker.pid})."
     if blocker.state is None:
-        return f"Pid {blocker.pid} is another role's: more is told to a role with pg_read_all_stats."
+        return f"Pid {blocker.pid} is another role's. A role with pg_read_all_stats can see its state and its query."
     return f"Pid {blocker.pid} is at work: let it end, or SELECT pg_cancel_backend({blocker.pid})."
 
 
@@ -189,7 +189,7 @@ def _contradiction(one: Contradiction) -> tuple[str, Location | None, str]:
             hint = "Give it a new version, later than that one; or run it as it is with --allow-out-of-order."
         case Conflict.UNFINISHED_WITHOUT_FILE:
             message = f"unfinished: {one.version}_{one.name} has no file here"
-            hint = "A newer release has begun it: finish it with that release's files."
+            hint = "A newer release has begun it. Finish it with that release's files."
         case Conflict.UNFINISHED_WANTS_TRANSACTION:
             message = "unfinished: it began without a transaction, and now asks for one"
             hint = "Begin the file with: -- migrate: no-transaction"
@@ -200,7 +200,7 @@ def _contradiction(one: Contradiction) -> tuple[str, Location | None, str]:
             message = f"unfinished: its first {one.done} statements are done, and have been changed since"
             hint = f"Restore them. Or {again}"
         case Conflict.UNFINISHED if one.done == one.statements:
-            message, hint = "unfinished: all its statements are done, and not recorded as such", "Run up again."
+            message, hint = "unfinished: all its statements are done, but that is not recorded", "Run up again."
         case Conflict.UNFINISHED:
             of = count(one.statements, "statement", "statements")
             message = f"unfinished: {one.done} of {of} done; the next one is here"
@@ -226,16 +226,16 @@ def _severity(word: str) -> str:
 
 
 def run(blocker: Blocker) -> str:
-    """Write which session a run works in, and since when."""
+    """Name the session of a run, and the age of its transaction."""
     return f"{_who(blocker)}{_since(blocker)}"
 
 
 def blocker(blocker: Blocker, verb: str = "waiting for a lock:") -> str:
-    """Write who is in the way, and since when."""
+    """Name a blocking session, its locks, and the age of its transaction."""
     if blocker.is_run:
         return f"waiting for another run: {run(blocker)}"
     state = f", {blocker.state}" if blocker.state else ""
-    does = f"holds {blocker.held} on" if blocker.held else "is before us in the queue for"
+    does = f"holds {blocker.held} on" if blocker.held else "is ahead in the queue for"
     lock = f", {does} {blocker.relation}" if blocker.relation else ""
     wanted = f"; the file needs {blocker.wanted}" if blocker.wanted else ""
     query = f"\n    its query: {blocker.query}" if blocker.query else ""
@@ -261,5 +261,5 @@ def title(migration: Migration) -> str:
 
 
 def took(seconds: float) -> str:
-    """Write how long something took; most files take some milliseconds."""
+    """Write a duration, with decimals because most files take a few milliseconds."""
     return f"{seconds * 1000:.1f} ms" if seconds < 0.01 else durations.text(seconds)

@@ -1,4 +1,4 @@
-"""Prints what `status` found."""
+"""The report of `status`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _COLOURS = {"applied": "green", "pending": "cyan", "ahead": "yellow"}  # of stat
 
 
 class StatusReport(printer.Report):
-    """What `status` says."""
+    """The output of `status`."""
 
     def __init__(self, *, as_json: bool, verbosity: int) -> None:
         super().__init__("status", as_json=as_json, verbosity=verbosity)
 
     def plan(self, plan: Plan, problems: Sequence[Problem | Contradiction], at_work: dict[str, Blocker]) -> None:
-        """Print every version with its state, a count line, which runs are at work, and what is wrong."""
+        """Print every version with its state, a line of counts, the runs at work, and the problems."""
         if self.as_json:
             self.document |= {
                 "ok": not problems,

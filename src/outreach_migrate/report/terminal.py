@@ -1,4 +1,4 @@
-"""The standard streams: any text can be written to them, and a full device ends no run."""
+"""The standard streams, to which any text can be written; a full device ends no run."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from outreach_migrate import display
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-# A colour of ours begins with this until it is printed: no other text can hold it, so every other escape is one to show
+# A colour of the report begins with this until it is printed. No other text can have it, so other escapes are shown
 _MARK = f"\x1b{os.urandom(8).hex()}"
 _UNWRITTEN = "outreach_migrate.unwritten"
 
 
 def styled(text: str, *, colour: str | None = None, bold: bool | None = None) -> str:
-    """Give a text a colour; as all that is printed, it is escaped later."""
+    """Give a text a colour; the text is escaped later, like everything that is printed."""
     return click.style(text, fg=colour, bold=bold).replace("\x1b", _MARK)
 
 
 def say(line: str, *, err: bool = False) -> None:
-    """Print lines of text, with everything escaped that would steer a terminal, but for our own colours."""
+    """Print lines of text, with control characters escaped, except the report's own colours."""
     text = "\x1b".join(map(display.escaped, line.split(_MARK)))
-    # named, since click's own choice writes UTF-8 where Python was told ASCII; None is a closed one
+    # the stream is named, because click's own choice writes UTF-8 even if Python is set to ASCII; None is a closed one
     click.echo(text, file=sys.stderr if err else sys.stdout, err=err)
 
 
 def is_dumb() -> bool:
-    """Say whether the terminal can neither show colours nor take back a line."""
+    """Tell whether the terminal can neither show colours nor take back a line."""
     return os.environ.get("TERM") == "dumb"
 
 
@@ -60,7 +60,7 @@ class _Descriptor(io.RawIOBase):
             return size
         try:
             return os.write(self._number, data)
-        except BlockingIOError:  # whoever started us has made it so: wait
+        except BlockingIOError:  # the parent process made it non-blocking, so wait
             import select
 
             select.select([], [self._number], [])
@@ -71,7 +71,7 @@ class _Descriptor(io.RawIOBase):
 
 
 def take_over() -> None:
-    """Put streams that never fail in the place of stdout and stderr; of a closed one there is none."""
+    """Replace stdout and stderr by streams that never fail; a closed one stays None."""
     codecs.register_error(_UNWRITTEN, _unwritten)
     for name in ("stdout", "stderr"):
         if stream := getattr(sys, name):
@@ -82,14 +82,14 @@ def take_over() -> None:
 
 
 def _unwritten(error: UnicodeError) -> tuple[str, int]:
-    """Write a ? for each column of what an encoding lacks: a caret in the next line stays below its character."""
+    """Write a ? for each column of a character that an encoding lacks, so that a caret below stays in its place."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "?" * display.width(error.object[error.start : error.end]), error.end
 
 
 def lost(name: str) -> str | None:
-    """Say why something is lost that was written to stdout or stderr; nothing where only nobody reads any more."""
+    """Say why text written to stdout or stderr was lost; None if only the reader of a pipe has gone."""
     stream = getattr(sys, name)
     raw = getattr(getattr(stream, "buffer", None), "raw", None)
     if not isinstance(raw, _Descriptor):
