@@ -1,1 +1,1 @@
-"""A plan carried out and rolled back, and what it does to others meanwhile."""
+"""A plan carried out and rolled back, and its effects on other sessions."""

@@ -1,4 +1,4 @@
-"""The names that a file's statements make and take away, as far as their text tells."""
+"""The names that a file's statements make and take away, as far as their text shows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 _LONGEST = 63  # bytes of a name: NAMEDATALEN - 1
-_TOKENS = 2000  # of a statement that are looked at
+_TOKENS = 2000  # of a statement that are read
 _MODIFIERS = {
     *("or", "replace", "global", "local", "temp", "temporary", "unlogged", "unique", "recursive", "materialized"),
     *("foreign", "constraint", "event", "trusted", "procedural", "default"),
@@ -23,7 +23,7 @@ _CONSTRAINTS = {"primary", "unique", "foreign", "check", "exclude", "not"}
 
 
 class Kind(Enum):
-    """What a name is a name of: names of one kind don't go together."""
+    """The kinds of names; two names of one kind can't be the same."""
 
     RELATION = "relation"
     COLUMN = "column"
@@ -44,7 +44,7 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A name that is made, or taken away; without a `schema` it is in the first of the search path.
+    """A name that is made, or taken away; without a `schema` it is in the search path's first.
 
     `owner` is the table of a column or a constraint, the type of a value.
     """
@@ -57,7 +57,7 @@ class Change:
 
 
 def of(texts: Iterable[str]) -> Iterator[Change]:
-    """Yield what statements change, one after the other, from a clean session on."""
+    """Yield the changes of statements, in order, which start in a clean session."""
     path: str | None = None
     for text in texts:
         tokens = [token.text for token in islice(scanner.tokens(text), _TOKENS)]
@@ -78,7 +78,7 @@ def of(texts: Iterable[str]) -> Iterator[Change]:
 
 
 def name(tokens: Sequence[str], at: int) -> tuple[tuple[str, ...], int]:
-    """Read a name with its schema, if it has one; give its parts and where it ends."""
+    """Read a name with its schema, if it has one; give its parts and its end."""
     parts = [plain(token) for token in tokens[at : at + 1]]
     while tokens[at + 1 : at + 2] == ["."] and at + 2 < len(tokens):
         at += 2
@@ -122,7 +122,7 @@ def _altered(tokens: list[str], words: list[str]) -> Iterator[Change]:
 
 
 def _clause(tokens: list[str], words: list[str], whole: Change) -> Iterator[Change]:
-    """Read one clause of an ALTER: of its kinds those that make or take away a name."""
+    """Read one clause of an ALTER, if it makes or takes away a name."""
 
     def part(at: int, kind: Kind, *, made: bool) -> Iterator[Change]:
         at = _after(words, at, _OPTIONS)
@@ -150,7 +150,7 @@ def _after(words: Sequence[str], at: int, skipped: set[str]) -> int:
 
 
 def _starts(words: Sequence[str], at: int) -> Iterator[int]:
-    """Yield where the parts of a list begin, each after a comma outside of parentheses."""
+    """Yield the starts of a list's parts, each after a comma outside of parentheses."""
     depth = 0
     yield at
     for place in range(at, len(words)):

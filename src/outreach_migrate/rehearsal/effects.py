@@ -1,4 +1,4 @@
-"""What a statement does to the relations that were there before: locks, new files, scans of a whole table."""
+"""A statement's effects on the relations that were there before: locks, new files, scans of a whole table."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ class Mode(IntEnum):
 
     @property
     def weakest_blocked(self) -> Mode:
-        """The weakest mode it conflicts with, from the manual's Table 13.2."""
+        """The weakest mode that it conflicts with, from the manual's Table 13.2."""
         return Mode((8, 7, 5, 4, 3, 3, 2, 1)[self - 1])
 
     @property
     def blocks_writes(self) -> bool:
-        """Whether INSERT has to wait."""
+        """Whether INSERT must wait."""
         return self.weakest_blocked <= Mode.ROW_EXCLUSIVE
 
     @property
     def blocks(self) -> str:
-        """What others can't do meanwhile, in words."""
+        """The commands that other sessions can't run meanwhile, in words."""
         weakest = self.weakest_blocked
         if weakest is Mode.ACCESS_SHARE:  # SELECT's
             return "reads and writes"
@@ -61,7 +61,7 @@ class Mode(IntEnum):
         return f"only {weakest}" + ("" if weakest is Mode.ACCESS_EXCLUSIVE else " and stronger")
 
 
-# The strongest lock that a command takes on the tables it names, for what the command's tag tells.
+# The strongest lock that a command takes on the tables it names, by the command's tag.
 # https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-TABLES
 _STRONGEST = {
     **dict.fromkeys(("SELECT", "CREATE VIEW"), Mode.ROW_SHARE),
@@ -82,11 +82,10 @@ _STRONGEST = {
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A relation as others see it: before the rehearsal. An index and its like have the `table` they belong to.
+    """A relation as other sessions see it, before the rehearsal; an index or a TOAST table has a `table` it belongs to.
 
-    `rows` is the database's own estimate, null without one; `bytes` is what pg_table_size() said before the
-    statement, else what the last VACUUM or ANALYZE found; `file` is its relfilenode, `plain_name` the name
-    without a schema.
+    `rows` is the database's own estimate, null without one; `bytes` is from pg_table_size() before the statement, else
+    from the last VACUUM or ANALYZE; `file` is its relfilenode, `plain_name` the name without a schema.
     """
 
     oid: int
@@ -101,7 +100,7 @@ class Relation:
 
     @property
     def is_table(self) -> bool:
-        """Whether it holds rows of its own right."""
+        """Whether it holds rows of its own."""
         return self.kind in _TABLES
 
 
@@ -109,8 +108,8 @@ class Relation:
 class Lock:
     """A lock that a statement newly took.
 
-    `presumed`: an earlier file of the rehearsal holds it still, so that it can't be seen whether this one took it too.
-    `covered`: the lock is not a table's, and blocks nothing that its table's own lock doesn't.
+    `presumed` says that an earlier file of the rehearsal still holds the lock, so nobody can see whether this one took
+    it too; `covered`, that the lock is not a table's, and blocks nothing that its table's own lock doesn't.
     """
 
     relation: Relation
@@ -121,7 +120,7 @@ class Lock:
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """What one statement did. Of a table that is rewritten, or emptied by TRUNCATE, the indexes are not told of."""
+    """The effects of one statement, without those on the indexes of a table that is rewritten or truncated."""
 
     locks: tuple[Lock, ...]
     rewritten: tuple[Relation, ...]
@@ -135,7 +134,7 @@ NOTHING = Effects((), (), (), (), ())
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A relation of before at a moment, as our own session sees it: our locks on it, its file, our scans of it.
+    """A relation at a moment, as the run's session sees it: the session's locks and scans, and the relation's file.
 
     Without locks it was not looked at; without a `file` it is gone.
     """
@@ -150,7 +149,7 @@ Changes = Mapping[int, tuple[Seen, Seen]]  # of the relations that changed betwe
 
 
 def lost(changed: Changes) -> set[int]:
-    """Give the relations, locked still, that were there in the first look, or not yet locked, and are gone after it."""
+    """Give the relations that are locked but gone in the second look, and were there, or unlocked, in the first."""
     return {
         oid
         for oid, (before, after) in changed.items()
@@ -158,15 +157,15 @@ def lost(changed: Changes) -> set[int]:
     }
 
 
-Indexes = dict[tuple[int | None, str], int]  # files by table and name: a change of type may make an index anew
+Indexes = dict[tuple[int | None, str], int]  # files by table and name, because a change of type may rebuild an index
 
 
 def between(
     changed: Changes, known: Mapping[int, Relation], tag: str, *, locked: Mapping[int, Seen], indexes: Indexes
 ) -> Effects:
-    """Tell what a statement with this tag did, between two looks, to relations that others know.
+    """Find the effects of a statement with this tag, from two looks, on relations that other sessions know.
 
-    `locked` are all that are locked after it, `indexes` those that the tables of lost indexes have now.
+    `locked` are all relations locked after it, `indexes` the present ones of tables that lost an index.
     """
     changed = {oid: pair for oid, pair in changed.items() if oid in known}
     gone = lost(changed)
@@ -191,26 +190,26 @@ def _taken(changed: Changes, known: Mapping[int, Relation], locked: Mapping[int,
     new = [(known[oid], mode) for oid, (before, after) in changed.items() for mode in after.modes - before.modes]
     for relation, mode in sorted(new, key=lambda lock: (not lock[0].is_table, lock[0].name, -lock[1])):
         of_table = [one.weakest_blocked for one in locked.get(relation.table_oid or 0, Seen()).modes]
-        harmless = min([Mode.SHARE, *of_table])  # what blocks neither DML nor a schema change is no news of an index
+        harmless = min([Mode.SHARE, *of_table])  # an index's weaker locks block nothing that matters
         yield Lock(relation, mode, covered=not relation.is_table and mode.weakest_blocked >= harmless)
 
 
 def _is_rewritten(relation: Relation, before: Seen, after: Seen, indexes: Indexes) -> bool:
-    """Say whether its data lie in another file than before; an index made again may have kept its file."""
+    """Tell whether its data are in another file than before; a rebuilt index may have kept its file."""
     old = relation.file if before.file is None else before.file
     new = after.file or indexes.get((relation.table_oid, relation.plain_name), old)
     return relation.kind in _REWRITABLE and new != old
 
 
 def _goes_with_its_table(relation: Relation, gone: set[int]) -> bool:
-    """Say whether it was dropped with its table, or replaced in a rewrite, as TOAST tables are."""
+    """Tell whether it was dropped with its table, or replaced in a rewrite, as TOAST tables are."""
     return relation.table_oid in gone or relation.kind.startswith("TOAST")
 
 
 def _is_scanned(relation: Relation, before: Seen, after: Seen) -> bool:
-    """Say whether it was read from end to end: a scan that LIMIT ended after some rows does not count.
+    """Tell whether it was read from end to end; a scan that LIMIT ended after some rows does not count.
 
-    Of a table that several processes read, as for an index, our own counters have our share only.
+    When several processes read a table, as for an index, the session's counters have its own share only.
     """
     read = after.rows_read - before.rows_read
     return after.scans > before.scans and read * 100 >= (relation.rows or 0)
@@ -219,10 +218,10 @@ def _is_scanned(relation: Relation, before: Seen, after: Seen) -> bool:
 def presumed(
     oids: Iterable[int], tag: str, at_first: Callable[[int], frozenset[Mode]], known: Mapping[int, Relation]
 ) -> Iterator[Lock]:
-    """Give the locks that a statement can't be seen to take, since an earlier file holds them: for a run it is new.
+    """Presume the locks that a statement takes anew in a run, but an earlier file still holds in a rehearsal.
 
-    That the statement names the table, and what its command takes at most, is all there is to go by. `at_first` gives
-    the modes in which a relation was locked when the file began.
+    They follow from the tables that the statement names and the strongest lock of its command. `at_first` gives the
+    modes in which a relation was locked when the file began.
     """
     strongest = _STRONGEST.get(re.sub(r"[ \d]+$", "", tag))
     for oid in sorted(oids):

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A file's first statement comes next."""
+    """A file is about to be rehearsed."""
 
     migration: Migration
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A statement, or a group of them, was carried out; `tag` is its command tag, with the rows of all of the group."""
+    """A statement, or a group, was carried out; `tag` is its command tag, with the number of the group's rows."""
 
     migration: Migration
     group: Group
@@ -37,19 +37,19 @@ class Done:
 
     @property
     def location(self) -> Location:
-        """Where it starts."""
+        """The place of its start."""
         return self.group.location
 
     @property
     def rows(self) -> int | None:
-        """The rows it affected, for the commands that count them."""
+        """The number of rows that it affected; None for a command that counts none."""
         count = re.search(r" (\d+)$", self.tag)
         return int(count[1]) if count else None
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A file was carried out, to the checks that COMMIT would make; `seconds` of its statements and these."""
+    """A file was carried out, with the checks that COMMIT would make; `seconds` includes them."""
 
     migration: Migration
     seconds: float
@@ -58,7 +58,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Unrehearsed:
-    """A statement that was not carried out; `mode` is the lock that the manual names for it, null for no one's."""
+    """A statement that was not carried out; `mode` is its lock by PostgreSQL's manual, null if it locks no table."""
 
     location: Location
     text: str
@@ -67,14 +67,14 @@ class Unrehearsed:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A file runs without a transaction, and so can't be taken back."""
+    """A file was left out, because it runs without a transaction and can't be rolled back."""
 
     migration: Migration
     statements: tuple[Unrehearsed, ...]
 
 
 class Why(Enum):
-    """Why a file can't be carried out in a rehearsal, though nothing says that a run would fail."""
+    """The reasons why a rehearsal can't carry out a file although a run might."""
 
     ENUM_VALUE = "it uses an enum value that another file adds"
     NAME = "it uses what another file makes, or drops"
@@ -85,7 +85,7 @@ class Why(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """A file could not go on after `error`, or begin; `needs` is the file that it needs, if it needs one."""
+    """A file could not begin, or go on after `error`; `needs` is the left-out file that it needs, if any."""
 
     migration: Migration
     why: Why

@@ -1,4 +1,4 @@
-"""A file's statements as they are rehearsed: one by one, but a dump's INSERTs together."""
+"""A file's statements in groups: one by one, but a dump's INSERTs together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from outreach_migrate.files.migrations import Migration
     from outreach_migrate.files.statements import Statement
 
-_AT_ONCE = 1_000_000  # characters: PostgreSQL parses all of a message before it runs any of it
+_AT_ONCE = 1_000_000  # characters, because PostgreSQL parses a whole message before it runs any of it
 _HEAD = 500  # characters that surely hold a command and the name of its table
 _PLAIN = {"create", "alter", "drop", "comment", "insert", "update", "delete"}
 _FAR_REACHING = {
@@ -38,7 +38,7 @@ _BEFORE_NAME = {"insert": {"into"}, "update": {"only"}, "delete": {"from", "only
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A statement, where it starts, and its last line; `end` is the offset where the next one starts."""
+    """A statement, its start, and its last line; `end` is the offset of the next one's start."""
 
     statement: Statement
     location: Location
@@ -48,7 +48,7 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """What is rehearsed as one: a statement, or consecutive ones of one kind that change the rows of one table.
+    """The unit of a rehearsal: a statement, or consecutive ones of one kind that change the rows of one table.
 
     `sql` is the file's text, `first` the number of the first statement, from 0.
     """
@@ -59,7 +59,7 @@ class Group:
 
     @property
     def location(self) -> Location:
-        """Where the first statement starts."""
+        """The place of the first statement's start."""
         return self.members[0].location
 
     @property
@@ -79,12 +79,12 @@ class Group:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is a statement that touches few relations it doesn't name, and no setting."""
+        """Whether it is a statement that changes no setting, and touches few relations that it doesn't name."""
         first, second, *_ = (*self.members[0].statement.words, "", "")
         return first in _PLAIN and second not in _FAR_REACHING and "cascade" not in self.members[0].statement.words
 
     def messages(self) -> Iterator[Message]:
-        """Cut the messages out of the file; each goes to where the next starts, as in a run, for an error's place."""
+        """Cut the file into messages; each reaches to the next one's start, as in a run, to place errors alike."""
         begin = self.members[0].statement.start
         first, last = self.first, self.members[-1]
         for number, member in enumerate(self.members, self.first + 1):
@@ -94,7 +94,7 @@ class Group:
 
 
 def cut(migration: Migration) -> tuple[Group, ...]:
-    """Cut a file into what is rehearsed as one."""
+    """Cut a file into groups."""
     sql = migration.body
     numbered = enumerate(placed(migration.path, sql))
     runs = groupby(numbered, key=lambda one: _changed(sql, one[1].statement) or one[0])
@@ -106,7 +106,7 @@ def cut(migration: Migration) -> tuple[Group, ...]:
 
 
 def placed(path: str, sql: str) -> Iterator[Placed]:
-    """Yield the statements of a text with their places; every line is counted once."""
+    """Yield the statements of a text with their places, and count each line only once."""
     line, at, newline = 1, 0, -1
     for statement, after in pairwise(chain(statements.split(sql), [None])):
         if statement:
@@ -119,7 +119,7 @@ def placed(path: str, sql: str) -> Iterator[Placed]:
 
 
 def _changed(sql: str, statement: Statement) -> tuple[str, ...]:
-    """Give the command and the table of a statement that changes rows; nothing for another statement."""
+    """Give the command and the table of a statement that changes rows; None for another statement."""
     command = statement.words[0] if statement.words else ""
     if command not in _BEFORE_NAME:
         return ()

@@ -1,4 +1,4 @@
-"""For how long the locks of a file are held, and what they keep others from meanwhile."""
+"""The times for which a file's locks are held, and for which tables are not available."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class Carried(Protocol):
 
     @property
     def location(self) -> Location:
-        """Where it stands."""
+        """The place of the statement."""
 
     @property
     def seconds(self) -> float:
-        """How long it took."""
+        """The seconds that it took."""
 
     @property
     def effects(self) -> Effects:
-        """What it did."""
+        """The effects of the statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """For how many seconds others could not read, write, or change a table, or what belongs to none."""
+    """The seconds for which other sessions could not read, write or change a table, or an object of no table."""
 
     name: str
     reads: float
@@ -50,7 +50,7 @@ class Blocked:
 
 
 def of_file(done: Sequence[Carried], checks: float) -> tuple[Held, ...]:
-    """Give each lock of a file's statements, with the seconds to its end; `checks` are those of its last checks."""
+    """Give each lock of a file's statements, with the seconds to the file's end; `checks` is the time of its checks."""
     left = sum(one.seconds for one in done) + checks
     found = []
     for one in done:
@@ -60,9 +60,9 @@ def of_file(done: Sequence[Carried], checks: float) -> tuple[Held, ...]:
 
 
 def blocked(files: Iterable[Iterable[Held]]) -> list[Blocked]:
-    """Sum up, table by table, what the locks of each file keep others from; the longest first.
+    """Sum up, table by table, the times that each file's locks keep others away, the longest first.
 
-    An index's lock counts for its table: to plan any query on it, all its indexes are locked.
+    An index's lock counts for its table, because the planner of any query locks all indexes of a table.
     https://www.postgresql.org/docs/current/sql-reindex.html#id-1.9.3.162.7
     """
     totals: dict[str, tuple[float, float, float]] = {}
@@ -71,7 +71,7 @@ def blocked(files: Iterable[Iterable[Held]]) -> list[Blocked]:
         for held in file:
             relation, weakest = held.lock.relation, held.lock.mode.weakest_blocked
             name = relation.table or relation.name
-            # read, write and change are known by the weakest mode that each needs
+            # read, write and change are each told by the weakest mode that they need
             modes = (Mode.ACCESS_SHARE, Mode.ROW_EXCLUSIVE, Mode.SHARE_UPDATE_EXCLUSIVE)
             spans = (held.seconds if weakest <= mode else 0.0 for mode in modes)
             reads, writes, changes = map(max, of_file.get(name, (0.0, 0.0, 0.0)), spans)

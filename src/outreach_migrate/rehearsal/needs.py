@@ -1,4 +1,4 @@
-"""Whether a statement failed for what another file does, which the rehearsal could not carry out."""
+"""The file that a failed statement needs, if the rehearsal left that file out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from outreach_migrate.files.migrations import Migration
     from outreach_migrate.rehearsal.changes import Change
 
-# Of which kind the name is that a statement misses, or finds taken.
+# The kind of the name that a statement misses, or finds taken, by SQLSTATE.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _MISSING = {
     "42P01": {Kind.RELATION},
@@ -44,7 +44,7 @@ _NAME = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """What a file changes before the statement that failed, which may be its own; and whether it was carried out."""
+    """A file's changes before the failed statement, which may be its own, and whether they were carried out."""
 
     migration: Migration
     changes: Sequence[Change]
@@ -61,11 +61,11 @@ class Failure:
 
 
 def found(failure: Failure, earlier: Sequence[Earlier], home: str | None) -> Migration | None:
-    """Give the one file that was not carried out, and makes what the statement misses, or drops what is in its way.
+    """Give the one file that was left out, and that makes the object that the statement misses, or drops a rival.
 
-    `home` is the schema in which a clean session makes things. What decides is the last change of the name that the
-    server's error tells, in the files' own statements: where that was carried out, or takes the name away again, a
-    run fails as well. What can't be told for sure is a failure.
+    `home` is the schema in which a clean session makes objects. The last change of the name in the server's error
+    decides, by the text of the files: if it was carried out, or takes the name away again, a run fails as well. A
+    doubtful case counts as a failure.
     """
     code = failure.report.sqlstate
     kinds = _MISSING.get(code) or _TAKEN.get(code) or set()
@@ -88,7 +88,7 @@ def adding_value(report: ServerMessage, earlier: Iterable[Earlier]) -> Migration
 
 
 def _is_meant(change: Change, failure: Failure, home: str | None) -> bool:
-    """Say whether the name in the server's message can only be this one."""
+    """Tell whether the name in the server's message can only be this one."""
     said = names(failure.report.message)
     qualifiers = [one.removesuffix(change.name).rstrip(".") for one in said if _is(one, change.name)]
     owner = change.owner or ""
@@ -107,7 +107,7 @@ def _is_meant(change: Change, failure: Failure, home: str | None) -> bool:
 
 
 def _is_column_of(table: str, qualifier: str, others: list[str], text: str) -> bool:
-    """Say whether a column is the table's: the message says so, or the statement names the table or its alias."""
+    """Tell whether a column is the table's, by the message, or by the table's name or alias in the statement."""
     if qualifier:
         words = " ".join(token.text.strip('"') for token in scanner.tokens(text))
         alias = rf"(?<![\w$]){re.escape(table)} (?:as )?{re.escape(qualifier)}(?![\w$])"
@@ -118,7 +118,7 @@ def _is_column_of(table: str, qualifier: str, others: list[str], text: str) -> b
 
 
 def _only_qualifies(name: str, text: str) -> bool:
-    """Say whether a statement has a name only before a dot, as that of a table that its FROM clause lacks."""
+    """Tell whether a statement has a name only before a dot, as that of a table that its FROM clause lacks."""
     tokens = [*(token.text for token in scanner.tokens(text)), ""]
     following = [after for token, after in pairwise(tokens) if changes.plain(token) == name]
     return bool(following) and set(following) == {"."}
@@ -129,8 +129,8 @@ def _is(said: str, name: str) -> bool:
 
 
 def names(message: str) -> list[str]:
-    """Give the names that a message of the server tells, in any of its languages; a schema or table may qualify them.
+    """Give the names in a message of the server, in any of its languages; a schema or table may qualify them.
 
-    They are in quotes, but for a function, and a column with its table.
+    They are in quotes, except a function, and a column with its table.
     """
     return ["".join(found) for found in _NAME.findall(message)]

@@ -1,4 +1,4 @@
-"""One file of a rehearsal: carry out its statements, and note the effects of each."""
+"""One file of a rehearsal, and the effects of its statements."""
 
 from __future__ import annotations
 
@@ -38,33 +38,33 @@ _READING = {"client_encoding": "UTF8", "standard_conforming_strings": "on"}
 
 
 class Told:
-    """Tells events, but holds notices back: each stands after the statement that it belongs to."""
+    """Reports events, but holds notices back, because each belongs after its statement."""
 
     def __init__(self, tell: Callable[[Event], None]) -> None:
         self._tell = events.one_at_a_time(tell)
         self._held: list[events.Noticed] = []
 
     def __call__(self, event: Event) -> None:
-        """Tell an event; hold a notice back."""
+        """Report an event; hold a notice back."""
         if isinstance(event, events.Noticed):
             self._held.append(event)
         else:
             self._tell(event)
 
     def taken(self) -> list[events.Noticed]:
-        """Give the notices that were held back, for the caller to tell."""
+        """Give the notices that were held back, for the caller to report."""
         taken, self._held = self._held, []
         return taken
 
     def notices(self, held: Sequence[events.Noticed] | None = None) -> None:
-        """Tell notices that were held back; without an argument, all of them."""
+        """Report notices that were held back; without an argument, all of them."""
         for notice in self.taken() if held is None else held:
             self._tell(notice)
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A rehearsal that is under way."""
+    """The state of a rehearsal."""
 
     session: Session
     told: Told
@@ -87,7 +87,7 @@ class File:
 
     @property
     def adds_values(self) -> bool:
-        """Whether it adds a value to an enum type, also in the text of a DO or a function."""
+        """Whether it adds a value to an enum type, even in the text of a DO or a function."""
         return any(_adds_value(group.text) for group in self.groups if not group.changes_rows)
 
     @property
@@ -96,7 +96,7 @@ class File:
         return all(group.is_plain for group in self.groups)
 
     def before(self, end: Group) -> File:
-        """Give the part that comes before a group of it."""
+        """Give the part of the file before one of its groups."""
         return replace(self, groups=tuple(group for group in self.groups if group.first < end.first))
 
 
@@ -125,11 +125,11 @@ def _adds_value(text: str) -> bool:
 
 
 def carry_out(stage: Stage, file: File, *, savepoint: bool) -> Failed | None:
-    """Carry out one file, from a session as clean as it can be inside a transaction; give the statement that failed.
+    """Carry out one file, in a session as clean as it can be inside a transaction; give the statement that failed.
 
-    A look costs time for each lock that anybody holds. So consecutive statements that name no relation of before are
-    looked at together, the more of them the more the rehearsal has made: seldom do they touch one of before, and the
-    look shows whether they did.
+    A look takes time for each lock that any session holds, so consecutive statements that name no old relation share
+    one, the more of them the more relations the rehearsal has made. They seldom touch an old relation, and the look
+    shows whether they did.
     """
     migration, session, looks = file.migration, stage.session, stage.looks
     limits = stage.request.limits.of_file(migration.directives.lock_timeout)
@@ -145,7 +145,7 @@ def carry_out(stage: Stage, file: File, *, savepoint: bool) -> Failed | None:
         try:
             waiting.append(_timed(stage, migration, group))
         except errors.StatementError as error:
-            for one in waiting:  # the transaction is aborted, and its locks are gone: nothing is left to look at
+            for one in waiting:  # the transaction is aborted, so its locks are gone
                 _tell(stage, Done(migration, one.group, one.seconds, one.tag, effects.NOTHING), one.notices)
             stage.told.notices()
             return Failed(error, group, looks.path)
@@ -161,9 +161,9 @@ def carry_out(stage: Stage, file: File, *, savepoint: bool) -> Failed | None:
 
 
 def _settled(stage: Stage, migration: Migration, waiting: list[_Carried], taken: set[int]) -> list[Done]:
-    """Look at the effects of what was carried out, tell all of it, and clear the list.
+    """Look at the effects of the groups that were carried out, report them, and clear the list.
 
-    Should several statements have had effects together, they are told as one, and later ones are looked at singly.
+    If several groups together had effects, they are reported as one, and later groups are looked at singly.
     """
     if not waiting:
         return []
@@ -219,7 +219,7 @@ def _timed(stage: Stage, migration: Migration, group: Group) -> _Carried:
         tags += transaction.send(session, migration, message)
     seconds = time.monotonic() - began
     if any(session.connection.info.parameter_status(name) != value for name, value in _READING.items()):
-        session.exchange("; ".join(READING))  # in a run all of the file is read before its first statement runs
+        session.exchange("; ".join(READING))  # a run reads the whole file before its first statement
     tag = tags[-1] if tags else ""
     if len(group.members) > 1:
         tag = re.sub(r"\d+$", str(sum(int(one.rpartition(" ")[2]) for one in tags)), tag)
@@ -227,14 +227,14 @@ def _timed(stage: Stage, migration: Migration, group: Group) -> _Carried:
 
 
 def _check(stage: Stage, migration: Migration) -> float:
-    """Check now what the entry's update and COMMIT would; give the seconds that the constraints took.
+    """Make the checks of the entry's update and of COMMIT; give the seconds that the constraints took.
 
-    Those that are deferred are so again for the next file. SET CONSTRAINTS ALL would hold for constraints that are yet
-    to be made, too.
+    Deferred constraints are deferred again for the next file. They are set by name, because SET CONSTRAINTS ALL also
+    holds for constraints that are made later.
     """
     session = stage.session
     ((read_only, immediate, deferred),) = snapshots.ask(session, _CONSTRAINTS, before=transaction.ENDING)
-    if read_only == "t":  # then this fails as the entry's update would: before any privilege is asked for
+    if read_only == "t":  # fails as the entry's update would, before the check of privileges
         update = "WITH u AS (UPDATE pg_catalog.pg_class SET relname = relname RETURNING 1) SELECT FROM u"
         transaction.send(session, migration, Message(after=(update,)))
     seconds = _constrain(session, migration, immediate) if immediate else 0.0
@@ -243,7 +243,7 @@ def _check(stage: Stage, migration: Migration) -> float:
     return seconds
 
 
-# A name stands for all constraints of its schema that have it, and can be deferred only where all of these can.
+# A name stands for all constraints of its schema that have it, and can be deferred only if all of these can.
 _CONSTRAINTS = """
     SELECT pg_catalog.current_setting('transaction_read_only') = 'on', pg_catalog.string_agg(DISTINCT name, ', '),
            pg_catalog.string_agg(DISTINCT name, ', ') FILTER (WHERE is_deferred)

@@ -25,15 +25,14 @@ _KINDS = {
     **{"i": "index", "I": "partitioned index", "S": "sequence", "t": "TOAST table", "ti": "TOAST index"},
     "c": "composite type",
 }
-_HEAD = 10_000  # characters of a statement in which the names of tables are looked for
+_HEAD = 10_000  # characters of a statement that are searched for the names of tables
 
 
 class Before:
-    """The relations as they were before the rehearsal: as others see them, on a connection of its own.
+    """The relations as they were before the rehearsal, read on a second connection, which sees none of its changes.
 
-    `newest` is the greatest of their oids.
-    What is not there for others was made by the rehearsal. Whatever holds a lock that our files took can't have
-    changed for others since.
+    `newest` is the greatest of their oids. A relation that this connection doesn't see was made by the rehearsal. One
+    that the rehearsal has locked can't have changed since.
     """
 
     def __init__(self, target: Target) -> None:
@@ -53,7 +52,7 @@ class Before:
         self._connection.close()
 
     def learn(self, oids: Iterable[int]) -> None:
-        """Get to know those of these relations that others see."""
+        """Read those of these relations that other sessions see."""
         new = set(oids) - self._asked
         if not new:
             return
@@ -65,9 +64,9 @@ class Before:
             self.known[oid] = Relation(oid, name, _KINDS.get(kind, kind), table_oid, table, rows, size, file, plain)
 
     def look_up(self, texts: Iterable[str]) -> None:
-        """Look for the tables that statements name, all of them before anything is locked, and measure them."""
+        """Find the tables that statements name, before anything is locked, and measure them."""
         words = {word for text in texts for word in _words(text)}
-        with suppress(psycopg.errors.UntranslatableCharacter):  # the statement itself will say so, at its place
+        with suppress(psycopg.errors.UntranslatableCharacter):  # the statement itself will fail, at its place
             for word, oid in self._rows(_tables_named(words)) if words else ():
                 self._named.setdefault(word, set()).add(oid)
             self._names = {word for (word,) in self._rows(_relations_named(words))} if words else set()
@@ -78,18 +77,18 @@ class Before:
         return {oid for word in _words(text) for oid in self._named.get(word, ())}
 
     def may_be_named(self, text: str) -> bool:
-        """Say whether a statement has the name of a relation of any kind, or is too long to say."""
+        """Tell whether a statement has the name of a relation of any kind, or is too long to tell."""
         return len(text) > _HEAD or not self._names.isdisjoint(_words(text))
 
     def _measure(self, oids: set[int]) -> None:
-        """Ask for sizes; what somebody has locked against reading is left out, and not waited for."""
+        """Ask for sizes, without waiting for a table that somebody has locked against reading."""
         wanted = oids - self._sizes.keys()
         if wanted:
             with suppress(psycopg.errors.LockNotAvailable):
                 self._sizes.update(self._rows(_sizes(wanted)))
 
     def _rows(self, query: str) -> list[tuple[Any, ...]]:
-        """Run a query in a transaction of its own, which ends with it: no index build shall wait for us."""
+        """Run a query in a transaction of its own, so that no index build waits for this session."""
         limits = f"SET LOCAL lock_timeout = 100;{read.set_search_path(self._target.schema)}"
         cursor = self._connection.execute(f"{limits}{query}".encode())
         while cursor.nextset():
@@ -98,7 +97,7 @@ class Before:
 
 
 def _words(text: str) -> set[str]:
-    """Give a text's words as names; a server whose encoding has one byte a letter folds more letters than ASCII's."""
+    """Give a text's words as names; with a single-byte encoding the server folds more letters than ASCII's."""
     found = [one for one in scanner.with_strings(text[:_HEAD]) if one.kind in (Kind.WORD, Kind.QUOTED)]
     return {*(one.name for one in found), *(one.name.lower() for one in found if not one.text.isascii())}
 
@@ -110,7 +109,7 @@ def _name(relation: str) -> str:
 
 
 def _relations(oids: Iterable[int]) -> str:
-    """An index of a TOAST table counts to the table, as a column's sequence does."""
+    """Write the query for relations by oid; a TOAST table's index belongs to the table, as a column's sequence does."""
     return f"""
         SELECT c.oid::bigint, {_name("c")}, c.relname::text,
                CASE WHEN o.relkind = 't' AND c.relkind = 'i' THEN 'ti' ELSE c.relkind::text END, c.relfilenode::bigint,
@@ -129,7 +128,7 @@ def _relations(oids: Iterable[int]) -> str:
 
 
 def _tables_named(words: Iterable[str]) -> str:
-    """An index's name stands for its table. The server cuts a word that is too long for a name, as it cuts names."""
+    """Write the query for tables by name; an index's name stands for its table, and the server cuts a long word."""
     return f"""
         WITH RECURSIVE named(word, oid) AS (
             SELECT w.word, coalesce(i.indrelid, c.oid)

@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from outreach_migrate.rehearsal.effects import Changes, Indexes
     from outreach_migrate.run.sessions import Session
 
-OWN_OIDS = 16384  # below are the catalogs: FirstNormalObjectId of PostgreSQL's access/transam.h
+OWN_OIDS = 16384  # the catalogs' oids are less: FirstNormalObjectId of PostgreSQL's access/transam.h
 _MODES = [f"{mode.name.title().replace('_', '')}Lock" for mode in Mode]  # as pg_locks has them
 _STRIDE = 50
 
 
 class Looks:
-    """Looks at our session's locks; each gives the relations that differ from the look before.
+    """Looks at the session's locks; each gives the relations that differ from the look before.
 
-    Only relations up to the oid `newest` are looked at, those of before: the ones that the rehearsal makes get greater
-    oids, and would make every look longer. (Where oids have wrapped around they are looked at, and known to nobody.)
-    A look leaves ACCESS SHARE locks on catalogs, which are not told of, and nothing else. Nor are locks on the tables
-    that an extension keeps in pg_catalog, as Citus does.
+    Looks skip relations with an oid above `newest`, because the rehearsal makes these, and each look would take longer.
+    (If oids have wrapped around, some of them are looked at, and then found to be unknown.) A look leaves only ACCESS
+    SHARE locks on catalogs. These are not reported, nor are locks on the tables that an extension such as Citus keeps
+    in pg_catalog.
     """
 
     def __init__(self, session: Session, *, newest: int) -> None:
@@ -35,7 +35,7 @@ class Looks:
         self.path: tuple[str, ...] = ()  # the schemas of the search path, at the last look
         self._session = session
         self._newest = newest
-        # the server passes counts of scans on late, and behind a pooler the session was another's
+        # the server reports scans late, and behind a pooler the session was another client's
         self._earlier = {oid: Seen(frozenset(), None, *counts) for oid, *counts in _earlier_scans(session)}
         self._at_first: dict[int, Seen] = {}
         self._hashes: dict[int, str] = {}
@@ -45,15 +45,15 @@ class Looks:
 
     @property
     def stride(self) -> int:
-        """The number of statements that may be looked at together: the locks to list grow with those before."""
+        """The number of statements that may share a look, which grows with the number of locks to list."""
         return 1 if self._is_single else 1 + self._statements // _STRIDE
 
     def singly(self) -> None:
-        """Look at each statement by itself from now on."""
+        """From now on look after each statement."""
         self._is_single = True
 
     def begin_file(self) -> None:
-        """Note that a file's statements come next, in a clean session."""
+        """Note that a file begins, in a clean session."""
         self._at_first = {}
         if self._path_at_first is None:
             self.look(0)
@@ -61,7 +61,7 @@ class Looks:
         self.path = self._path_at_first
 
     def end_file(self, *, is_plain: bool) -> None:
-        """Note that a file has ended; unless it is plain, the next one's session may find other schemas."""
+        """Note that a file has ended; unless it is plain, the next file's search path is read anew."""
         if not is_plain:
             self._path_at_first = None
 
@@ -73,7 +73,7 @@ class Looks:
         """Look at the locks, after so many statements."""
         self._statements += statements
         number, found, hashes = self._ask(self._hashes.values())
-        if number != len(self.locked.keys() | found.keys()):  # a savepoint took locks back
+        if number != len(self.locked.keys() | found.keys()):  # a rollback to a savepoint released locks
             for oid in self.locked:
                 self._at_first.setdefault(oid, self.locked[oid])
             number, found, hashes = self._ask(())
@@ -90,7 +90,7 @@ class Looks:
         return self.locked.get(oid) or self._earlier.get(oid) or Seen()
 
     def _ask(self, known: Iterable[str]) -> tuple[int, dict[int, Seen], dict[int, str]]:
-        """Give the number of relations that are locked, and those of them whose hashes are not known, with these."""
+        """Give the number of locked relations, and those whose hash is not known, with the hash."""
         ((found,),) = ask(self._session, _locked(self._newest, known))
         path, number, rows = json.loads(found)
         self.path = tuple(path)
@@ -102,7 +102,7 @@ class Looks:
 
 
 def _locked(newest: int, known: Iterable[str]) -> str:
-    """Ask for the relations that are locked, but for those whose locks, file and scans have a known hash."""
+    """Ask for the locked relations, except those whose locks, file and scans have a known hash."""
     return f"""
         SELECT pg_catalog.json_build_array(pg_catalog.current_schemas(false), pg_catalog.count(f.hash),
                    pg_catalog.json_agg(pg_catalog.json_build_array(f.relation::bigint, f.modes, f.file::bigint, f.scans,
@@ -140,7 +140,7 @@ def indexes(session: Session, tables: Iterable[int]) -> Indexes:
 
 
 def _earlier_scans(session: Session) -> list[tuple[int, int, int]]:
-    """Read the session's counts that the server has not passed on yet: relations, scans, and rows read."""
+    """Read the session's counts that the server has not reported yet: relations, scans, and rows read."""
     rows = ask(
         session,
         """SELECT oid, pg_catalog.pg_stat_get_xact_numscans(oid), pg_catalog.pg_stat_get_xact_tuples_returned(oid)
@@ -150,7 +150,7 @@ def _earlier_scans(session: Session) -> list[tuple[int, int, int]]:
 
 
 def ask(session: Session, query: str, *, before: Sequence[str] = ()) -> list[list[str]]:
-    """Run a query of our own between a file's statements, without their time limit; give its rows as text."""
+    """Run a query between a file's statements, without their time limit; give its rows as text."""
     unlimited = ("SELECT pg_catalog.current_setting('statement_timeout')", "SET LOCAL statement_timeout = 0")
     results = session.exchange("; ".join((*before, *unlimited, query)))
     if results[-1].status == pq.ExecStatus.FATAL_ERROR:

@@ -1,4 +1,4 @@
-"""Carry a plan out and roll back, noting what each statement does to others."""
+"""The rehearsal: a plan carried out and rolled back, with the effects of each statement."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from outreach_migrate.run.stop import Stop
 
 ROLLED_BACK = errors.Outcome(errors.Fate.ROLLED_BACK)
-_UNSAFE_ENUM = "55P04"  # a value of an enum type is used before the transaction that added it is committed
+_UNSAFE_ENUM = "55P04"  # an enum value is used before the transaction that added it has committed
 _NO_ROOM = "53200"  # in the lock table, among others
 _PARALLEL = "citus.multi_shard_modify_mode"  # in Citus' hint; the error has no SQLSTATE of its own
 
 
 def run(request: Request, tell: Callable[[Event], None], stop: Stop) -> None:
-    """Carry out what a run would, in one transaction that is rolled back. Nothing is recorded.
+    """Carry out the steps of a run in one transaction, and roll it back. Nothing is recorded.
 
     Raise errors.MigrateError, as a run would.
     """
@@ -63,16 +63,16 @@ def run(request: Request, tell: Callable[[Event], None], stop: Stop) -> None:
 
 
 def _level(files: list[File]) -> Isolation:
-    """Give the isolation level of the first file that has a transaction: there is one for all of them."""
+    """Give the isolation level of the first file with a transaction, because all of them share one transaction."""
     levels = (file.migration.directives.isolation for file in files if file.migration.directives.transaction)
     return next(levels, Isolation.READ_COMMITTED)
 
 
 def _files(stage: Stage, files: list[File]) -> None:
-    """Carry the files out, one after the other; go on after one that can't be.
+    """Carry the files out in order; go on after a file that can't be carried out.
 
-    Only where a file may turn out to be such a one does it begin with a savepoint: each costs a transaction id, and
-    servers before 17 know an enum type as new in its own subtransaction only.
+    Only a file that may fail in this way begins with a savepoint, because each costs a transaction id, and servers
+    before 17 treat an enum type as new only in the subtransaction that made it.
     """
     left: list[Migration] = []
     is_marked = False
@@ -113,7 +113,7 @@ def _hint(error: errors.StatementError, left: list[Migration]) -> str | None:
 def _stopped(
     stage: Stage, failed: Failed, files: list[File], left: list[Migration], *, is_marked: bool
 ) -> Stopped | None:
-    """Say whether only the rehearsal had to stop where a run would go on, and take the last of these files back."""
+    """Tell whether a run would go on where only the rehearsal fails; if so, roll the last of these files back."""
     error, migration = failed.error, files[-1].migration
     if error.sqlstate == _NO_ROOM and len(files) > 1 and "max_locks_per_transaction" in (error.report.hint or ""):
         return Stopped(migration, Why.NO_ROOM, None, error)
@@ -140,7 +140,7 @@ def _take_back(stage: Stage) -> None:
 
 
 def _has_value(session: Session, message: str) -> bool:
-    """Say whether an enum value that a message names is there: an earlier file of this transaction has added it."""
+    """Tell whether an enum value that a message names is there, because an earlier file has just added it."""
     labels = ", ".join(map(sql.quote, needs.names(message)))
     query = f"""
         SELECT FROM pg_catalog.pg_enum e JOIN pg_catalog.pg_type t ON t.oid = e.enumtypid
