@@ -1,1 +1,1 @@
-"""Taking over a folder that another tool made."""
+"""The takeover of a folder that another tool made."""

@@ -1,4 +1,4 @@
-"""The text of a new file, made from another tool's: byte for byte, but for what may not stand in it."""
+"""The text of a new file: another tool's, byte for byte, without the parts that a file may not have."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from outreach_migrate.files.control import Isolation
 
 _BOM = "\ufeff"
-_WHOLE_LINES = {Part.MARK, Part.TRANSACTION, Part.ISOLATION}  # where nothing else stands in the line, it goes too
+_WHOLE_LINES = {Part.MARK, Part.TRANSACTION, Part.ISOLATION}  # with the whole line, if it has nothing else
 
 
 def text(source: Source, tool: str) -> tuple[str, tuple[Cut, ...]]:
-    """Make the new file's text, and tell what of the old one is left out."""
+    """Make the new file's text; give it with the parts of the old one that are left out."""
     cuts = [Cut(0, 1, Part.BOM)] if source.text.startswith(_BOM) else []
     cuts += source.cuts
-    seen = _blanked(source.text, cuts)  # offsets stay what they are in the source
+    seen = _blanked(source.text, cuts)  # offsets stay as in the source
     whole = outline.make(seen)
     alone = not source.transaction or bool(whole.outside)
     level: Isolation | None = None
@@ -43,7 +43,7 @@ def text(source: Source, tool: str) -> tuple[str, tuple[Cut, ...]]:
 
 
 def _blanked(sql: str, cuts: Iterable[Cut]) -> str:
-    """Write spaces over what is left out; no offset changes."""
+    """Write spaces over the parts that are left out; no offset changes."""
     parts, last = [], 0
     for cut in sorted(cuts, key=lambda cut: cut.start):
         blank = re.sub(r"[^\r\n]", " ", sql[cut.start : cut.stop])
@@ -64,7 +64,7 @@ def _without(sql: str, cuts: Iterable[Cut]) -> str:
 
 
 def _lines(sql: str, start: int, stop: int) -> tuple[int, int]:
-    """Widen a part to its lines, where nothing else stands in them."""
+    """Widen a part to its lines, if they have nothing else."""
     begin = sql.rfind("\n", 0, start) + 1
     newline = sql.find("\n", stop)
     end = newline + 1 if newline >= 0 else len(sql)

@@ -1,4 +1,4 @@
-"""Copies a folder of another tool's: first all is planned, then all or nothing is written."""
+"""A copy of another tool's folder: planned first, then written whole or not at all."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class New:
-    """A new file: where it comes from, its text, and what is changed.
+    """A new file: its source, its text, and the changes.
 
-    `renumbered` says that it could not keep its version. `problems` are found by `check` until someone mends them.
+    `renumbered` says that it could not keep its version. `check` reports the `problems` until somebody mends them.
     """
 
     source: Source
@@ -50,7 +50,7 @@ class New:
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """The new files of an import, in order, and all that is not carried over; `present` files were there before."""
+    """The new files of an import, in order, and everything not carried over; `present` files were there before."""
 
     tool: str
     folder: str
@@ -61,10 +61,10 @@ class Import:
 
 
 def plan(folder: str, target: str, tool: str | None = None) -> Import:
-    """Read a folder, and plan what its migrations become in `target`; write nothing.
+    """Read a folder, and plan the new files of its migrations in `target`; write nothing.
 
-    Raise UsageError where the tool is not known, or the target has migrations of its own; MigrationFileError where a
-    file can't be read as its tool would.
+    Raise UsageError if the tool is not known, or the target has other migrations; MigrationFileError if a file can't be
+    read as its tool reads it.
     """
     tool = folders.tool(folder, tool)
     read = folders.TOOLS[tool](folder)
@@ -100,7 +100,7 @@ def write(planned: Import) -> None:
                 os.mkdir(planned.target)
                 made.append(planned.target)
             for new in planned.files:
-                os.link(os.path.join(draft, os.path.basename(new.path)), new.path)  # fails where there is one
+                os.link(os.path.join(draft, os.path.basename(new.path)), new.path)  # fails if there is one
                 made.append(new.path)
     except BaseException as error:
         for path in reversed(made):
@@ -118,7 +118,7 @@ def _check_target(folder: str, target: str, sources: Sequence[Source]) -> None:
 
 
 def _there(target: str) -> tuple[Migration, ...]:
-    """Read the migrations of the target; what is wrong with other files there does not matter here."""
+    """Read the migrations of the target; the problems of other files there don't matter here."""
     return migrations.read(target)[0] if os.path.lexists(target) else ()
 
 

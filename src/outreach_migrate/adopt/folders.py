@@ -1,4 +1,4 @@
-"""Tells by a folder's shape which tool made it."""
+"""The tool that made a folder, by the folder's shape."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _MILLISECONDS = re.compile(r"[0-9]{13}")
 
 
 def tool(folder: str, given: str | None) -> str:
-    """Tell which tool made a folder; raise UsageError where that is not sure, or it can't be imported."""
+    """Tell which tool made a folder; raise UsageError if that is doubtful, or the tool's files can't be imported."""
     if given is None:
         found = _candidates(folder)
         if not found:
@@ -74,7 +74,7 @@ def tool(folder: str, given: str | None) -> str:
 
 
 def shape(tool: str) -> str:
-    """Say which files a tool's folder has."""
+    """Describe the files that a tool's folder has."""
     return f"Its migrations are {_SHAPES[tool]}."
 
 

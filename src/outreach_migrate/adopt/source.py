@@ -26,7 +26,7 @@ class Part(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why something in a folder is not carried over."""
+    """The reasons why something in a folder is not carried over."""
 
     WAY_DOWN = "a way down: there is none here"
     NO_SQL = "not SQL"
@@ -77,7 +77,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """All migrations of a folder, in its tool's order, and all that is not carried over."""
+    """All migrations of a folder, in its tool's order, and everything that is not carried over."""
 
     sources: tuple[Source, ...]
     left: tuple[Left, ...] = ()
@@ -108,7 +108,7 @@ def read(path: str) -> str:
 
 
 def title(rest: str) -> str:
-    """Give the name that a new file has, from what follows the version in the old one's."""
+    """Give the name of a new file, from the part of the old file's name after the version."""
     return rest.strip("_. -") or "migration"
 
 

@@ -1,4 +1,4 @@
-"""The versions that imported files get."""
+"""The versions of imported files."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_WIDTH = 4  # of numbers where the first migration has none: 0001
+_WIDTH = 4  # of new numbers, if the first migration has none: 0001
 
 
 def assign(wanted: Sequence[str], *, after: str | None = None) -> list[str]:
     """Give each a version, so that they sort in this order: its own where it can, else its predecessor's and one.
 
     `wanted` are digits, or empty. Of those with the most common width, the longest series that rises keeps its
-    versions, if no renumbering before it reaches them; the others keep theirs where they fit in between. `after` is a
-    version that comes before them all.
+    versions, if no renumbering before it reaches them; other files keep theirs if they fit in between. `after` is a
+    version that comes before all of them.
     """
     last = after if after is not None else "0" * _WIDTH
     least = -1 if after is None else int(after)

@@ -1,4 +1,4 @@
-"""The command for people who come from another tool: import."""
+"""The command import, which copies another tool's migrations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from outreach_migrate.cli import options, usage
 def import_(ctx: click.Context, /, folder: str, tool: str | None, dry_run: bool) -> None:
     """Copy another tool's folder of migrations into files of this program.
 
-    DIR stays as it is. Nothing is overwritten, and a second import adds only what is new. Folders of prisma, dbmate,
+    DIR stays as it is. No file is overwritten, and a second import adds only the new ones. Folders of prisma, dbmate,
     goose, golang-migrate, sqlx, tern, diesel, hasura, supabase, drizzle 0.x and yoyo are known by their shape.
     """
     from outreach_migrate.adopt import copy

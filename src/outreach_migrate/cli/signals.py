@@ -65,9 +65,9 @@ def carry_out(
 ) -> T:
     """Run the engine in a thread, show its events in this one, and give its result, or raise its error.
 
-    A signal asks the run to stop, and is seen at once, whatever the engine waits for. A run that does not end in time
-    is left behind: then Interrupted has the `unknown` outcome. Events are shown in batches: to be woken for each costs
-    a tenth of a run of small files.
+    A signal asks the run to stop, and takes effect at once, even if the engine waits for the server. A run that does
+    not end in time is abandoned, and Interrupted has the `unknown` outcome. Events are shown in batches, because waking
+    up for each takes a tenth of a run of small files.
     """
     from concurrent.futures import Future
 
@@ -79,7 +79,7 @@ def carry_out(
     asked: list[tuple[int, float]] = []
 
     def tell(event: Event) -> None:
-        while len(said) > _MANY:  # a flood of notices is not to fill the memory
+        while len(said) > _MANY:  # lest a flood of notices fill the memory
             time.sleep(_BATCH)
         said.append(event)
 

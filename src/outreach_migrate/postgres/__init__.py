@@ -1,1 +1,1 @@
-"""PostgreSQL: where it is, how to reach it, who else is there."""
+"""PostgreSQL: its address, connections and messages, other sessions, a private server."""

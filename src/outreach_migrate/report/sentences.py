@@ -40,7 +40,7 @@ def _see(error: MigrateError) -> list[str]:
 
 
 def message(error: MigrateError) -> str:
-    """Say in one sentence what went wrong."""
+    """Give the reason of an error, in one sentence."""
     if not isinstance(error, errors.StatementError):
         return error.message
     report = error.report

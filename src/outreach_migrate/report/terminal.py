@@ -39,7 +39,7 @@ def is_dumb() -> bool:
 
 
 class _Descriptor(io.RawIOBase):
-    """A file descriptor; after the first failure, what is written is lost, and the run goes on."""
+    """A file descriptor; after the first failure all text is lost, and the run goes on."""
 
     def __init__(self, number: int) -> None:
         self._number = number

@@ -25,8 +25,8 @@ from outreach_migrate.run.request import Limits, Request
 from outreach_migrate.run.stop import Stop
 from outreach_migrate.run.watcher import Watcher
 
-# The settings by which the server reads a text that arrives: a pooler's connection was not opened with our encoding,
-# and statements are cut and placed by the standard's rule for strings, whatever the role's own setting is.
+# The settings by which the server reads a text: a pooler's own connection may have another encoding, and statements are
+# cut and placed by the standard's rule for strings, even if the role has another setting.
 READING = ("SET client_encoding = 'UTF8'", "SET standard_conforming_strings = on")
 # The commands that DISCARD ALL stands for; unlike it, they may stand inside a transaction.
 # https://www.postgresql.org/docs/current/sql-discard.html

@@ -53,7 +53,7 @@ def _source(folder: str, tag: str) -> Source:
 
 
 def _cuts(text: str) -> Iterator[Cut]:
-    """Yield the marks at which drizzle parts its statements; a semicolon takes the place where it is missing."""
+    """Yield the marks at which drizzle parts its statements; a semicolon takes the place of one, if it is missing."""
     last = 0
     for mark in _BREAKPOINT.finditer(text):
         yield Cut(mark.start(), mark.end(), Part.MARK, ";" if source.is_open(text[last : mark.start()]) else "")

@@ -112,8 +112,8 @@ def _goose_marks(path: str, text: str) -> Iterator[tuple[int, str]]:
 def _goose_cuts(path: str, text: str, marks: list[tuple[int, str]]) -> Iterator[Cut]:
     """Yield the marks of the way up, and the way down.
 
-    goose sends what stands between StatementBegin and StatementEnd as a message of its own: where it has no semicolon
-    at its end, one takes the place of StatementEnd.
+    goose sends the text between StatementBegin and StatementEnd as a message of its own. If the text doesn't end with a
+    semicolon, one takes the place of StatementEnd.
     """
     ways = [(start, word) for start, word in marks if word in ("up", "down")]
     if [word for _, word in ways] not in (["up"], ["up", "down"]):
@@ -132,7 +132,7 @@ def _goose_cuts(path: str, text: str, marks: list[tuple[int, str]]) -> Iterator[
 
 
 def _substitutes(text: str, marks: list[tuple[int, str]]) -> bool:
-    """Tell whether the way up has a $ where goose substitutes variables."""
+    """Tell whether the way up has a $ in a part where goose substitutes variables."""
     begun = None
     for start, word in [*marks, (len(text), "down")]:
         if word == "envsub on":

@@ -79,7 +79,7 @@ def _beside(path: str, files: set[str]) -> Iterable[Left]:
 
 
 def _parted(name: str) -> tuple[str, str]:
-    """Part a name into the digits that it begins with, none where no _ follows them, and the rest."""
+    """Part a name into its leading digits, none if no _ follows them, and the rest."""
     version, _, rest = name.partition("_")
     return (version, rest) if version.isdecimal() and version.isascii() else ("", name)
 

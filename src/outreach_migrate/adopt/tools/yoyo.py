@@ -23,7 +23,7 @@ _NUMBERED = re.compile(r"([0-9]+)(?:[._-]+(.+))?", re.DOTALL)
 
 
 def yoyo(folder: str) -> Folder:
-    """Read yoyo's, sorted by name and then by what each depends on; see yoyo/migrations.py and topologicalsort.py."""
+    """Read yoyo's, sorted by name and then by dependencies; see yoyo/migrations.py and topologicalsort.py."""
     sources, depends, left = dict[str, Source](), dict[str, set[str]](), list[Left]()
     for entry in source.listed(folder):
         name, ending = os.path.splitext(entry.name)
@@ -40,7 +40,7 @@ def yoyo(folder: str) -> Folder:
 
 
 def _read(name: str, path: str) -> tuple[Source, set[str]]:
-    """Read a file, and which ones it depends on."""
+    """Read a file and its dependencies."""
     text = source.read(path)
     dated, numbered = _DATED.fullmatch(name), _NUMBERED.fullmatch(name)
     version = f"{dated[1]}0000{dated[2]}" if dated else numbered[1] if numbered else ""
