@@ -12,7 +12,7 @@ from outreach_migrate.cli import options, usage
 @click.option(
     "--from", "tool", type=options.TOOL, metavar="TOOL", help="The tool that made it.  [default: by its shape]"
 )
-@click.option("--dry-run", is_flag=True, help="Tell what would be written, and write nothing.")
+@click.option("--dry-run", is_flag=True, help="Show the files that would be written, and write nothing.")
 @click.pass_context
 def import_(ctx: click.Context, /, folder: str, tool: str | None, dry_run: bool) -> None:
     """Copy another tool's folder of migrations into files of this program.

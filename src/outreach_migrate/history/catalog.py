@@ -203,7 +203,7 @@ def _keyless(table: Table, facts: dict[str, Any]) -> Iterator[Problem]:
         adds.append("ADD UNIQUE (version)")
     if lacks:
         message = f"the history table {table} has {' and '.join(lacks)}: two runs at once could apply a file twice"
-        yield Problem(message, hint=f"Add what is missing: ALTER TABLE {facts['sql']} {', '.join(adds)};")
+        yield Problem(message, hint=f"Add the keys: ALTER TABLE {facts['sql']} {', '.join(adds)};")
     if relation["unlogged"]:
         message = f"the history table {table} is unlogged: a crash of the server would empty it"
         yield Problem(message, hint=f"ALTER TABLE {facts['sql']} SET LOGGED;")

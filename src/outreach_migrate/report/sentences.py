@@ -63,7 +63,7 @@ def message(error: MigrateError) -> str:
 
 
 _HINTS = {
-    "42501": "Run migrations as the role that owns these objects, or have it grant what is missing.",
+    "42501": "Run migrations as the role that owns these objects, or have it grant the privileges.",
     "25006": "The session may only read: is this a standby, or is default_transaction_read_only on?",
     "53100": "Free space on the server's disk, then run up again.",
     "53200": "The server is out of memory: free some, or split the file, then run up again.",
