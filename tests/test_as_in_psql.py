@@ -49,6 +49,18 @@ REFUSED = [
     ("insert into t select lastval()", "lastval()"),
     ("create table c as select currval('s')", "currval()"),
     ("(select setseed(0.1))", "setseed()"),
+    ("update pg_catalog.pg_settings as s set setting = '1MB' where name = 'work_mem'", "UPDATE pg_settings"),
+    ("do $$ begin perform set_config('work_mem', '1MB', false); end $$", "DO with set_config()"),
+    ("do $$ begin if true then set search_path = app; end if; end $$", "DO with SET"),
+    ("do 'begin set session role pg_monitor; end' language plpgsql", "DO with SET"),
+    ("do $$ begin execute format('set a.b to %L', 1); end $$", "DO with SET"),
+    ("do $$ begin reset role; end $$", "DO with RESET"),
+    (
+        "do $$ begin update pg_settings set setting = '1MB' where name = 'work_mem'; end $$",
+        "DO with UPDATE pg_settings",
+    ),
+    ("do $$ begin create temporary table y (); end $$", "DO with CREATE TEMPORARY TABLE"),
+    ("do $$ begin perform pg_advisory_lock(1); end $$; select 1", "DO with pg_advisory_lock()"),
 ]
 
 
@@ -89,6 +101,12 @@ def test_what_needs_more_than_its_own_statement_is_refused(migrate: Migrate, row
         "create table seen as select public.set_config('x') as a; deallocate all; close all; unlisten *; discard temp",
         "do $$ begin create temp table y () on commit drop; perform 'commit'; /* commit */ end $$;"
         "create table seen as select to_regclass('y') as a",
+        "do $$ declare n int; begin set local work_mem = '1MB'; set constraints all immediate;"
+        " perform pg_advisory_lock(1), pg_advisory_unlock(1), set_config('a.b', 'x', true); raise 'set a to b';"
+        " exception when raise_exception then create function f() returns void language plpgsql set work_mem = '1MB' as"
+        " 'begin set work_mem = 1024; end'; update pg_class set relname = 'x' where false; end $$;"
+        "create table seen as select current_setting('work_mem') as a",
+        "load 'plpgsql'; create table seen as select 1 as a; do $$ begin set work_mem = '1MB'; end $$",
         "create table p (a int primary key) partition by range (a); create table p1 partition of p default;"
         "reindex table p; reindex index p_pkey; create table seen as select 1 as a",
     ],

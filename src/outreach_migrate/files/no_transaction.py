@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 _TEMPORARY = "Make an ordinary one, and drop it at the end of the file."
 _TOGETHER = "Statements that need one transaction belong in a file that has one."
 _ISOLATION = "Leave it out: each statement runs in a transaction of its own, READ COMMITTED."
-_SETTING = "Use SET: it holds for the statements after it."
+_SETTING = "Use SET as a statement of its own: it holds for the statements after it."
+_IN_BLOCK = "Use SET LOCAL for the block alone. For the statements after it, write the statement outside of the block."
+_DROPPED = "Add ON COMMIT DROP, or make an ordinary one, and drop it at the end of the file."
 _RANDOM = "Call setseed() in the statement that needs it: … FROM (SELECT setseed(0.5)) AS seed, …"
 _STRINGS = "Leave it out, and write strings with backslashes as E'…': the file is read with this setting on."
 _ADVISORY = "Leave it out: no two runs work on a file at once."
@@ -42,13 +44,27 @@ _CALL = r"(?:(?<!\. )|(?<=pg_catalog \. ))\b"  # not a function of this name in 
 _INTO = r"\b(?<!insert )(?<!merge )"
 _CALLS = (  # searched for in a statement's tokens; the third pattern excuses a call
     (rf"{_CALL}(set_config) \( (?!(?:[^()]|\((?:[^()]|\([^()]*\))*\))*[,>] (?:true|t) \))", _SETTING, None),
-    (rf"{_CALL}(pg_(?:try_)?advisory_(?:un)?lock(?:_shared|_all)?) \(", _ADVISORY, None),
+    (r"\bupdate (?:only )?(?:pg_catalog \. )?(pg_settings)\b", _SETTING, None),
+    (rf"{_CALL}(pg_(?:try_)?advisory_(?:un)?lock(?:_shared|_all)?) \(", _ADVISORY, r"_lock(?:_shared)? .*_unlock"),
     (rf"{_CALL}(currval|lastval) \(", _SEQUENCE, r"\b(?:nextval|returning)\b"),
     (rf"{_CALL}(setseed) \(", _RANDOM, r"\brandom\w* \("),
+)
+_MADE = (
     (rf"{_INTO}(into (?:local |global )?temp(?:orary)?) (?!(?:from|where|group|order|limit) |$)", _TEMPORARY, None),
     (rf"{_INTO}(into (?:table )?pg_temp) \.", _TEMPORARY, None),
 )
-_TELLTALES = ("set_config", "advisory_", "currval", "lastval", "setseed")  # each call has one, and tokens take long
+_TELLTALES = ("set_config", "pg_settings", "advisory_", "currval", "lastval", "setseed")  # tokens take long
+_START = r"(?:^|; |>> |\b(?:begin|then|else|loop) )"
+_IN_BLOCKS = (  # searched for in the tokens of a DO block
+    (rf"{_START}((?:re)?set|load) (?!local |transaction |constraints |[:=.\[])", _IN_BLOCK, None),
+    (
+        rf"{_START}(create (?:global |local )?temp(?:orary)? (?:recursive )?(?:table|view|sequence))\b",
+        _DROPPED,
+        r"\b(?:on commit drop|drop (?:table|view|sequence)) ",
+    ),
+)
+_EXECUTES = re.compile(r"\bexecute |spi_exec")
+_MAKES = re.compile(r"\bcreate (?:or replace )?(?:function|procedure) ")
 _CALLERS = {"select", "with", "values", "table", "insert", "update", "delete", "merge", "explain", "copy", "call"}
 
 
@@ -58,7 +74,8 @@ def findings(sql: str) -> Iterator[Finding]:
     alone = sum(one.words[:1] not in (("set",), ("reset",), ("load",)) for one in whole) <= 1
     for statement in whole:
         text = sql[statement.start : statement.end]
-        if found := _command(statement) or _call(text, statement.words):
+        in_block = None if statement is whole[-1] else _block(sql, statement)  # after the last one nothing is left
+        if found := _command(statement) or _call(text, statement.words) or in_block:
             yield Finding(statement.start, f"{found[0]} does not work in a file without a transaction", found[1])
         elif not alone and (command := commands.committing(sql, statement)):
             yield Finding(statement.start, f"{command} must be a file's only statement besides SET", _AGAIN)
@@ -79,8 +96,37 @@ def _call(text: str, words: tuple[str, ...]) -> tuple[str, str] | None:
     into = words[:1] in ((), ("select",), ("with",)) and "into" in lower and "temp" in lower
     if not (makes or not words or words[0] in _CALLERS) or not (into or any(word in lower for word in _TELLTALES)):
         return None
-    flat = outline.flattened(text)
-    for pattern, hint, excuse in _CALLS:
+    return _found(outline.flattened(text), (*_CALLS, *_MADE))
+
+
+def _block(sql: str, statement: Statement) -> tuple[str, str] | None:
+    """Find in a DO block, which may have a language of its own, what it leaves in the session."""
+    if statement.words[:1] != ("do",):
+        return None
+    from outreach_migrate.files import scanner
+
+    read = scanner.tokens(sql, statement.start, statement.end)
+    flat = "; ".join(text for token in read if token.kind is scanner.Kind.STRING for text in _executed(token.name))
+    found = _found(flat, (*_CALLS, *_IN_BLOCKS))
+    return (f"DO with {found[0]}", found[1]) if found else None
+
+
+def _executed(block: str) -> Iterator[str]:
+    """Yield the tokens of a block, and those of its strings where it executes some and makes no function of them."""
+    from outreach_migrate.files import scanner
+
+    flat = outline.flattened(block)
+    yield flat
+    if _EXECUTES.search(flat) and not _MAKES.search(flat):
+        for token in scanner.tokens(block):
+            if token.kind is scanner.Kind.STRING:
+                yield from _executed(token.name)
+
+
+def _found(flat: str, wanted: tuple[tuple[str, str, str | None], ...]) -> tuple[str, str] | None:
+    for pattern, hint, excuse in wanted:
         if (found := re.search(pattern, flat)) and not (excuse and re.search(excuse, flat)):
-            return found[1].upper() if found[1].startswith("into") else f"{found[1]}()", hint
+            if found[1] == "pg_settings":
+                return "UPDATE pg_settings", hint
+            return f"{found[1]}()" if found[0].rstrip().endswith("(") else found[1].upper(), hint
     return None
