@@ -36,6 +36,10 @@ _LASTS = re.compile(
 _SERIALIZABLE = re.compile(r" serializable ")
 _REPEATABLE = re.compile(r" repeatable ?read ")
 _REASONS = (
+    (
+        re.compile(r"^reset | (?:to|=) default $"),
+        "PostgreSQL can't reset it, and a file's transaction has the default.",
+    ),
     (re.compile(r" read only |transaction_read_only "), "A file can't be READ ONLY: its transaction writes the entry."),
     (re.compile(r" deferrable |transaction_deferrable "), "DEFERRABLE is for transactions that only read."),
     (re.compile(r" snapshot "), "A file's transaction has a snapshot of its own."),
@@ -127,7 +131,7 @@ def findings(sql: str, whole: Outline, *, transaction: bool) -> Iterator[Finding
     following = next(left, None)
     while statement := following:
         following = next(left, None)
-        if statement.words[0] == "set":  # see no_transaction for files that have none
+        if statement.words[0] in ("set", "reset"):  # see no_transaction for files that have none
             yield from _setting(sql, statement) if transaction else ()
         elif following and _kinds(statement, following) in (("opens", "closes"), ("closes", "opens")):
             yield _pair(sql, statement, following, transaction=transaction)

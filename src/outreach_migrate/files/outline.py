@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 # Matched with a statement's words.
 CONTROL = re.compile(
     r"(?:commit|rollback) prepared\b|start transaction\b|(?:begin|commit|end|abort)\b"
-    r"|set (?:(?:local|session) )?(?:session characteristics as )?transaction(?:_(?:isolation|read_only|deferrable))?\b"
+    r"|(?:re)?set (?:(?:local|session) )?(?:session characteristics as )?"
+    r"transaction(?:_(?:isolation|read_only|deferrable))?\b"
     r"|rollback\b(?! (?:(?:work|transaction) )?to\b)|prepare transaction\b(?!.* as\b)"  # AS: a statement's name
 )
 _CLIENT_COPY = re.compile(r"copy\b.*? (from (?:stdin|stdout))\b")  # PostgreSQL takes the two for the same
