@@ -115,6 +115,13 @@ class TestElsewhere:
         assert "4 " in told
         assert re.findall(r"(?:app|ops)\.\w+", told.splitlines()[0]) == ["app.schema_migrations", "app.b", "app.c"]
 
+    def test_the_url_is_offered_where_it_can_choose(self, migrate: Migrate, rows: Rows) -> None:
+        """?schema= chooses a table of the usual name only: for another one the hint has --table alone."""
+        rows("DROP TABLE app.schema_migrations")
+        [found] = migrate("--json", "up").json["error"]["problems"]
+        assert "--table ops.history." in found["hint"]
+        assert "?schema=" not in found["hint"]
+
     def test_a_hidden_one_counts(self, migrate: Migrate, role: tuple[str, str]) -> None:
         """A role without any right to the other schema is told of the history there as well."""
         told = problem(migrate("--json", "up", url=role[1]))

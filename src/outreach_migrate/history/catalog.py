@@ -134,11 +134,10 @@ def _others(table: Table, others: list[tuple[Any, ...]], start: str = "") -> Pro
     tables = [Table(*other) for other in others]
     shown = ", ".join(map(str, tables[:_SHOWN])) + (", …" if len(tables) > _SHOWN else "")
     count = "1 other table" if len(tables) == 1 else f"{len(tables)} other tables"
-    schema = tables[0].schema if tables[0].name == NAME else "SCHEMA"
+    url = f", or ?schema={tables[0].schema} in the URL" if tables[0].name == NAME else ""
     return Problem(
         f"{start}{count} may be the history: {shown}",
-        hint=f"Choose one: --table {shlex.quote(str(tables[0]))}, or ?schema={schema} in the URL. "
-        f"To begin a new history: --table {table}",
+        hint=f"Choose one: --table {shlex.quote(str(tables[0]))}{url}. To begin a new history: --table {table}",
     )
 
 
