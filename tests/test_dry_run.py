@@ -43,8 +43,16 @@ class TestDryRun:
         """On stdout stands each pending file's text under its path, as SQL, and nothing else."""
         migrate("up", files=ONE)
         run = migrate("up", "--dry-run", files={"2_b.sql": "create table b ();\n-- é\n", "3_c.sql": "select\n  3"})
-        assert run.stdout == "-- sql/2_b.sql\ncreate table b ();\n-- é\n\n-- sql/3_c.sql\nselect\n  3\n"
+        assert run.stdout == "-- sql/2_b.sql\ncreate table b ();\n-- é\n\n-- sql/3_c.sql\nselect\n  3;\n"
         assert run.stderr == "Nothing was run (--dry-run): 2 migrations are pending.\n"
+
+    def test_each_file_ends_with_a_semicolon(self, migrate: Migrate) -> None:
+        """The output can be given to psql: no statement runs into the next file."""
+        ends = {"1_a.sql": "create table a () -- no newline", "2_b.sql": "select 1 /* ; */ ;-- ;", "3_c.sql": "-- none"}
+        assert migrate("up", "--dry-run", files=ends).stdout == (
+            "-- sql/1_a.sql\ncreate table a (); -- no newline\n"
+            "\n-- sql/2_b.sql\nselect 1 /* ; */ ;-- ;\n\n-- sql/3_c.sql\n-- none\n"
+        )
 
     def test_quiet_prints_the_names(self, migrate: Migrate) -> None:
         """-q leaves the paths, for other programs."""
@@ -71,8 +79,8 @@ class TestDryRun:
         """To look at what would run takes no more than SELECT, and before the first run not even that."""
         name = sql.Identifier(role[0])
         connect().execute(sql.SQL("ALTER ROLE {} SET default_transaction_read_only = on").format(name))
-        assert migrate("up", "--dry-run", files=ONE, url=role[1]).stdout == f"-- sql/1_a.sql\n{ONE['1_a.sql']}\n"
+        assert migrate("up", "--dry-run", files=ONE, url=role[1]).stdout == f"-- sql/1_a.sql\n{ONE['1_a.sql']};\n"
         migrate("up")
         rows("GRANT SELECT ON schema_migrations TO PUBLIC")
         run = migrate("up", "--dry-run", files={"2_b.sql": "select 2"}, url=role[1])
-        assert (run.exit_code, run.stdout) == (0, "-- sql/2_b.sql\nselect 2\n")
+        assert (run.exit_code, run.stdout) == (0, "-- sql/2_b.sql\nselect 2;\n")

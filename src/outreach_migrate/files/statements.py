@@ -118,6 +118,12 @@ def blanked(sql: str, statement: Statement) -> str:
     return sql[: statement.start] + blank + sql[statement.end : semicolon] + " " * (after - semicolon) + sql[after:]
 
 
+def closed(sql: str) -> str:
+    """Write a semicolon after the last statement where it has none, so that other text can follow."""
+    last = max((statement.end for statement in split(sql)), default=0)
+    return f"{sql[:last]};{sql[last:]}" if last and not sql.startswith(";", _after_gap(sql, last)) else sql
+
+
 @cache
 def _compiled(pattern: str) -> re.Pattern[str]:
     """Compile a pattern on first use, because a run with nothing to do needs none of them."""

@@ -134,6 +134,7 @@ class RunReport(printer.Report):
 
     def would_run(self, planned: events.Planned, *, from_start: int | None) -> None:
         """Print the SQL that a run would send, each file's under its path; with -q the paths only."""
+        from outreach_migrate.files import statements
         from outreach_migrate.run import plan
 
         self.event(planned)
@@ -146,7 +147,7 @@ class RunReport(printer.Report):
                 terminal.say(path)
             else:
                 place = path if line == 1 else f"{path}, from line {line} on"
-                rest = text.rstrip("\n")
+                rest = statements.closed(text).rstrip("\n")
                 terminal.say("\n".join([*([""] if number else []), f"-- {place}", *([rest] if rest else [])]))
         if planned.steps:
             pending = sentences.count(len(planned.steps), "migration is", "migrations are")
