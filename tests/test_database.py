@@ -555,6 +555,30 @@ def test_waiting_for_a_server_that_hangs_ends(migrate: Migrate, hosts: int) -> N
         )
     assert ended.exit_code == 1
     assert "127.0.0.1" in ended.stderr
+    assert "hint: Check the address.\n" in ended.stderr
+
+
+def test_no_try_begins_that_would_outlast_the_wait(migrate: Migrate) -> None:
+    """libpq gives each try two seconds at least: where fewer are left after one that timed out, it was the last."""
+    migrate.write(["SELECT 1;"])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        hosts = f"127.0.0.1:1,127.0.0.1:{server.getsockname()[1]}"
+        ended = migrate.process("--database", f"postgresql://{hosts}/db", "--wait", "3", "up")
+        server.setblocking(False)
+        server.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    assert ended.exit_code == 1
+
+
+def test_a_name_with_a_newline_stays_in_its_line(migrate: Migrate) -> None:
+    """The database's and the role's name are shown escaped, also in the server's message."""
+    migrate.write(["SELECT 1;"])
+    url = fix_servers.url(migrate.url, dbname="a\nhint: b")
+    ended = migrate.process("status", url=url)
+    assert ended.database is not None
+    assert ended.database.endswith("/a\\nhint: b")
+    assert 'database "a\\nhint: b" does not exist' in ended.stderr.splitlines()[0]
 
 
 # Servers and roles that can only be read

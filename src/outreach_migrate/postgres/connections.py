@@ -14,10 +14,13 @@ from typing import TypeVar
 import psycopg
 from psycopg.rows import tuple_row
 
+from outreach_migrate import display
 from outreach_migrate.errors import ConnectionFailed, MigrateError
 from outreach_migrate.postgres.dsn import Target
 
 T = TypeVar("T")
+
+_SHORTEST = 2  # s that libpq gives an attempt at least
 
 # Errors that waiting can't mend, found by their text, because libpq gives no SQLSTATE for a failed connection. A
 # message in another language is not found, and then --wait is waited out.
@@ -61,8 +64,8 @@ def connect(
 ) -> psycopg.Connection:
     """Connect, in autocommit mode and without prepared statements, trying for `wait` seconds.
 
-    An attempt that gets no answer ends with `wait`, or before with connect_timeout. Raise ConnectionFailed; at once for
-    an error that waiting can't mend, such as a wrong password.
+    An attempt that gets no answer ends with `wait`, or before with connect_timeout; after it none begins that would
+    outlast `wait`. Raise ConnectionFailed; at once for an error that waiting can't mend, such as a wrong password.
     """
     began = time.monotonic()
     while True:
@@ -73,8 +76,9 @@ def connect(
             why = _reason(target, error)
             passed = time.monotonic() - began
             transient = not re.search(_FINAL, why)
-            if not transient or passed >= wait:
-                raise ConnectionFailed(why, hint=_hint(why), transient=transient) from error
+            hangs = isinstance(error, psycopg.errors.ConnectionTimeout)
+            if not transient or wait - passed <= (_SHORTEST * len(target.hosts) if hangs else 0):
+                raise ConnectionFailed(why, hint=_hint(why, waited=wait > 0), transient=transient) from error
         tell(Unreachable(why, passed))
         pause(min(0.5, max(0.0, wait - passed)))
 
@@ -115,27 +119,33 @@ def _connect(target: Target, *, read_write: bool, within: float) -> psycopg.Conn
 def _shorter(timeout: str, left: float) -> str:
     """Shorten a timeout to the time that is left, or lengthen it if the rest is too short for another attempt.
 
-    libpq takes whole seconds, at least 2, and 0 as no limit.
+    libpq takes whole seconds, and 0 as no limit.
     """
-    is_short = timeout.isdecimal() and 0 < int(timeout) <= left - 2
-    return timeout if is_short or left == math.inf or not timeout.isdecimal() else str(max(2, math.ceil(left)))
+    is_short = timeout.isdecimal() and 0 < int(timeout) <= left - _SHORTEST
+    return timeout if is_short or left == math.inf or not timeout.isdecimal() else str(max(_SHORTEST, math.ceil(left)))
 
 
 def _reason(target: Target, error: psycopg.Error) -> str:
     """Say why there is no connection; psycopg's own timeout names no server, so it is worded as libpq's."""
     if isinstance(error, psycopg.errors.ConnectionTimeout):
         return f'connection to server at "{",".join(target.hosts)}" failed: timeout expired'
-    return reason(error)
+    said = str(error)
+    for name in target.parameters.values():
+        if "\n" in name:  # it would end a sentence
+            said = said.replace(name, display.in_line(name))
+    return _sentences(said)
 
 
-def _hint(why: str) -> str | None:
+def _hint(why: str, *, waited: bool) -> str | None:
     hints = {
         "password": "Check the user and the password; in a URL, percent-encode signs such as @ : / %.",
         'database ".*" does not exist': "Create the database first, or name another one.",
-        "too many c|remaining connection slots": "The server is out of connections: try again with --wait 60.",
-        "starting up|recovery|shutting down": "Try again in a moment, or let it try: --wait 60.",
+        "too many c|remaining connection slots": "The server is out of connections"
+        + ("." if waited else ": try again with --wait 60."),
+        "starting up|recovery|shutting down": "Try again in a moment"
+        + ("." if waited else ", or let it try: --wait 60."),
         "refused|No such file|timed out|timeout expired|resolve|Network": "Check the address."
-        " While the server starts: --wait 60.",
+        + ("" if waited else " While the server starts: --wait 60."),
         "read-only": "None of the hosts accepts writes; is a failover under way?",
     }
     return next((hint for pattern, hint in hints.items() if re.search(pattern, why)), None)
@@ -143,7 +153,11 @@ def _hint(why: str) -> str | None:
 
 def reason(error: psycopg.Error) -> str:
     """Give the text of psycopg's error, a sentence a line, each once, because it repeats the last of several tries."""
-    tries = str(error).strip().rpartition("All failures were:\n")[2]
+    return _sentences(str(error))
+
+
+def _sentences(said: str) -> str:
+    tries = said.strip().rpartition("All failures were:\n")[2]
     sentences = re.sub(_CONTINUED, " ", tries).splitlines()
     return "\n".join(dict.fromkeys(" ".join(re.sub(_BEFORE_A_REASON, "", one).split()) for one in sentences))
 

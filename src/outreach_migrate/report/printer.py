@@ -55,7 +55,7 @@ class Report:
     def meets(self, database: str) -> None:
         """Say which database the command is about to connect to."""
         self.document["database"] = database
-        self.aside(f"database: {database}")
+        self.aside(f"database: {display.in_line(database)}")
 
     def result(self, line: str) -> None:
         """Print a line of the command's result."""
