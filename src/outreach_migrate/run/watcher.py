@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -18,7 +19,7 @@ from outreach_migrate.run import events
 
 _PAUSE = 0.2  # s between two looks
 _LAST_LOOK = 0.5  # s: how long the end of a run waits for the last one
-_PAUSE_IN_CLUSTER = 1.0  # s, where each asks all nodes
+_PAUSE_IN_CLUSTER = 1.0  # s between two that ask all nodes
 
 
 class Watcher:
@@ -36,6 +37,7 @@ class Watcher:
         self._thread: threading.Thread | None = None
         self.blockers: tuple[Blocker, ...] = ()
         self.in_cluster = False  # whether the run's statements may wait on Citus' workers
+        self._ask_nodes_at = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -70,13 +72,11 @@ class Watcher:
                 except (ConnectionFailed, psycopg.Error):  # a look that fails shows nothing
                     _close(connection)
                     connection = None
-            self._ended.wait(_PAUSE_IN_CLUSTER if self.in_cluster else _PAUSE)
+            self._ended.wait(_PAUSE)
         _close(connection)
 
     def _look_at(self, file: Migration, connection: psycopg.Connection) -> None:
-        blockers = activity.blockers(connection, self.token)
-        if self.in_cluster and not blockers:
-            blockers = activity.blockers_in_cluster(connection, self.token)
+        blockers = activity.blockers(connection, self.token) or self._in_cluster(connection)
         progress = None if blockers else activity.progress(connection, self.token)
         if file is not self._file:
             return
@@ -85,6 +85,14 @@ class Watcher:
             self._tell(events.Waiting(file, blockers))
         elif progress:
             self._tell(events.Progressing(file, progress))
+
+    def _in_cluster(self, connection: psycopg.Connection) -> tuple[Blocker, ...]:
+        now = time.monotonic()
+        if self.in_cluster and now >= self._ask_nodes_at:
+            self._ask_nodes_at = now + _PAUSE_IN_CLUSTER
+            with suppress(psycopg.Error):  # of a node: the rest can be looked at all the same
+                return activity.blockers_in_cluster(connection, self.token)
+        return ()
 
 
 def _close(connection: psycopg.Connection | None) -> None:
