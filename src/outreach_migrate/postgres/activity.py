@@ -73,6 +73,7 @@ def blockers_in_cluster(connection: Connection, token: str) -> tuple[Blocker, ..
           FROM pg_catalog.citus_lock_waits w
           JOIN pg_catalog.citus_dist_stat_activity b ON b.global_pid = w.blocking_gpid
          WHERE w.blocked_statement LIKE {sql.quote(_MARK + token + " %")}
+           AND b.global_pid <> pg_catalog.citus_backend_gpid()  -- an index build waits for this look's snapshot
          ORDER BY b.xact_start"""
     return _shown(Blocker(*row) for row in _rows(connection, query))
 
