@@ -136,6 +136,26 @@ def test_distributed_tables_are_altered_and_indexed_among_other_statements(citus
         assert connection.execute("SELECT email FROM person").fetchall() == [("é",)]
 
 
+def test_an_index_that_only_some_shards_have_is_built_anew(citus: str, migrate: Migrate) -> None:
+    """A build that fails on one shard leaves an invalid index on the coordinator, and none on most of the others."""
+    files = {
+        "1_table.sql": """
+            CREATE TABLE t (id int);
+            SELECT create_distributed_table('t', 'id');
+            INSERT INTO t VALUES (1), (1);""",
+        "2_index.sql": "-- migrate: no-transaction\nCREATE UNIQUE INDEX CONCURRENTLY t_id ON t (id);",
+    }
+    assert "0 of 1 statement done" in migrate("up", files=files, url=citus).stderr
+    with closing(psycopg.connect(citus, autocommit=True)) as connection:
+        connection.execute("DELETE FROM t")
+        run = migrate("up", url=citus)
+        assert run.exit_code == 0, run
+        shards = """
+            SELECT result, count(*) FROM run_command_on_shards('t',
+                $$SELECT bool_and(indisvalid) FROM pg_index WHERE indrelid = '%s'::regclass$$) GROUP BY 1"""
+        assert connection.execute(shards).fetchall() == [("t", 32)]
+
+
 def test_what_must_not_run_after_parallel_work_runs_with_the_setting_of_the_hint(citus: str, migrate: Migrate) -> None:
     """The file begins with what the hint says, and passes."""
     files = {

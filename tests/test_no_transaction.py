@@ -280,7 +280,7 @@ def test_if_not_exists_does_not_take_an_invalid_index(
         run = migrate("up", files={"1_a.sql": BUILD.replace("i ON", "IF NOT EXISTS i ON")})
         assert run.exit_code == 1
         assert "1_a.sql:1:1: error: the index is invalid" in run.stderr
-        assert "DROP INDEX CONCURRENTLY public.i" in run.stderr
+        assert "DROP INDEX CONCURRENTLY IF EXISTS public.i" in run.stderr
     assert rows(HISTORY) == [(0, 0, False)]
     rows("DROP INDEX i")
     assert migrate("up").exit_code == 0

@@ -54,7 +54,7 @@ def _invalid_indexes(connection: Connection) -> Iterator[Finding]:
                SELECT FROM pg_catalog.pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid)
          ORDER BY 1""").fetchall()
     for index, table in rows:
-        hint = f"Its build failed. Drop it and build it again: DROP INDEX CONCURRENTLY {index};"
+        hint = f"Its build failed. Drop it and build it again: DROP INDEX CONCURRENTLY IF EXISTS {index};"
         yield Finding(Problem(f"the index {index} on {table} is invalid", hint=hint), is_error=False)
 
 

@@ -198,7 +198,8 @@ def _run_alone(session: Session, work: Work, piece: Piece, *, resumed: bool, sam
         return "CREATE INDEX"
     if resumed and index and not valid:
         session.tell(events.IndexDropped(work.migration, index))
-        _alone(session, work, piece, f"DROP INDEX CONCURRENTLY {index}", limits)
+        # on Citus only some of the shards may have it
+        _alone(session, work, piece, f"DROP INDEX CONCURRENTLY IF EXISTS {index}", limits)
         index = None
     if not index:  # an index from before the first attempt is somebody else's, and must not pass for this one's later
         _ask(session, work, _progress(work, piece, done=piece.number, begun=piece.number + 1))
@@ -222,7 +223,10 @@ def _must_be_valid(session: Session, work: Work, piece: Piece, build: Build) -> 
     if valid:
         return
     if index:
-        message, hint = "the index is invalid", f"Drop it, then run up again: DROP INDEX CONCURRENTLY {index};"
+        message, hint = (
+            "the index is invalid",
+            f"Drop it, then run up again: DROP INDEX CONCURRENTLY IF EXISTS {index};",
+        )
     else:
         message, hint = f"{build.on} has no index {build.name}: another relation has this name", "Give it another name."
     raise StatementError(
