@@ -19,10 +19,10 @@ psql: .venv/installed ## open psql on that server
 	@$(RUN) psql
 
 test: .venv/tests ## run the tests on a real PostgreSQL
-	@$(BIN)/python -m pytest -n 4
+	@$(BIN)/python -m pytest -n 6 --dist worksteal
 
 test-faults: .venv/tests ## kill runs and servers a hundred times over; the largest input
-	@OUTREACH_FAULT_ROUNDS=100 $(BIN)/python -m pytest -n 4 tests/test_faults.py tests/test_loss.py tests/test_input.py \
+	@OUTREACH_FAULT_ROUNDS=100 $(BIN)/python -m pytest -n 6 --dist worksteal tests/test_faults.py tests/test_loss.py tests/test_input.py \
 		tests/test_durability.py
 
 bench: .venv/tests ## measure it beside other tools (OPTIONS=--help tells how)

@@ -54,7 +54,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Keep the settings of whoever runs the tests out of them."""
     patch = pytest.MonkeyPatch()
     for name in list(os.environ):
-        if name.startswith(("PG", "OUTREACH_MIGRATE_")) or name == "DATABASE_URL":
+        # without bytecode each of some hundred processes would compile the program anew
+        if name.startswith(("PG", "OUTREACH_MIGRATE_")) or name in {"DATABASE_URL", "PYTHONDONTWRITEBYTECODE"}:
             patch.delenv(name)
     config.add_cleanup(patch.undo)
 

@@ -214,7 +214,7 @@ whole = st.one_of(
 files = st.tuples(gaps, several(joined(whole), ";", most=6), st.sampled_from(["", ";", ";;", "; --"])).map("".join)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(files)
 def test_made_files_are_split_as_postgresql_splits_them(sql: str) -> None:
     """Whatever stands in a statement, its bounds are PostgreSQL's, whenever PostgreSQL accepts the text."""
@@ -242,7 +242,7 @@ soups = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(soups)
 def test_any_text_falls_into_the_tokens_of_postgresql(sql: str) -> None:
     """The scanner's semicolons, words and ends are those of PostgreSQL's scanner, for valid SQL or not."""
