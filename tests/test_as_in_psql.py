@@ -6,6 +6,7 @@ import subprocess
 import uuid
 from collections.abc import Iterator
 
+import fix_servers
 import pytest
 from fix_cli import Migrate, Rows
 from fix_servers import find, fresh_database
@@ -214,7 +215,10 @@ def slot(database: str, rows: Rows) -> Iterator[str]:
     rows("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", name)
     rows("CREATE PUBLICATION p")
     options = f"create_slot = false, enabled = false, slot_name = {name}"
-    rows(f"CREATE SUBSCRIPTION s CONNECTION '{database}' PUBLICATION p WITH ({options})")
+    [(folders, port)] = rows("SELECT current_setting('unix_socket_directories'), current_setting('port')")
+    # the server's own way to itself: a container does not know the port that it has outside
+    itself = fix_servers.url(database, host=folders.split(",")[0].strip('"'), port=port)
+    rows(f"CREATE SUBSCRIPTION s CONNECTION '{itself}' PUBLICATION p WITH ({options})")
     yield name
     if rows(SUBSCRIPTIONS):
         rows("ALTER SUBSCRIPTION s SET (slot_name = NONE)")

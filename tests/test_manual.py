@@ -168,7 +168,7 @@ def plain(text: str) -> list[str]:
         (r"[\d,]+ rows", "ROWS"),
         (r"\d+ (tries )?left", "LEFT"),
         (r"\w+@[\w.-]+", "USER"),
-        (r"application [\w.-]+", "application A"),
+        (r"application [\w.-]+(, [\da-f.:]+)?", "application A"),  # and the client's address, of a server elsewhere
         (r"user \w+", "user U"),
         (r"  +", "  "),
     ):
