@@ -84,7 +84,8 @@ def test_status_shows_each_version(database: str, sql: Path) -> None:
     assert [(step.version, step.state) for step in plan.steps] == [("1", State.APPLIED), ("2", State.PENDING)]
     assert [step.version for step in plan.pending] == ["2"]
     assert plan.steps[0].entry
-    assert plan.steps[0].entry.checksum == plan.steps[0].migration.checksum  # type: ignore[union-attr]
+    assert plan.steps[0].migration
+    assert plan.steps[0].entry.checksum == plan.steps[0].migration.checksum
 
 
 def test_a_failure_is_raised_with_its_place_and_outcome(database: str, sql: Path) -> None:

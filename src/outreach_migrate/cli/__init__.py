@@ -93,6 +93,6 @@ for command in (
     look.check,
     apply.rehearse,
     beside.psql,
-    manual.help,
+    manual.help_,
 ):
     main.add_command(command)

@@ -53,10 +53,10 @@ def contents() -> str:
     return "\n".join(["outreach-migrate help SUBJECT prints a page of the manual:", "", *lines])
 
 
-@click.command(cls=usage.Command)
+@click.command("help", cls=usage.Command)
 @click.argument("subject", required=False)
 @click.pass_context
-def help(ctx: click.Context, /, subject: str | None) -> None:  # noqa: A001
+def help_(ctx: click.Context, /, subject: str | None) -> None:
     """List the pages of the manual, or print one."""
     group = ctx.find_root().command
     if subject is None:
