@@ -228,6 +228,17 @@ def test_sqlx_has_its_own_checksum(migrate: Migrate) -> None:
     )
 
 
+def test_drizzles_first_line_has_the_time_of_its_journal(migrate: Migrate) -> None:
+    """drizzle records an entry's `when`, and goes by nothing else."""
+    journal = '{"entries": [{"tag": "0000_one", "when": 1700000000123}]}'
+    old(migrate, {"meta/_journal.json": journal, "0000_one.sql": A})
+    assert migrate("import", "old").exit_code == 0
+    checksum = hashlib.sha256(A.encode()).hexdigest()
+    assert (
+        first_line(migrate, "0000_one.sql") == f"-- migrate: from drizzle/0000_one sha256:{checksum} when:1700000000123"
+    )
+
+
 def test_a_tool_without_checksums_is_named_without_any(migrate: Migrate) -> None:
     """goose records none."""
     old(migrate, TOOLS["goose"][0])

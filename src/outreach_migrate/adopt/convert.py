@@ -33,7 +33,7 @@ def text(source: Source, tool: str) -> tuple[str, tuple[Cut, ...]]:
             part = Part.ISOLATION if statement.words[0] == "set" else Part.TRANSACTION
             cuts.append(Cut(statement.start, statements.end(seen, statement), part))
     cuts.sort(key=lambda cut: cut.start)
-    head = [f"from {Origin(tool, source.name, source.checksums)}"]
+    head = [f"from {Origin(tool, source.name, source.marks)}"]
     head += ["no-transaction"] if alone else []
     head += [f"isolation {level.lower()}"] if level else []
     head += [f"unwritten {source.unwritten}"] if source.unwritten else []

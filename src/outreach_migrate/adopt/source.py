@@ -60,7 +60,7 @@ class Left:
 class Source:
     """A migration: its name as its tool knows it, its version's digits, and the name that its new file has.
 
-    `text` is decoded, and otherwise as it stands in the file; `cuts` are the tool's own marks and the way down.
+    `marks` are those of files.directives.Origin. `text` is decoded, and otherwise as it stands in the file; `cuts` are the tool's own marks and the way down.
     `unwritten` says why a person must write the SQL.
     """
 
@@ -69,7 +69,7 @@ class Source:
     title: str
     path: str
     text: str = ""
-    checksums: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
     transaction: bool = True
     cuts: tuple[Cut, ...] = ()
     unwritten: str = ""

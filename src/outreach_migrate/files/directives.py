@@ -22,7 +22,8 @@ _KNOWN = (
     "isolation repeatable read."
 )
 _UNWRITTEN = "Write its SQL here, and remove this line."
-_FROM = re.compile(r"(?P<tool>[a-z-]+)/(?P<name>.+?)(?P<checksums>(?: sha[0-9]+:[0-9a-f]+)*)")
+_MARK = r"sha[0-9]+:[0-9a-f]+|when:[0-9]+|after:\S+"
+_FROM = re.compile(rf"(?P<tool>[a-z-]+)/(?P<name>.+?)(?P<marks>(?: (?:{_MARK}))*)")
 _LEVELS = {str(level) for level in Isolation}
 _DBMATE = re.compile(r"(?:up|down)\b", re.IGNORECASE)  # ways_down reports these as marks
 _DIRECTIVE = re.compile(r"^[ \t]*--[ \t]*migrate:(.*)$", re.MULTILINE | re.IGNORECASE)
@@ -30,17 +31,27 @@ _DIRECTIVE = re.compile(r"^[ \t]*--[ \t]*migrate:(.*)$", re.MULTILINE | re.IGNOR
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The migration of another tool that a file was made from, and the checksums that its tool may have recorded.
+    """The migration of another tool that a file was made from, with marks by which `adopt` finds its tool's record.
 
-    `name` is the migration's, without `.sql`; a checksum is written `sha256:…`.
+    `name` is the migration's, without `.sql`. A mark is a checksum that the tool may have recorded (`sha256:…`), the
+    `when` of drizzle's journal, or, for a tool whose migrations are a graph, one that this one follows (`after:NAME`).
     """
 
     tool: str
     name: str
-    checksums: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return " ".join([f"{self.tool}/{self.name}", *self.checksums])
+        return " ".join([f"{self.tool}/{self.name}", *self.marks])
+
+    @property
+    def checksums(self) -> tuple[str, ...]:
+        """The checksums among the marks."""
+        return tuple(mark for mark in self.marks if mark.startswith("sha"))
+
+    def marked(self, kind: str) -> tuple[str, ...]:
+        """Give the values of the marks of a kind, such as `when`."""
+        return tuple(mark.partition(":")[2] for mark in self.marks if mark.startswith(f"{kind}:"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +89,7 @@ def read(sql: str, outline: Outline) -> Directives:
         elif word == "isolation" and " ".join(value.upper().split()) in _LEVELS:
             level = Isolation(" ".join(value.upper().split()))
         elif word == "from" and (found := _FROM.fullmatch(value)):
-            origin = Origin(found["tool"], found["name"], tuple(found["checksums"].split()))
+            origin = Origin(found["tool"], found["name"], tuple(found["marks"].split()))
         elif word == "unwritten":
             findings.append(Finding(line.start(1), f"this migration has no SQL yet: {value}", _UNWRITTEN))
         else:

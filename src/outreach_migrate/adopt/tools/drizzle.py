@@ -25,31 +25,32 @@ def drizzle(folder: str) -> Folder:
     if not os.path.exists(path):
         hint = "drizzle 1.x has a folder for each migration: see outreach-migrate help moving"
         raise UsageError(f"{folder} has no {JOURNAL}", hint=hint)
-    sources = [_source(folder, tag) for tag in _tags(path)]
+    sources = [_source(folder, tag, when) for tag, when in _entries(path)]
     known = {one.path for one in sources}
     files = [entry for entry in source.listed(folder) if entry.is_file() and entry.name.endswith(".sql")]
     return Folder(tuple(sources), tuple(Left(one.path, Reason.SKIPPED) for one in files if one.path not in known))
 
 
-def _tags(path: str) -> list[str]:
-    """Read the names of the migrations."""
+def _entries(path: str) -> list[tuple[str, int | None]]:
+    """Read the names of the migrations, and their `when`, which drizzle records."""
     try:
         journal: dict[str, Any] = json.loads(source.read(path))
-        dialect, tags = journal.get("dialect", "postgresql"), [str(entry["tag"]) for entry in journal["entries"]]
+        dialect = journal.get("dialect", "postgresql")
+        entries = [(str(one["tag"]), int(one["when"]) if "when" in one else None) for one in journal["entries"]]
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise source.malformed(path, 1, "not a journal of drizzle's") from error
     if dialect not in ("postgresql", "pg"):
         raise UsageError(f"{path}: these migrations are for {dialect}, not for PostgreSQL")
-    return tags
+    return entries
 
 
-def _source(folder: str, tag: str) -> Source:
+def _source(folder: str, tag: str, when: int | None) -> Source:
     version, _, rest = tag.partition("_")
     digits = version if version.isdecimal() and version.isascii() else ""
     path = os.path.join(folder, f"{tag}.sql")
     text = source.read(path)
-    checksum = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
-    return Source(tag, digits, source.title(rest if digits else tag), path, text, (checksum,), cuts=tuple(_cuts(text)))
+    marks = (f"sha256:{hashlib.sha256(text.encode()).hexdigest()}", *([f"when:{when}"] if when is not None else []))
+    return Source(tag, digits, source.title(rest if digits else tag), path, text, marks, cuts=tuple(_cuts(text)))
 
 
 def _cuts(text: str) -> Iterator[Cut]:
