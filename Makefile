@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/outreach-migrate --embedded
+TOOLS := tests/test_moving_from_tools.py
 
-.PHONY: help up status psql test test-faults bench check clean
+.PHONY: help up status psql test test-faults test-tools bench check clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -19,11 +20,14 @@ psql: .venv/installed ## open psql on that server
 	@$(RUN) psql
 
 test: .venv/tests ## run the tests on a real PostgreSQL
-	@$(BIN)/python -m pytest -n 6 --dist worksteal
+	@$(BIN)/python -m pytest -n 6 --dist worksteal --ignore $(TOOLS)
 
 test-faults: .venv/tests ## kill runs and servers a hundred times over; the largest input
 	@OUTREACH_FAULT_ROUNDS=100 $(BIN)/python -m pytest -n 6 --dist worksteal tests/test_faults.py tests/test_loss.py tests/test_input.py \
 		tests/test_durability.py
+
+test-tools: .venv/tests ## take over the projects that other tools make (npm and PyPI install them, once)
+	@$(BIN)/python -m pytest -n 6 --dist worksteal $(TOOLS)
 
 bench: .venv/tests ## measure it beside other tools (OPTIONS=--help tells how)
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(OPTIONS)

@@ -7,6 +7,7 @@ pytest_plugins = [
     "fix_pgbouncer",
     "fix_citus",
     "fix_cli",
+    "fix_tools",
     "fix_proxy",
     "fix_faults",
 ]
