@@ -60,8 +60,8 @@ class Left:
 class Source:
     """A migration: its name as its tool knows it, its version's digits, and the name that its new file has.
 
-    `marks` are those of files.directives.Origin. `text` is decoded, and otherwise as it stands in the file; `cuts` are the tool's own marks and the way down.
-    `unwritten` says why a person must write the SQL.
+    `marks` are those of files.directives.Origin. `text` is decoded, and otherwise as it stands in the file; `cuts` are
+    the tool's own marks and the way down. `unwritten` says why a person must write the SQL.
     """
 
     name: str
