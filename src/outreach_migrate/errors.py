@@ -79,6 +79,7 @@ class Fate(StrEnum):
     UNFINISHED = "unfinished"
     UNKNOWN = "unknown"
     ROLLED_BACK = "rolled back"
+    SCRATCH = "scratch"  # it ran in a scratch database, which is dropped
 
 
 @dataclass(frozen=True, slots=True)

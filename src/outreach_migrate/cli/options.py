@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from outreach_migrate.run.request import Request
 
 EMBEDDED = ".outreach"
-_KEPT = {"PGAPPNAME", "PGOPTIONS"}  # libpq's variables that also apply to a private server
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +140,7 @@ def database(common: Common, out: Report) -> Iterator[Target]:
 
             from outreach_migrate.postgres import private_server
 
-            stack.enter_context(_without_libpqs_variables())
+            stack.enter_context(private_server.without_libpqs_variables())
             folder = Path(common.project.path(EMBEDDED))
             target = dsn.read(stack.enter_context(private_server.server(folder)))
         else:
@@ -163,18 +162,6 @@ def _must_be_named(common: Common) -> None:
             hint="Give --database URL, or set OUTREACH_MIGRATE_DATABASE, DATABASE_URL, or libpq's variables "
             f"({', '.join(dsn.VARIABLES)}), or database in pyproject.toml; or take a private one: --embedded",
         )
-
-
-@contextmanager
-def _without_libpqs_variables() -> Iterator[None]:
-    """Hide libpq's variables, because they name another server, and a connection string can't override PGSERVICE."""
-    hidden = {name: value for name, value in os.environ.items() if name.startswith("PG") and name not in _KEPT}
-    for name in hidden:
-        del os.environ[name]
-    try:
-        yield
-    finally:
-        os.environ.update(hidden)
 
 
 def request(

@@ -30,6 +30,7 @@ from outreach_migrate import errors
 SOCKET = ".s.PGSQL.5432"
 PATIENCE = 60.0  # s to start or to stop: both take a fraction of a second, but crash recovery may take long
 _PROMPT = 0.3  # s: the same, after an interrupt
+_KEPT = {"PGAPPNAME", "PGOPTIONS"}  # libpq's variables that also apply to a private server
 
 User = tuple[int, int] | None  # uid and gid; None for this process' own
 Find = Callable[[str], Path]
@@ -73,6 +74,18 @@ def server(folder: Path, *, settings: Mapping[str, str] | None = None, find: Fin
             with suppress(FileNotFoundError), _turn(folder):  # the folder may be gone by now
                 if _taken(users):
                     _halt(folder, patience)
+
+
+@contextmanager
+def without_libpqs_variables() -> Iterator[None]:
+    """Hide libpq's variables, because they name another server, and a connection string can't override PGSERVICE."""
+    hidden = {name: value for name, value in os.environ.items() if name.startswith("PG") and name not in _KEPT}
+    for name in hidden:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def stop(folder: Path) -> None:

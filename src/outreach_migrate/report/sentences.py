@@ -126,6 +126,8 @@ def _outcome(outcome: Outcome) -> str:
             text = f"{outcome.migration} is unfinished: {outcome.done} of {whole} done."
         case Fate.ROLLED_BACK:
             text = "Everything that was rehearsed is rolled back."
+        case Fate.SCRATCH:
+            text = "It failed in a scratch database, which is dropped: no other database was changed."
     if outcome.before:
         were = count(outcome.before, "migration before it was", "migrations before it were")
         unless = "" if outcome.durable else ", unless the server has crashed since"

@@ -1,0 +1,1 @@
+"""The migrated schema read back, from a scratch database among others."""

@@ -1,0 +1,201 @@
+"""A scratch database, to which migrations are applied to see the schema that they give."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import sql
+
+from outreach_migrate import errors
+from outreach_migrate.errors import Fate, Outcome, Problem
+from outreach_migrate.files import reach
+from outreach_migrate.postgres import connections
+from outreach_migrate.run import apply
+from outreach_migrate.run.request import Limits
+from outreach_migrate.run.stop import Stop
+from outreach_migrate.schema import places
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from psycopg import Connection
+
+    from outreach_migrate.files.migrations import Migration
+    from outreach_migrate.postgres.dsn import Target
+    from outreach_migrate.run.events import Event
+    from outreach_migrate.run.request import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """A scratch database. `reason` says why it is on the private server, None if it is beside another database.
+
+    `preset` are the extensions that no file makes and the other database has, made here before the files ran; `lacks`
+    are those that could not be made.
+    """
+
+    target: Target
+    reason: str | None = None
+    preset: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """The other database's extensions, its own settings, and its server's roles."""
+
+    extensions: tuple[str, ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()
+
+
+@contextmanager
+def migrated(
+    request: Request,
+    files: Sequence[Migration],
+    *,
+    private: Path,
+    beside: Connection | None = None,
+    tell: Callable[[Event], None] = lambda _: None,
+    stop: Stop | None = None,
+) -> Iterator[Scratch]:
+    """Give a scratch database to which `files` are applied, and drop it at the end of the block.
+
+    1. `beside` is a connection to the request's database. If its role may create databases, and no file changes an
+       object of the whole server, such as a role, the scratch database is a new one on the same server.
+    2. Else, and without `beside`, it is on the private server of the folder `private`.
+    3. It has the other database's settings, and those of its extensions that no file makes.
+    4. A run applies the files.
+
+    Raise Refused for a file that would connect to another server, MissingTool without a private server, and the errors
+    of a run, with Fate.SCRATCH as the outcome.
+    """
+    _check(files)
+    model = _model(beside) if beside else _Model()
+    reason = _obstacle(beside, files) if beside else "no database is named"
+    with ExitStack() as stack:
+        stack.enter_context(connections.translated())
+        if reason is None:
+            target = stack.enter_context(places.on_server(request.target))
+        else:
+            with _said(reason):
+                place = places.on_private_server(private, reach.roles(files))
+                target = replace(stack.enter_context(place), schema=request.target.schema)
+        made = _furnished(Scratch(target, reason), model, files)
+        _apply(replace(request, target=target, connection=None), files, tell, stop or Stop())
+        yield made
+
+
+def _check(files: Sequence[Migration]) -> None:
+    problems = [
+        Problem(
+            f"{command} would connect to another server, so a scratch database can't have it",
+            migration.location(offset),
+            hint="A file with WITH (connect = false) can be replayed.",
+        )
+        for migration in files
+        for offset, command in reach.connecting(migration)
+    ]
+    if problems:
+        raise errors.Refused(problems)
+
+
+def _obstacle(beside: Connection, files: Sequence[Migration]) -> str | None:
+    """Say why the scratch database can't be on the same server."""
+    row = beside.execute(
+        """SELECT pg_catalog.pg_is_in_recovery(), rolsuper OR rolcreatedb, pg_catalog.quote_ident(rolname)
+             FROM pg_catalog.pg_roles WHERE rolname = current_user"""
+    ).fetchall()[0]
+    is_standby, may_create, role = row
+    if is_standby:
+        return "the server is a standby"
+    if not may_create:
+        return f"the role {role} may not create a database"
+    for migration in files:
+        if found := reach.shared(migration):
+            place = migration.location(found[0])
+            return f"{place} has {found[1]}, which changes the whole server"
+    return None
+
+
+@contextmanager
+def _said(reason: str) -> Iterator[None]:
+    """Add the reason for the private server to the error that it is not installed."""
+    try:
+        yield
+    except errors.MissingTool as error:
+        message = f"a scratch database needs a private PostgreSQL, because {reason}"
+        raise errors.MissingTool(message, hint=error.message) from None
+
+
+def _model(beside: Connection) -> _Model:
+    extensions = beside.execute("SELECT extname::text FROM pg_catalog.pg_extension WHERE extname <> 'plpgsql'")
+    found = tuple(name for (name,) in extensions.fetchall())
+    settings = beside.execute(
+        """SELECT s.setting FROM pg_catalog.pg_db_role_setting r, pg_catalog.unnest(r.setconfig) AS s(setting)
+            WHERE r.setdatabase = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+              AND (r.setrole = 0 OR r.setrole = current_user::pg_catalog.regrole)
+            ORDER BY r.setrole"""
+    ).fetchall()
+    pairs = (setting.partition("=") for (setting,) in settings)
+    return _Model(found, tuple((name, value) for name, _, value in pairs))
+
+
+def _furnished(made: Scratch, model: _Model, files: Sequence[Migration]) -> Scratch:
+    """Give the scratch database the settings and the extensions that files take for granted."""
+    ours = reach.extensions(files)
+    texts = [migration.sql for migration in files]
+    wanted = [name for name in model.extensions if name not in ours and not _may_make(texts, name)]
+    with closing(connections.connect(made.target)) as connection:
+        for name, value in model.settings:
+            with suppress(psycopg.Error):  # a setting for superusers, or of an extension
+                connection.execute(_keep(connection.info.dbname, name, value))
+        rows = connection.execute("SELECT name::text FROM pg_catalog.pg_available_extensions").fetchall()
+        available = {name for (name,) in rows}
+        if made.reason and (missing := [name for name in ours if name not in available]):
+            raise _lacking(missing, made.reason)
+        preset = [name for name in wanted if name in available and _has_made(connection, name)]
+    return replace(made, preset=tuple(preset), lacks=tuple(name for name in wanted if name not in preset))
+
+
+def _may_make(texts: Sequence[str], name: str) -> bool:
+    """Tell whether a file may make an extension in a DO block."""
+    return any(name in text and "extension" in text.lower() for text in texts)
+
+
+def _has_made(connection: Connection, extension: str) -> bool:
+    try:
+        connection.execute(sql.SQL("CREATE EXTENSION {} CASCADE").format(sql.Identifier(extension)))
+    except psycopg.errors.DuplicateObject:  # another one needed it
+        return True
+    except psycopg.Error:
+        return False
+    return True
+
+
+def _keep(database: str, name: str, value: str) -> bytes:
+    """Write the message that makes a setting the database's; FROM CURRENT takes a list as it is."""
+    keep = sql.SQL("SELECT pg_catalog.set_config({}, {}, true); ALTER DATABASE {} SET {} FROM CURRENT")
+    parts = (sql.Literal(name), sql.Literal(value), sql.Identifier(database), sql.Identifier(*name.split(".")))
+    return keep.format(*parts).as_bytes()
+
+
+def _lacking(names: Sequence[str], reason: str) -> errors.MigrateError:
+    one = "the extension" if len(names) == 1 else "the extensions"
+    message = f"the private PostgreSQL lacks {one} {', '.join(names)}, which the files make"
+    hint = f"It is used because {reason}. On a server that has it, a role with CREATEDB can have a scratch database."
+    return errors.MigrateError(message, hint=hint)
+
+
+def _apply(request: Request, files: Sequence[Migration], tell: Callable[[Event], None], stop: Stop) -> None:
+    try:
+        wanted: dict[str, Any] = {"files": tuple(files), "file_problems": (), "to": None, "from_start": None}
+        apply.run(replace(request, **wanted, limits=Limits(lock_timeout=0), wait=0.0), tell, stop)
+    except errors.MigrateError as error:
+        was = error.outcome
+        if was is None:
+            raise
+        raise error.after(Outcome(Fate.SCRATCH, was.migration, was.version, was.path)) from error.__cause__
