@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import os
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Self, TypeVar, cast
 
 import psycopg
+from psycopg import conninfo
+from psycopg.abc import PQGenConn
 from psycopg.rows import tuple_row
 
 from outreach_migrate import display
@@ -20,7 +23,7 @@ from outreach_migrate.postgres.dsn import Target
 
 T = TypeVar("T")
 
-_SHORTEST = 2  # s that libpq gives an attempt at least
+_SHORTEST = 0.2  # s that an address is tried at least
 
 # Errors that waiting can't mend, found by their text, because libpq gives no SQLSTATE for a failed connection. A
 # message in another language is not found, and then --wait is waited out.
@@ -64,23 +67,23 @@ def connect(
 ) -> psycopg.Connection:
     """Connect, in autocommit mode and without prepared statements, trying for `wait` seconds.
 
-    An attempt that gets no answer ends with `wait`, or before with connect_timeout; after it none begins that would
-    outlast `wait`. Raise ConnectionFailed; at once for an error that waiting can't mend, such as a wrong password.
+    An attempt that gets no answer ends with `wait`, or before with connect_timeout. Raise ConnectionFailed; at once for
+    an error that waiting can't mend, such as a wrong password.
     """
-    began = time.monotonic()
+    began, addresses = time.monotonic(), sum(map(_addresses, target.hosts)) if wait else 1
     while True:
         try:
             left = wait - (time.monotonic() - began) if wait else math.inf
-            return _connect(target, read_write=read_write, within=left)
+            return _connect(target, read_write=read_write, within=max(_SHORTEST, left / addresses))
         except psycopg.Error as error:
             why = _reason(target, error)
             passed = time.monotonic() - began
             transient = not re.search(_FINAL, why)
-            hangs = isinstance(error, psycopg.errors.ConnectionTimeout)
-            if not transient or wait - passed <= (_SHORTEST * len(target.hosts) if hangs else 0):
+            left = wait - passed - _SHORTEST * addresses
+            if not transient or left <= 0:
                 raise ConnectionFailed(why, hint=_hint(why, waited=wait > 0), transient=transient) from error
         tell(Unreachable(why, passed))
-        pause(min(0.5, max(0.0, wait - passed)))
+        pause(min(0.5, left))
 
 
 @contextmanager
@@ -105,30 +108,59 @@ def of(given: psycopg.Connection | None, target: Target, *, wait: float) -> Iter
         yield connection
 
 
+def _addresses(host: str) -> int:
+    """Count a host's addresses, each of which is tried, as localhost's two are."""
+    try:
+        return 1 if host.startswith("/") else len(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
+    except OSError:
+        return 1
+
+
 def _connect(target: Target, *, read_write: bool, within: float) -> psycopg.Connection:
-    parameters = {**_DEFAULTS, **target.parameters, "client_encoding": "UTF8"}
+    """Connect; each address is tried for connect_timeout, and no longer than `within`, in seconds."""
+    parameters: dict[str, str | int | None] = {**_DEFAULTS, **target.parameters, "client_encoding": "UTF8"}
     if read_write and len(target.hosts) > 1:
         parameters.setdefault("target_session_attrs", "read-write")
     if "PGCONNECT_TIMEOUT" in os.environ:
         parameters["connect_timeout"] = target.parameters.get("connect_timeout", os.environ["PGCONNECT_TIMEOUT"])
-    # each of several hosts has this long
-    parameters["connect_timeout"] = _shorter(parameters["connect_timeout"], within / len(target.hosts))
-    return psycopg.connect(**parameters, autocommit=True, prepare_threshold=None)  # type: ignore[arg-type]
+    longest = conninfo.timeout_from_conninfo(parameters)
+    parameters["connect_timeout"] = longest + 1  # psycopg's own, which names no server
+    kind = _ending(min(longest, within))
+    return kind.connect(**parameters, autocommit=True, prepare_threshold=None)  # type: ignore[arg-type]
 
 
-def _shorter(timeout: str, left: float) -> str:
-    """Shorten a timeout to the time that is left, or lengthen it if the rest is too short for another attempt.
+def _ending(within: float) -> type[psycopg.Connection]:
+    """Make a class of connections whose attempts end in time, because psycopg's timeout is two seconds at least."""
 
-    libpq takes whole seconds, and 0 as no limit.
-    """
-    is_short = timeout.isdecimal() and 0 < int(timeout) <= left - _SHORTEST
-    return timeout if is_short or left == math.inf or not timeout.isdecimal() else str(max(_SHORTEST, math.ceil(left)))
+    class Ending(psycopg.Connection):
+        @classmethod
+        def _connect_gen(cls, conninfo: str = "") -> PQGenConn[Self]:
+            deadline = time.monotonic() + within
+            attempt = super()._connect_gen(conninfo)
+            try:
+                wanted = next(attempt)
+                while True:
+                    ready = yield wanted
+                    if time.monotonic() >= deadline:
+                        raise psycopg.errors.ConnectionTimeout(f"{_server(conninfo)} failed: timeout expired")
+                    wanted = attempt.send(ready)
+            except StopIteration as end:
+                return cast(Self, end.value)
+
+    return Ending
+
+
+def _server(given: str) -> str:
+    """Name the server of an attempt as libpq does."""
+    parameters = conninfo.conninfo_to_dict(given)
+    host, port = parameters.get("host") or parameters.get("hostaddr"), parameters.get("port") or "5432"
+    if not host or str(host).startswith("/"):
+        return f'connection to server on socket "{host}/.s.PGSQL.{port}"' if host else "connection to server"
+    return f'connection to server at "{host}", port {port}'
 
 
 def _reason(target: Target, error: psycopg.Error) -> str:
-    """Say why there is no connection; psycopg's own timeout names no server, so it is worded as libpq's."""
-    if isinstance(error, psycopg.errors.ConnectionTimeout):
-        return f'connection to server at "{",".join(target.hosts)}" failed: timeout expired'
+    """Say why there is no connection."""
     said = str(error)
     for name in target.parameters.values():
         if "\n" in name:  # it would end a sentence
