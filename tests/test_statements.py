@@ -315,11 +315,15 @@ def test_places_count_characters_from_one() -> None:
         ("BEGIN TRANSACTION; END WORK /* ; */ ; -- end", " " * 28 + "/* ; */   -- end"),
         ("begin /* a */ work; commit;;", " " * 27 + ";"),
         ("begin isolation level serializable, read write; commit", " " * 54),
+        (
+            "\\restrict a1\nbegin;\nselect 1;\ncommit;\n\\unrestrict a1",
+            f"{' ' * 12}\n      \nselect 1;\n       \n{' ' * 14}",
+        ),
         ("start transaction isolation /**/ level repeatable\nread not deferrable; end", f"{' ' * 49}\n{' ' * 24}"),
     ],
 )
 def test_an_outer_transaction_is_blanked_out(sql: str, blank: str) -> None:
-    """BEGIN as the first and COMMIT as the last statement become spaces; lines and offsets stay."""
+    """BEGIN as the first and COMMIT as the last statement become spaces, and psql's lines too; offsets stay."""
     assert Migration("1", "a", "1_a.sql", sql).body == blank
     assert not [*findings(blank)]
 
@@ -382,7 +386,8 @@ def test_what_a_migration_may_have_is_not_found(sql: str) -> None:
 @pytest.mark.parametrize(
     ("sql", "expected"),
     [
-        ("\\restrict x'y\nselect 1;\n\\unrestrict x", [(0, r"\restrict"), (24, r"\unrestrict")]),
+        ("\\restrict x'y\nselect 1;\n\\unrestrict", [(0, r"\restrict"), (24, r"\unrestrict")]),
+        ("\\restrict xY1\nselect 1;\n \\unrestrict xY1 \ncommit;", [(42, "COMMIT")]),
         ("select 1 \\gexec\ncommit;", [(9, r"\gexec"), (16, "COMMIT")]),
         ("select (1 \\; select 2);\ncommit", [(10, r"\;"), (24, "COMMIT")]),
         ("select 'a'\\", [(10, "\\")]),

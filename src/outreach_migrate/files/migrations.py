@@ -60,9 +60,13 @@ class Migration:
 
     @property
     def body(self) -> str:
-        """The text without BEGIN and COMMIT around it; no offset changes."""
-        first, last = self.outline.outer or (None, None)
-        return statements.blanked(statements.blanked(self.sql, last), first) if first and last else self.sql
+        """The text without BEGIN and COMMIT around it, and without psql's commands; no offset changes."""
+        text = self.sql
+        for statement in self.outline.outer or ():
+            text = statements.blanked(text, statement)
+        for offsets in self.outline.skipped:
+            text = statements.without(text, offsets)
+        return text
 
     def location(self, offset: int) -> Location:
         """Turn an offset, in characters of `sql`, into path, line and column."""

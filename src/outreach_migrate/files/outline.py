@@ -21,7 +21,16 @@ CONTROL = re.compile(
     r"|rollback\b(?! (?:(?:work|transaction) )?to\b)|prepare transaction\b(?!.* as\b)"  # AS: a statement's name
 )
 _CLIENT_COPY = re.compile(r"copy\b.*? (from (?:stdin|stdout))\b")  # PostgreSQL takes the two for the same
-_ONLY_SQL = r"psql's commands cannot be used: only SQL is sent (remove \restrict and \unrestrict, which pg_dump writes)"
+_ONLY_SQL = "It is a command of psql's, and only SQL is sent."
+_ALONE = "pg_dump's line may stand between two statements, alone on its line, with its key."
+_INSTEAD = {
+    r"\connect": "pg_dump --create writes it: dump without --create.",
+    r"\copy": "Use COPY with a file or program on the server.",
+    r"\i": "Put the SQL of that file here, or make a migration of it.",
+    r"\restrict": _ALONE,
+    r"\unrestrict": _ALONE,
+}
+_RESTRICTION = re.compile(r"[ \t]*\\(?:un)?restrict[ \t]+[0-9A-Za-z]+[ \t]*")
 _NO_DATA = "only SQL is sent: use INSERT statements, or COPY with a file or program on the server"
 REFUSED = "{} cannot be used in a migration"
 _OPENERS = {'"': "quoted identifier", "$": "dollar-quoted string", "/": "/* comment"}
@@ -43,6 +52,7 @@ class Outline:
 
     `control` are the statements that begin, end or set a transaction; `outer` are BEGIN as the first and COMMIT as the
     last statement, where both are there. `cuts` are starts of statements, with their numbers, about a megabyte apart.
+    `skipped` are the offsets of pg_dump's \\restrict and \\unrestrict.
     """
 
     findings: tuple[Finding, ...]
@@ -51,6 +61,7 @@ class Outline:
     outside: tuple[tuple[Statement, Command], ...]
     cuts: tuple[tuple[int, int], ...]
     count: int
+    skipped: tuple[range, ...]
 
 
 def make(sql: str) -> Outline:
@@ -59,10 +70,13 @@ def make(sql: str) -> Outline:
     The reading ends after COPY … FROM stdin, because the lines that follow are data.
     """
     findings, control, outside, cuts, count, cut = [], [], [], [], 0, 0
-    first, last, slotless = None, None, set[str]()
+    first, last, slotless, skipped = None, None, set[str](), []
     for found in statements.walk(sql):
         if isinstance(found, range):
-            findings.append(_no_statement(sql, found))
+            if _is_restriction(sql, found, last):
+                skipped.append(found)
+            else:
+                findings.append(_no_statement(sql, found))
             continue
         first, last = first or found, found
         if command := commands.outside(sql, found, slotless):
@@ -79,7 +93,7 @@ def make(sql: str) -> Outline:
             last = None
             break
     outer = _outer(sql, first, last)
-    return Outline(tuple(findings), tuple(control), outer, tuple(outside), tuple(cuts), count)
+    return Outline(tuple(findings), tuple(control), outer, tuple(outside), tuple(cuts), count, tuple(skipped))
 
 
 def _outer(sql: str, first: Statement | None, last: Statement | None) -> tuple[Statement, Statement] | None:
@@ -90,11 +104,18 @@ def _outer(sql: str, first: Statement | None, last: Statement | None) -> tuple[S
     return (first, last) if statements.commits(sql, last) else None
 
 
+def _is_restriction(sql: str, offsets: range, last: Statement | None) -> bool:
+    """Tell whether a line is pg_dump's \\restrict or \\unrestrict, and stands between two statements."""
+    line = sql[sql.rfind("\n", 0, offsets.start) + 1 : offsets.stop]
+    between = last is None or statements.end(sql, last) > last.end
+    return between and _RESTRICTION.fullmatch(line) is not None
+
+
 def _no_statement(sql: str, offsets: range) -> Finding:
     sign = sql[offsets.start]
     if sign == "\\":
         command = sql[offsets.start : offsets.stop].split()[0]
-        return Finding(offsets.start, REFUSED.format(command), _ONLY_SQL)
+        return Finding(offsets.start, REFUSED.format(command), f"{_ONLY_SQL} {_INSTEAD.get(command, '')}".rstrip())
     return Finding(offsets.start, f"unterminated {_OPENERS.get(sign, 'quoted string')}")
 
 

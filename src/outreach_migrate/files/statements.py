@@ -112,10 +112,14 @@ def commits(sql: str, statement: Statement) -> bool:
 
 def blanked(sql: str, statement: Statement) -> str:
     """Write spaces over a statement and its semicolon; no offset changes."""
-    blank = re.sub(r"[^\r\n]", " ", sql[statement.start : statement.end])
     after = end(sql, statement)
-    semicolon = after - (after > statement.end)
-    return sql[: statement.start] + blank + sql[statement.end : semicolon] + " " * (after - semicolon) + sql[after:]
+    return without(without(sql, range(statement.start, statement.end)), range(after - (after > statement.end), after))
+
+
+def without(sql: str, offsets: range) -> str:
+    """Write spaces over a part of a text; no offset changes."""
+    blank = re.sub(r"[^\r\n]", " ", sql[offsets.start : offsets.stop])
+    return sql[: offsets.start] + blank + sql[offsets.stop :]
 
 
 def closed(sql: str) -> str:
