@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from outreach_migrate.errors import Location
 from outreach_migrate.files import scanner, statements
 from outreach_migrate.rehearsal import changes
-from outreach_migrate.run.transaction import Message
+from outreach_migrate.run.sending import Message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

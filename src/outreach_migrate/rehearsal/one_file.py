@@ -17,9 +17,9 @@ from outreach_migrate.postgres import messages
 from outreach_migrate.rehearsal import changes, effects, lock_times, snapshots
 from outreach_migrate.rehearsal.events import Begun, Done, Ended
 from outreach_migrate.rehearsal.groups import Group
-from outreach_migrate.run import events, transaction
+from outreach_migrate.run import events, sending, transaction
+from outreach_migrate.run.sending import Message
 from outreach_migrate.run.sessions import READING
-from outreach_migrate.run.transaction import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -135,7 +135,7 @@ def carry_out(stage: Stage, file: File, *, savepoint: bool) -> Failed | None:
     limits = stage.request.limits.of_file(migration.directives.lock_timeout)
     mark = [f"SAVEPOINT {SAVEPOINT}"] if savepoint else []
     stage.told(Begun(migration))
-    transaction.send(session, migration, Message(before=(*session.opening(), *session.limit(limits), *mark)))
+    sending.send(session, migration, Message(before=(*session.opening(), *session.limit(limits), *mark)))
     looks.begin_file()
     done, waiting, taken = list[Done](), list[_Carried](), set[int]()
     for group in file.groups:
@@ -216,7 +216,7 @@ def _timed(stage: Stage, migration: Migration, group: Group) -> _Carried:
     """Send a group by itself; measure from the message to its results."""
     session, tags, began = stage.session, list[str](), time.monotonic()
     for message in group.messages():
-        tags += transaction.send(session, migration, message)
+        tags += sending.send(session, migration, message)
     seconds = time.monotonic() - began
     if any(session.connection.info.parameter_status(name) != value for name, value in _READING.items()):
         session.exchange("; ".join(READING))  # a run reads the whole file before its first statement
@@ -236,7 +236,7 @@ def _check(stage: Stage, migration: Migration) -> float:
     ((read_only, immediate, deferred),) = snapshots.ask(session, _CONSTRAINTS, before=transaction.ENDING)
     if read_only == "t":  # fails as the entry's update would, before the check of privileges
         update = "WITH u AS (UPDATE pg_catalog.pg_class SET relname = relname RETURNING 1) SELECT FROM u"
-        transaction.send(session, migration, Message(after=(update,)))
+        sending.send(session, migration, Message(after=(update,)))
     seconds = _constrain(session, migration, immediate) if immediate else 0.0
     if deferred:
         session.exchange(f"SET CONSTRAINTS {deferred} DEFERRED")
@@ -259,5 +259,5 @@ def _constrain(session: Session, migration: Migration, names: str) -> float:
     began = time.monotonic()
     if failed := messages.failure(session.exchange(f"SET CONSTRAINTS {names} IMMEDIATE")):
         cause = psycopg.errors.error_from_result(failed, encoding=session.connection.info.encoding)
-        raise transaction.placed(session, migration, cause, phase=errors.Phase.COMMIT)
+        raise sending.placed(session, migration, cause, phase=errors.Phase.COMMIT)
     return time.monotonic() - began

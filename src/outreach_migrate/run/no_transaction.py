@@ -15,12 +15,13 @@ from outreach_migrate.files import pieces
 from outreach_migrate.files.commands import Build, Command
 from outreach_migrate.files.migrations import Migration
 from outreach_migrate.files.pieces import Piece
-from outreach_migrate.history import write
+from outreach_migrate.history import progress, write
 from outreach_migrate.postgres import activity, connections, messages
-from outreach_migrate.run import events, transaction
+from outreach_migrate.run import events, sending, transaction
 from outreach_migrate.run.request import Limits
+from outreach_migrate.run.sending import Message
 from outreach_migrate.run.sessions import READING, RESET, Session
-from outreach_migrate.run.transaction import ENDING, Done, Message, Overtaken, Work
+from outreach_migrate.run.transaction import ENDING, Done, Overtaken, Work
 
 _ASK_AGAIN = 0.1  # s between two looks for the end of a killed run's statement
 # The SQLSTATE by which a statement fails when it was done before. An index build is looked up in the catalog instead.
@@ -66,11 +67,11 @@ def claimed(session: Session, work: Work, *, is_new: bool) -> Iterator[Claim | B
     if is_new and (overtaken := _begin(session, work)):
         yield overtaken
         return
-    key = write.claim_key(session.connection, work.place)
+    key = progress.claim_key(session.connection, work.place)
     connection = connections.connect(session.target, read_write=True)
     try:
         with session.stop.reaching(connection):
-            if write.claim(connection, key, session.mark(work.migration)):
+            if progress.claim(connection, key, session.mark(work.migration)):
                 if is_new:
                     session.exchange("COMMIT")
                     session.unflushed = False
@@ -90,11 +91,11 @@ def _begin(session: Session, work: Work) -> Overtaken | None:
     """
     nothing = pieces.checksum_before(work.migration.sql, 0) or ""
     insert = write.insert(work.place, work.migration)
-    progress = write.progress(work.place, work.migration, done=0, begun=0, done_checksum=nothing)
+    record = progress.record(work.place, work.migration, done=0, begun=0, done_checksum=nothing)
     patience = session.limit(Limits(2, 0))
-    before = (transaction.BEGIN, *session.opening(), *patience, *work.place.create, insert, progress)
+    before = (transaction.BEGIN, *session.opening(), *patience, *work.place.create, insert, record)
     try:
-        transaction.send(session, work.migration, Message(before))
+        sending.send(session, work.migration, Message(before))
     except StatementError as error:
         if transaction.is_taken(error):
             return Overtaken(error)
@@ -111,7 +112,7 @@ def apply(session: Session, work: Work, claim: Claim, *, from_start: bool) -> Do
     psycopg.OperationalError when a connection is lost.
     """
     _await_orphan(session, work)
-    row = _ask(session, work, write.unfinished(work.place, work.migration))
+    row = _ask(session, work, progress.unfinished(work.place, work.migration))
     if not row.ntuples:
         return Overtaken()
     held, begun = int(row.get_value(0, 0) or 0), int(row.get_value(0, 1) or 0)
@@ -143,7 +144,7 @@ def _await_orphan(session: Session, work: Work) -> None:
     Ask again and again: a statement that waited for the lock would hold a snapshot, and the index build waits for
     every older snapshot.
     """
-    key, told = write.at_work_key(work.place), False
+    key, told = progress.at_work_key(work.place), False
     query = f"""
         SELECT pg_catalog.pg_try_advisory_xact_lock({key}),
                (SELECT pg_catalog.min(pid) FROM pg_catalog.pg_locks
@@ -168,12 +169,12 @@ def _run(session: Session, work: Work, piece: Piece, *, held: int, resumed: bool
     statement, `same` whether the file has stayed the same since.
     """
     if piece.command is None:
-        hold = write.hold(work.place, held)
+        hold = progress.hold(work.place, held)
         before = (transaction.BEGIN, *session.opening(), *hold, *session.limit(work.limits), *piece.settings)
         after = (*ENDING, _progress(work, piece, done=piece.number + 1), "COMMIT", *RESET)
         try:
             message = Message(before, piece.text, piece.start, after, piece.number)
-            return transaction.send(session, work.migration, message)[0]
+            return sending.send(session, work.migration, message)[0]
         except StatementError as error:
             if error.sqlstate != "25001":
                 raise
@@ -243,7 +244,7 @@ def _alone(session: Session, work: Work, piece: Piece, text: str, limits: Limits
     schema = session.target.schema
     path = [f"SET search_path = {sql.Identifier(schema).as_string()}"] if schema else []
     before = [
-        *(*RESET, f"SELECT pg_catalog.pg_advisory_lock({write.at_work_key(work.place)})"),
+        *(*RESET, f"SELECT pg_catalog.pg_advisory_lock({progress.at_work_key(work.place)})"),
         *(*session.client_check("SESSION"), *path, *limits.sql("SESSION"), *piece.settings, *READING),
     ]
     mark = session.mark(work.migration)
@@ -252,7 +253,7 @@ def _alone(session: Session, work: Work, piece: Piece, text: str, limits: Limits
         position = messages.position(session.connection, mark + text, failed)
         message = Message(text=text, start=piece.start, first=piece.number)
         at = None if position is None else position - len(mark)
-        raise transaction.failure(session, work.migration, message, failed, done=0, at=at)
+        raise sending.failure(session, work.migration, message, failed, done=0, at=at)
     return (answer[-1].command_status or b"").decode()
 
 
@@ -277,7 +278,7 @@ def _index(session: Session, work: Work, piece: Piece, build: Build) -> tuple[st
 def _progress(work: Work, piece: Piece, *, done: int, begun: int | None = None) -> str:
     """Write the statement that records the file's progress, before this piece or after it."""
     checksum = piece.checksum if done > piece.number else piece.checksum_before
-    return write.progress(
+    return progress.record(
         work.place, work.migration, done=done, begun=done if begun is None else begun, done_checksum=checksum
     )
 

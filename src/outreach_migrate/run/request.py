@@ -15,7 +15,7 @@ from outreach_migrate import durations, errors
 from outreach_migrate.errors import Blocker, Contradiction, Problem
 from outreach_migrate.files import migrations
 from outreach_migrate.files.migrations import Migration
-from outreach_migrate.history import read, write
+from outreach_migrate.history import progress, read, write
 from outreach_migrate.history import table as tables
 from outreach_migrate.history.read import History
 from outreach_migrate.history.table import Table
@@ -160,7 +160,7 @@ def reading(request: Request, tell: Callable[[read.Locked], None]) -> Iterator[L
 
 def _at_work(connection: psycopg.Connection, past: History) -> dict[str, Blocker]:
     unfinished = [entry for entry in past.entries if entry.finished_at is None]
-    keys = [write.claim_key(connection, write.Place(past.table, entry.position)) for entry in unfinished]
+    keys = [progress.claim_key(connection, write.Place(past.table, entry.position)) for entry in unfinished]
     found = [activity.claimants(connection, key) for key in keys]
     return {entry.version: runs[0] for entry, runs in zip(unfinished, found, strict=True) if runs}
 

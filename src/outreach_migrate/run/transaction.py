@@ -1,25 +1,19 @@
-"""A file in one transaction with its entry: its message, the results, and the place of an error."""
+"""A file in one transaction with its entry."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import pairwise
 
-import psycopg
-from psycopg import pq
-from psycopg.pq.abc import PGresult
-
-from outreach_migrate.errors import Ban, Location, LockTimeout, Phase, StatementError
-from outreach_migrate.files import outline, statements
+from outreach_migrate.errors import Phase, StatementError
 from outreach_migrate.files.migrations import Migration
-from outreach_migrate.files.statements import Statement
 from outreach_migrate.history import write
 from outreach_migrate.history.write import Place
-from outreach_migrate.postgres import messages
+from outreach_migrate.run import sending
 from outreach_migrate.run.request import Limits
-from outreach_migrate.run.sessions import READING, RESET, Session
+from outreach_migrate.run.sending import Message
+from outreach_migrate.run.sessions import RESET, Session
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 # Another run inserted this position, or made the table, first; 40001 says so when the file is SERIALIZABLE.
@@ -41,20 +35,6 @@ class Work:
     limits: Limits
     patience: float = 0.0
     durable: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A piece of a file's text, which begins at the offset `start`, with the commands put around it.
-
-    `first` is the number of its first statement in the file, from 0.
-    """
-
-    before: tuple[str, ...] = ()
-    text: str = ""
-    start: int = 0
-    after: tuple[str, ...] = ()
-    first: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +66,8 @@ def apply(session: Session, work: Work) -> Done | Overtaken:
     tags: list[str] = []
     try:
         for message in _messages(work.migration, tuple(before), (*ENDING, *after)):
-            results = _exchange(session, work.migration, message)
-            tags += _tags(message, results)
+            results = sending.exchange(session, work.migration, message)
+            tags += sending.tags(message, results)
     except StatementError as error:
         if is_taken(error):
             return Overtaken(error)
@@ -106,138 +86,3 @@ def _messages(migration: Migration, before: tuple[str, ...], after: tuple[str, .
     cuts = [(0, 0), *(migration.outline.cuts if len(text) > _WHOLE else ()), (len(text), 0)]
     for (start, first), (end, _) in pairwise(cuts):
         yield Message(before if start == 0 else (), text[start:end], start, after if end == len(text) else (), first)
-
-
-def send(session: Session, migration: Migration, message: Message) -> list[str]:
-    """Send a message, and give the command tags of the file's own statements.
-
-    Raise StatementError or LockTimeout, placed in the file, or psycopg.OperationalError when the connection is lost.
-    """
-    return _tags(message, _exchange(session, migration, message))
-
-
-def _tags(message: Message, results: list[PGresult]) -> list[str]:
-    own = results[len(message.before) : len(results) - len(message.after)]
-    return [sys.intern((result.command_status or b"").decode()) for result in own]
-
-
-def _exchange(session: Session, migration: Migration, message: Message) -> list[PGresult]:
-    """Send a message, and give a result for each of its commands."""
-    results, at = (_apart if session.one_by_one else _joined)(session, migration, message)
-    tagged = [result for result in results if result.command_status]  # one a command: a rule's results have no tag
-    if failed := messages.failure(results):
-        raise failure(session, migration, message, failed, done=len(tagged), at=at)
-    return tagged
-
-
-def _joined(session: Session, migration: Migration, message: Message) -> tuple[list[PGresult], int | None]:
-    """Send all as one text; give the results, and the offset in the file's text that an error points at, if any."""
-    mark = session.mark(migration)
-    head = f"{mark}{'; '.join(message.before)};\n" if message.before else mark
-    tail = f"\n; {'; '.join(message.after)}" if message.after else ""
-    whole = head + message.text + tail
-    results = session.exchange(whole)
-    failed = messages.failure(results)
-    position = messages.position(session.connection, whole, failed) if failed else None
-    at = None if position is None else position - len(head)
-    is_after = at is not None and at >= len(message.text) and any(result.command_status for result in results)
-    return results, None if is_after else at  # a text that breaks off is parsed to its end before any of it is done
-
-
-def _apart(session: Session, migration: Migration, message: Message) -> tuple[list[PGresult], int | None]:
-    """Send the commands one by one, in a pipeline; give what _joined gives.
-
-    Citus sends the text of a statement on to its workers, and takes that of the whole message for it. Each command has
-    the mark, because the server shows only the one at work.
-    """
-    mark, own = session.mark(migration), list(statements.split(message.text))
-    commands, added, as_written = [*message.before], set[int](), not message.before
-    for one, (start, end) in zip(own, pairwise([*(one.start for one in own), len(message.text)]), strict=True):
-        text = message.text[start:end]  # with its semicolon, which an error may point at
-        if not as_written and ("\\" in text or not text.isascii()):
-            added.update(range(len(commands), len(commands) + len(READING)))
-            commands += READING
-            as_written = True
-        commands.append(text)
-        as_written = as_written and not _sets_reading(one, text)
-    (answers,) = session.pipeline([[mark + command for command in [*commands, *message.after]]])
-    results = [answer for number, answer in enumerate(answers) if number not in added]
-    nth = len(results) - 1 - len(message.before)
-    if (failed := messages.failure(results)) and 0 <= nth < len(own):
-        position = messages.position(session.connection, mark + commands[len(answers) - 1], failed)
-        return results, None if position is None else own[nth].start + position - len(mark)
-    return results, None
-
-
-def _sets_reading(statement: Statement, text: str) -> bool:
-    """Tell whether a statement may set how the server reads the texts after it: a file's is read as it was written."""
-    names = ("client_encoding", "standard_conforming_strings")
-    return statement.words[:1] in (("set",), ("reset",)) or any(name in text.lower() for name in names)
-
-
-def failure(
-    session: Session, migration: Migration, message: Message, failed: PGresult, *, done: int, at: int | None
-) -> psycopg.OperationalError | StatementError:
-    """Make the error of a message: `done` commands of it succeeded, `at` is the offset in its text, if known.
-
-    An offset behind the text's end says that the text breaks off.
-    """
-    if session.connection.pgconn.status != pq.ConnStatus.OK:
-        return psycopg.OperationalError(failed.get_error_message().strip(), info=failed)
-    cause = psycopg.errors.error_from_result(failed, encoding=session.connection.info.encoding)
-    nth = done - len(message.before)  # of the file's statements in this message, from 0
-    if at is not None and at >= len(message.text):  # the last statement breaks off
-        end = message.start + len(message.text.rstrip()) - 1
-        return placed(session, migration, cause, offset=end, phase=Phase.END)
-    if at is not None and 0 <= at < len(message.text):
-        number = message.first + sum(one.start <= at for one in statements.split(message.text))
-        return placed(session, migration, cause, offset=message.start + at, statement=number)
-    if nth >= 0 and (statement := next(islice(statements.split(message.text), nth, None), None)):
-        offset = message.start + statement.start
-        return placed(session, migration, cause, offset=offset, statement=message.first + nth + 1)
-    if nth < 0:
-        return placed(session, migration, cause, phase=Phase.BEGIN)
-    command = message.after[nth - sum(1 for _ in statements.split(message.text))]
-    return placed(session, migration, cause, phase=Phase.COMMIT if command == "COMMIT" else Phase.FINISH)
-
-
-def placed(
-    session: Session,
-    migration: Migration,
-    cause: psycopg.Error,
-    *,
-    offset: int | None = None,
-    statement: int | None = None,
-    phase: Phase = Phase.TEXT,
-) -> StatementError:
-    """Make the error that points at an offset of a file, or at none where its text isn't to blame."""
-    report = messages.server_message(cause.diag)
-    error = (LockTimeout if report.sqlstate == "55P03" else StatementError)(
-        report,
-        version=migration.version,
-        location=Location(migration.path) if offset is None else migration.location(offset),
-        excerpt=None if offset is None else migration.excerpt(offset),
-        statement=statement,
-        phase=phase,
-        blockers=session.watcher.blockers if report.sqlstate == "55P03" else (),
-        ban=None if offset is None else _ban(report.sqlstate, migration, offset),
-    )
-    error.__cause__ = cause
-    return error
-
-
-def _ban(sqlstate: str, migration: Migration, offset: int) -> Ban | None:
-    """Tell why the server refuses a statement in this transaction, or anywhere below the top of a session."""
-    inside = migration.directives.transaction
-    if sqlstate == "2D000":
-        return Ban.COMMITS if inside else Ban.COMMITS_BELOW
-    if sqlstate != "25001":
-        return None
-    statement = next(one for one in statements.split(migration.sql) if offset < one.end)
-    tokens = outline.flattened(migration.sql[statement.start : statement.end])
-    if any(word.startswith("transaction") for word in statement.words[1:3]) or "set_config ( transaction_" in tokens:
-        return Ban.TOO_LATE
-    if not inside:
-        return Ban.BELOW
-    by_itself = statement.words[:1] in (("cluster",), ("reindex",), ("alter",), ("create",), ("drop",))
-    return Ban.INSIDE if by_itself else Ban.PERHAPS_BELOW
