@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from outreach_migrate.files.migrations import Migration as Migration
     from outreach_migrate.history.read import Entry as Entry
     from outreach_migrate.run import events
-    from outreach_migrate.run.apply import Result as Result
+    from outreach_migrate.run.engine import Result as Result
     from outreach_migrate.run.events import Applied as Applied
     from outreach_migrate.run.plan import Plan as Plan
     from outreach_migrate.run.plan import State as State
@@ -88,7 +88,7 @@ _LATER = {
     "Entry": "history.read",
     "Migration": "files.migrations",
     "Plan": "run.plan",
-    "Result": "run.apply",
+    "Result": "run.engine",
     "State": "run.plan",
     "Step": "run.plan",
 }
@@ -127,7 +127,7 @@ def up(
     from outreach_migrate.files import migrations
 
     found = migrations.read(folder)  # before psycopg comes: a large file's bytes are freed first
-    from outreach_migrate.run import apply, request, stop
+    from outreach_migrate.run import engine, request, stop
 
     asked = request.of(
         database,
@@ -141,7 +141,7 @@ def up(
         statement_timeout=statement_timeout,
         wait=wait,
     )
-    return apply.run(asked, tell or _ignore, stop.Stop())
+    return engine.run(asked, tell or _ignore, stop.Stop())
 
 
 def status(

@@ -35,17 +35,17 @@ def up(common: options.Common, /, dry_run: bool, **given: Any) -> None:
         found = migrations.read(
             folders.find(common.folder)
         )  # before psycopg comes: a large file's bytes are freed first
-        from outreach_migrate.run import apply, events
+        from outreach_migrate.run import engine
         from outreach_migrate.run import request as asked
 
         with options.database(common, out) as target:
             request = options.request(common, target, found, **given)
             if dry_run:
                 with asked.reading(request, out.event) as seen:
-                    planned = events.Planned(*asked.plan_of(seen.past, request))
+                    planned = asked.plan_of(seen.past, request)
                 out.would_run(planned, from_start=request.from_start)
                 return
-            signals.carry_out(partial(apply.run, request), out.event, tick=out.tick, unknown=out.unknown)
+            signals.carry_out(partial(engine.run, request), out.event, tick=out.tick, unknown=out.unknown)
             out.ended()
 
 

@@ -17,7 +17,7 @@ from outreach_migrate.postgres import messages
 from outreach_migrate.rehearsal import changes, effects, lock_times, snapshots
 from outreach_migrate.rehearsal.events import Begun, Done, Ended
 from outreach_migrate.rehearsal.groups import Group
-from outreach_migrate.run import events, sending, transaction
+from outreach_migrate.run import events, sending, sessions, transaction
 from outreach_migrate.run.sending import Message
 from outreach_migrate.run.sessions import READING
 
@@ -41,7 +41,7 @@ class Told:
     """Reports events, but holds notices back, because each belongs after its statement."""
 
     def __init__(self, tell: Callable[[Event], None]) -> None:
-        self._tell = events.one_at_a_time(tell)
+        self._tell = sessions.one_at_a_time(tell)
         self._held: list[events.Noticed] = []
 
     def __call__(self, event: Event) -> None:

@@ -16,8 +16,8 @@ from outreach_migrate.rehearsal import groups, needs, one_file, relations, snaps
 from outreach_migrate.rehearsal.effects import Mode
 from outreach_migrate.rehearsal.events import Skipped, Stopped, Unrehearsed, Why
 from outreach_migrate.rehearsal.one_file import SAVEPOINT, File, Stage, Told
-from outreach_migrate.run import events, sessions
 from outreach_migrate.run import request as asked
+from outreach_migrate.run import sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,11 +42,11 @@ def run(request: Request, tell: Callable[[Event], None], stop: Stop) -> None:
     """
     told = Told(tell)
     with connections.translated(), sessions.of(request, told, stop) as session:
-        plan, steps = asked.to_carry_out(session.history(), request)
-        told(events.Planned(plan, steps))
-        if not steps:
+        planned = asked.to_carry_out(session.history(), request)
+        told(planned)
+        if not planned.steps:
             return
-        files = [File(step.migration, groups.cut(step.migration)) for step in steps]
+        files = [File(step.migration, groups.cut(step.migration)) for step in planned.steps]
         with relations.Before(request.target) as before, connections.translated():
             before.look_up(group.whole for file in files for group in file.groups)
             try:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from outreach_migrate.files.migrations import Migration
     from outreach_migrate.postgres.activity import Progress
     from outreach_migrate.run import events
-    from outreach_migrate.run.plan import Pending, Plan, Step
+    from outreach_migrate.run.plan import Pending, Plan, Planned, Step
 
 _REPEAT = 10.0  # s until a wait that goes on is reported again
 
@@ -38,11 +38,22 @@ class RunReport(printer.Report):
         """Print an event."""
         from outreach_migrate.history import read
         from outreach_migrate.postgres import connections
-        from outreach_migrate.run import events
+        from outreach_migrate.run.plan import Planned
 
         match event:
-            case events.Planned(plan, steps):
+            case Planned(plan, steps):
                 self._planned(plan, steps)
+            case connections.Unreachable(why, _):
+                self._once(why, [f"waiting for the server: {why}"])
+            case read.Locked():
+                self.locked(event)
+            case _:
+                self._of_a_file(event)
+
+    def _of_a_file(self, event: events.OfAFile) -> None:
+        from outreach_migrate.run import events  # here, because a run with nothing to do has none of these
+
+        match event:
             case events.Started(migration):
                 self.started, self.progress = (migration, time.monotonic()), ""
                 self.tick()
@@ -59,10 +70,6 @@ class RunReport(printer.Report):
                 self.applied.append(event)
                 self.started = None
                 self._applied(migration, seconds, tags)
-            case connections.Unreachable(why, _):
-                self._once(why, [f"waiting for the server: {why}"])
-            case read.Locked():
-                self.locked(event)
             case _:
                 self.aside(f"{event.migration.path}: {sentences.beside(event)}")
 
@@ -132,7 +139,7 @@ class RunReport(printer.Report):
             for line in lines:
                 self.aside(line)
 
-    def would_run(self, planned: events.Planned, *, from_start: int | None) -> None:
+    def would_run(self, planned: Planned, *, from_start: int | None) -> None:
         """Print the SQL that a run would send, each file's under its path; with -q the paths only."""
         from outreach_migrate.files import statements
         from outreach_migrate.run import plan

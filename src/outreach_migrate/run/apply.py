@@ -1,9 +1,8 @@
-"""The run: pending files applied in order, with retries, and recovery after a lost connection."""
+"""Pending files applied in order, with retries, and recovery after a lost connection."""
 
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,13 +16,12 @@ from outreach_migrate.history import write
 from outreach_migrate.history.read import History
 from outreach_migrate.history.write import Place
 from outreach_migrate.postgres import connections
-from outreach_migrate.run import events, no_transaction, recovery, sessions, transaction
+from outreach_migrate.run import events, no_transaction, recovery, transaction
 from outreach_migrate.run import request as planning
 from outreach_migrate.run.no_transaction import Busy
-from outreach_migrate.run.plan import Pending, Plan
+from outreach_migrate.run.plan import Pending, Planned
 from outreach_migrate.run.request import Request
 from outreach_migrate.run.sessions import Session
-from outreach_migrate.run.stop import Stop
 from outreach_migrate.run.transaction import Done, Overtaken, Work
 
 _RETRIED = {"55P03", "40P01", "40001"}  # a lock timeout, a deadlock, a serialization failure
@@ -40,40 +38,25 @@ class Lost:
 Stopped = Overtaken | Busy | Lost
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The files that a run applied, the last plan that it made, and how long it took, in seconds."""
-
-    applied: tuple[events.Applied, ...]
-    plan: Plan
-    seconds: float
-
-
-def run(request: Request, tell: events.Tell, stop: Stop) -> Result:
-    """Compare the files with the history, and apply the pending files in order.
+def run(
+    session: Session, request: Request, past: History, planned: Planned
+) -> tuple[tuple[events.Applied, ...], Planned]:
+    """Apply the files of a plan in order; give them, and the last plan, since other runs may make it anew.
 
     Raise errors.MigrateError; its `outcome` is the state that the run left the database in.
     """
-    began = time.monotonic()
     applied: list[events.Applied] = []
-    with connections.translated(), sessions.of(request, events.one_at_a_time(tell), stop) as session:
-        past = session.history()
-        plan, steps = planning.to_carry_out(past, request)
-        session.tell(events.Planned(plan, steps))
-        in_vain = 0
-        with _outcome_told(session, applied):
-            while steps:
-                stopped = _apply_all(session, request, past, steps, applied)
-                if stopped is None:
-                    break
-                _make_way(session, request, past, stopped, applied, in_vain=in_vain)
-                # another run may have finished the file by now, and --from-start would run it a second time
-                request = replace(request, from_start=None)
-                before, past = past, session.history()
-                in_vain = in_vain + 1 if past == before else 0
-                plan, steps = planning.to_carry_out(past, request)
-            session.flush()
-    return Result(tuple(applied), plan, time.monotonic() - began)
+    in_vain = 0
+    with _outcome_told(session, applied):
+        while stopped := _apply_all(session, request, past, planned.steps, applied):
+            _make_way(session, request, past, stopped, applied, in_vain=in_vain)
+            # another run may have finished the file by now, and --from-start would run it a second time
+            request = replace(request, from_start=None)
+            before, past = past, session.history()
+            in_vain = in_vain + 1 if past == before else 0
+            planned = planning.to_carry_out(past, request)
+        session.flush()
+    return tuple(applied), planned
 
 
 @contextmanager

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 from outreach_migrate.errors import Blocker, ServerMessage, StatementError
 from outreach_migrate.files.migrations import Migration
 from outreach_migrate.history.read import Locked
 from outreach_migrate.postgres.activity import Progress
 from outreach_migrate.postgres.connections import Unreachable
-from outreach_migrate.run.plan import Pending, Plan
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """The plan is made and in order; `steps` will run."""
-
-    plan: Plan
-    steps: tuple[Pending, ...]
+from outreach_migrate.run.plan import Planned as Planned
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,18 +121,7 @@ class AlreadyDone:
     error: ServerMessage
 
 
-E = TypeVar("E")
 Beside = Recovered | AwaitingOrphan | IndexFound | IndexDropped | AlreadyDone
-Event = Planned | Started | Noticed | Waiting | Progressing | Retrying | Applied | Beside | Unreachable | Locked
+OfAFile = Started | Noticed | Waiting | Progressing | Retrying | Applied | Beside
+Event = Planned | OfAFile | Unreachable | Locked
 Tell = Callable[[Event], None]
-
-
-def one_at_a_time(tell: Callable[[E], None]) -> Callable[[E], None]:
-    """Let the run's thread and the watcher's call `tell` one at a time."""
-    lock = threading.Lock()
-
-    def told(event: E) -> None:
-        with lock:
-            tell(event)
-
-    return told

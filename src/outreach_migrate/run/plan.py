@@ -94,6 +94,14 @@ class Plan:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan without contradictions; `steps` are to run."""
+
+    plan: Plan
+    steps: tuple[Pending, ...]
+
+
 def to_send(step: Pending, from_start: int | None) -> tuple[str, int, str]:
     """Give the SQL that a run would send for a step, after its file's path and the line where that SQL begins.
 

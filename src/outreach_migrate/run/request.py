@@ -22,7 +22,7 @@ from outreach_migrate.history.table import Table
 from outreach_migrate.postgres import activity, connections, dsn
 from outreach_migrate.postgres.dsn import Target
 from outreach_migrate.run import plan
-from outreach_migrate.run.plan import Pending, Plan
+from outreach_migrate.run.plan import Pending, Plan, Planned
 
 _AGAIN = 0.5  # s between two looks, while another process migrates
 
@@ -180,7 +180,7 @@ def await_current(request: Request, tell: Callable[[read.Locked], None]) -> None
     while True:
         left = max(0.0, deadline - time.monotonic())
         with reading(replace(request, wait=left), tell) as seen:
-            _, pending = plan_of(seen.past, request)
+            pending = plan_of(seen.past, request).steps
         if not pending:
             return
         if not left:
@@ -188,8 +188,8 @@ def await_current(request: Request, tell: Callable[[read.Locked], None]) -> None
         time.sleep(min(_AGAIN, left))
 
 
-def plan_of(past: History, request: Request) -> tuple[Plan, tuple[Pending, ...]]:
-    """Make the plan; give it with the steps to run.
+def plan_of(past: History, request: Request) -> Planned:
+    """Make the plan, and choose the steps to run.
 
     Raise errors.UsageError when the requested version does not exist, else errors.Refused with every problem of files
     and history.
@@ -204,15 +204,15 @@ def plan_of(past: History, request: Request) -> tuple[Plan, tuple[Pending, ...]]
         raise errors.HistoryError([*wrong, *contradictions])
     if wrong:
         raise errors.MigrationFileError(wrong)
-    return whole, steps
+    return Planned(whole, steps)
 
 
-def to_carry_out(past: History, request: Request) -> tuple[Plan, tuple[Pending, ...]]:
+def to_carry_out(past: History, request: Request) -> Planned:
     """Make the plan of a run; raise as `plan_of` does, and MigrateError when steps are to run on a read-only server."""
-    whole, steps = plan_of(past, request)
-    if steps:
+    planned = plan_of(past, request)
+    if planned.steps:
         _must_be_writable(past)
-    return whole, steps
+    return planned
 
 
 def _check_versions(whole: Plan, steps: tuple[Pending, ...], request: Request) -> None:

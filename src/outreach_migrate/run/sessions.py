@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import psycopg
 from psycopg import pq, sql
@@ -20,10 +21,14 @@ from outreach_migrate.history.read import History
 from outreach_migrate.history.table import Table
 from outreach_migrate.postgres import activity, connections, messages
 from outreach_migrate.postgres.dsn import Target
-from outreach_migrate.run import events
 from outreach_migrate.run.request import Limits, Request
 from outreach_migrate.run.stop import Stop
 from outreach_migrate.run.watcher import Watcher
+
+if TYPE_CHECKING:
+    from outreach_migrate.run import events
+
+E = TypeVar("E")
 
 # The settings by which the server reads a text: a pooler's own connection may have another encoding, and statements are
 # cut and placed by the standard's rule for strings, even if the role has another setting.
@@ -71,6 +76,8 @@ class Session:
 
     def _notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
         if self._file:
+            from outreach_migrate.run import events  # here, because a run with nothing to do needs none
+
             self.tell(events.Noticed(self._file, messages.server_message(diagnostic)))
 
     def close(self) -> None:
@@ -199,6 +206,17 @@ class Session:
                 return False
         self._opened = [ours]
         return True
+
+
+def one_at_a_time(tell: Callable[[E], None]) -> Callable[[E], None]:
+    """Let the run's thread and the watcher's call `tell` one at a time."""
+    lock = threading.Lock()
+
+    def told(event: E) -> None:
+        with lock:
+            tell(event)
+
+    return told
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import psycopg
 
@@ -15,7 +15,9 @@ from outreach_migrate.errors import Blocker, ConnectionFailed
 from outreach_migrate.files.migrations import Migration
 from outreach_migrate.postgres import activity, connections
 from outreach_migrate.postgres.dsn import Target
-from outreach_migrate.run import events
+
+if TYPE_CHECKING:
+    from outreach_migrate.run import events
 
 _PAUSE = 0.2  # s between two looks
 _LAST_LOOK = 0.5  # s: how long the end of a run waits for the last one
@@ -76,6 +78,8 @@ class Watcher:
         _close(connection)
 
     def _look_at(self, file: Migration, connection: psycopg.Connection) -> None:
+        from outreach_migrate.run import events  # here, because most runs need none
+
         blockers = activity.blockers(connection, self.token) or self._in_cluster(connection)
         progress = None if blockers else activity.progress(connection, self.token)
         if file is not self._file:

@@ -13,7 +13,7 @@ from outreach_migrate import errors
 from outreach_migrate.errors import Fate, Outcome, Problem
 from outreach_migrate.files import reach
 from outreach_migrate.postgres import connections
-from outreach_migrate.run import apply
+from outreach_migrate.run import engine
 from outreach_migrate.run.request import Limits
 from outreach_migrate.run.stop import Stop
 from outreach_migrate.schema import places
@@ -193,7 +193,7 @@ def _lacking(names: Sequence[str], reason: str) -> errors.MigrateError:
 def _apply(request: Request, files: Sequence[Migration], tell: Callable[[Event], None], stop: Stop) -> None:
     try:
         wanted: dict[str, Any] = {"files": tuple(files), "file_problems": (), "to": None, "from_start": None}
-        apply.run(replace(request, **wanted, limits=Limits(lock_timeout=0), wait=0.0), tell, stop)
+        engine.run(replace(request, **wanted, limits=Limits(lock_timeout=0), wait=0.0), tell, stop)
     except errors.MigrateError as error:
         was = error.outcome
         if was is None:
