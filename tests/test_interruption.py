@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -18,7 +20,7 @@ from fix_cli import Migrate, Result, Rows, Run
 from fix_private_server import PrivateServer, lives
 from fix_proxy import Proxy
 from fix_servers import Connect
-from fix_waiting import Sessions, until
+from fix_waiting import PATIENCE, Sessions, until
 from psycopg import sql
 
 SIGNALS = pytest.mark.parametrize(
@@ -222,6 +224,26 @@ def test_a_signal_is_not_lost_in_a_flood_of_notices(
     assert error["state"].startswith(NOTHING)
     assert ended.stderr.count("\n") == 2, ended.stderr[:500]
     until(lambda: not sessions.of_runs())
+
+
+@pytest.mark.parametrize("full", ["stdout", "stderr"])
+def test_a_signal_does_not_wait_for_a_reader_that_never_reads(
+    migrate: Migrate, full: str, rows: Rows, sessions: Sessions
+) -> None:
+    """A pipe that is full and read by nobody keeps no run from its end; the text for it is lost."""
+    flood = "DO $$ BEGIN FOR i IN 1..700 LOOP RAISE NOTICE '%', repeat('x', 200); END LOOP; END $$;"
+    quick = {f"{number}_{'x' * 200}.sql": "SELECT 1;" for number in range(1, 400)}
+    migrate.write({**({"1_a.sql": flood} if full == "stderr" else quick), "9000_a.sql": "SELECT pg_sleep(60);"})
+    command = [sys.executable, "-m", "outreach_migrate", "--database", migrate.url, "up"]
+    stdout, stderr = (subprocess.PIPE if name == full else subprocess.DEVNULL for name in ("stdout", "stderr"))
+    with subprocess.Popen(command, cwd=migrate.folder, stdout=stdout, stderr=stderr) as run:
+        until(lambda: sessions.waiting("PgSleep"))
+        run.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        assert run.wait(PATIENCE) == 128 + signal.SIGINT
+        assert time.monotonic() - began < PROMPT
+        until(lambda: not sessions.of_runs())
+    assert rows("SELECT count(*) FROM schema_migrations WHERE version = '9000'") == [(0,)]
 
 
 def test_a_signal_that_comes_while_a_failed_file_is_rolled_back_is_told(

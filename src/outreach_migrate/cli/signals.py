@@ -12,6 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from outreach_migrate import errors
+from outreach_migrate.report import terminal
 
 if TYPE_CHECKING:
     from outreach_migrate.errors import Outcome
@@ -43,6 +44,7 @@ def _handled(handle: Callable[[int], None]) -> Iterator[None]:
     def once(number: int, _: FrameType | None) -> None:
         for one in before:
             signal.signal(one, signal.SIG_DFL)
+        terminal.hurry()
         handle(number)
 
     numbers = [signal.SIGINT, signal.SIGTERM]

@@ -6,7 +6,9 @@ import codecs
 import errno
 import io
 import os
+import select
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 # A colour of the report begins with this until it is printed. No other text can have it, so other escapes are shown
 _MARK = f"\x1b{os.urandom(8).hex()}"
 _UNWRITTEN = "outreach_migrate.unwritten"
+_LAST = 1.0  # s that a reader has after a signal
+_LOOK = 0.1  # s between two looks whether that time is up
 
 
 def styled(text: str, *, colour: str | None = None, bold: bool | None = None) -> str:
@@ -39,11 +43,15 @@ def is_dumb() -> bool:
 
 
 class _Descriptor(io.RawIOBase):
-    """A file descriptor; after the first failure all text is lost, and the run goes on."""
+    """A file descriptor; after the first failure all text is lost, and the run goes on.
+
+    No write blocks, because a signal could not end it: it waits for room, and writes no more than fits.
+    """
 
     def __init__(self, number: int) -> None:
         self._number = number
         self.failure: OSError | None = None
+        self.deadline: float | None = None
 
     def fileno(self) -> int:
         return self._number
@@ -55,19 +63,18 @@ class _Descriptor(io.RawIOBase):
         return True
 
     def write(self, data: ReadableBuffer, /) -> int:
-        size = memoryview(data).nbytes
-        if self.failure:
-            return size
-        try:
-            return os.write(self._number, data)
-        except BlockingIOError:  # the parent process made it non-blocking, so wait
-            import select
-
-            select.select([], [self._number], [])
-            return self.write(data)
-        except OSError as error:
-            self.failure = error
-            return size
+        view = memoryview(data).cast("B")
+        while not self.failure:
+            try:
+                if select.select([], [self._number], [], _LOOK)[1]:
+                    return os.write(self._number, view[: select.PIPE_BUF])
+            except BlockingIOError:  # the parent process made it non-blocking
+                continue
+            except OSError as error:
+                self.failure = error
+            if self.deadline and time.monotonic() > self.deadline:
+                self.failure = BrokenPipeError(errno.EPIPE, "nobody reads")
+        return view.nbytes
 
 
 def take_over() -> None:
@@ -81,6 +88,18 @@ def take_over() -> None:
             setattr(sys, name, text)
 
 
+def hurry() -> None:
+    """Let nobody who does not read keep the process from its end: a second from now text for them is lost."""
+    for name in ("stdout", "stderr"):
+        if raw := _descriptor(name):
+            raw.deadline = time.monotonic() + _LAST
+
+
+def _descriptor(name: str) -> _Descriptor | None:
+    raw = getattr(getattr(getattr(sys, name), "buffer", None), "raw", None)
+    return raw if isinstance(raw, _Descriptor) else None
+
+
 def _unwritten(error: UnicodeError) -> tuple[str, int]:
     """Write a ? for each column of a character that an encoding lacks, so that a caret below stays in its place."""
     if not isinstance(error, UnicodeEncodeError):
@@ -90,11 +109,10 @@ def _unwritten(error: UnicodeError) -> tuple[str, int]:
 
 def lost(name: str) -> str | None:
     """Say why text written to stdout or stderr was lost; None if only the reader of a pipe has gone."""
-    stream = getattr(sys, name)
-    raw = getattr(getattr(stream, "buffer", None), "raw", None)
-    if not isinstance(raw, _Descriptor):
+    raw = _descriptor(name)
+    if raw is None:
         return None
-    stream.flush()
+    getattr(sys, name).flush()
     if raw.failure is None or raw.failure.errno == errno.EPIPE:
         return None
     return f"cannot write to {name}: {os.strerror(raw.failure.errno or 0)}"
