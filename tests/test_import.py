@@ -465,12 +465,25 @@ def test_a_tool_that_is_not_imported_is_named(tool: str, files: dict[str, str], 
     assert not migrate.files.exists()
 
 
-def test_a_folder_of_drizzles_1_x_is_refused(migrate: Migrate) -> None:
-    """It has a snapshot in each folder, and looks like Prisma's else."""
-    old(migrate, {"20240101000000_a/migration.sql": A, "20240101000000_a/snapshot.json": "{}"})
-    run = migrate("import", "old")
-    assert run.exit_code == 2
-    assert "drizzle 1.x has a folder for each migration" in run.stderr
+def test_a_folder_of_drizzles_1_x_has_a_folder_for_each_migration(migrate: Migrate) -> None:
+    """A snapshot stands in each; the date in a folder's name is the time that drizzle records."""
+    files = {
+        "20240101000000_b/migration.sql": "create table b ()\n--> statement-breakpoint\ncreate table c ();",
+        "20240101000000_a/migration.sql": A,
+        "20240102000000_empty/snapshot.json": "{}",
+    }
+    old(migrate, files | {name.replace("migration.sql", "snapshot.json"): "{}" for name in files})
+    document = migrate("--json", "import", "old").json
+    assert document["tool"] == "drizzle"
+    assert new(migrate) == {
+        "20240101000000_a.sql": A,
+        "20240101000001_b.sql": "create table b ()\n;\ncreate table c ();",
+    }
+    assert document["left"] == [{"path": "old/20240102000000_empty", "reason": "no SQL file in it", "detail": ""}]
+    checksum = hashlib.sha256(A.encode()).hexdigest()
+    line = f"-- migrate: from drizzle/20240101000000_a sha256:{checksum} when:1704067200000"
+    assert first_line(migrate, "20240101000000_a.sql") == line
+    assert migrate("up").exit_code == 0
 
 
 def test_a_folder_of_nobody_is_an_error(migrate: Migrate) -> None:

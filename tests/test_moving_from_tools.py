@@ -7,7 +7,7 @@ from fix_cli import Migrate
 from fix_servers import fresh_database
 from fix_tools import Dump, Project
 
-IMPORTED = ["prisma", "dbmate", "drizzle", "yoyo"]
+IMPORTED = ["prisma", "dbmate", "drizzle", "drizzle 1.x", "yoyo"]
 
 
 @pytest.mark.parametrize("project", IMPORTED, indirect=True)

@@ -39,7 +39,7 @@ _SHAPES = {
     "diesel": "VERSION_name/up.sql",
     "hasura": "VERSION_name/up.sql, in the folder of one database",
     "supabase": "VERSION_name.sql",
-    "drizzle": "the files of meta/_journal.json",
+    "drizzle": "the files of meta/_journal.json, or VERSION_name/migration.sql",
     "yoyo": "0001.name.sql",
 }
 RECOGNISED = (

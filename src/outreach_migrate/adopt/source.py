@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ from outreach_migrate.files import statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_SIGNS = " _-,;:!?.'\"()[]{}@*/\\&#%`^+<=>|~$"  # in the order of Unicode's root collation
 
 
 class Part(StrEnum):
@@ -110,6 +113,14 @@ def read(path: str) -> str:
 def title(rest: str) -> str:
     """Give the name of a new file, from the part of the old file's name after the version."""
     return rest.strip("_. -") or "migration"
+
+
+def collated(name: str) -> tuple[str, str, str]:
+    """Give a key that sorts as JavaScript's localeCompare() does: signs, digits, letters; then accents; then case."""
+    parts = unicodedata.normalize("NFD", name)
+    base = "".join(sign for sign in parts.lower() if not unicodedata.combining(sign))
+    ranked = "".join(chr(_SIGNS.index(sign) + 1) if sign in _SIGNS else sign for sign in base)
+    return ranked, parts.lower(), name.swapcase()
 
 
 def malformed(path: str, line: int, message: str) -> MigrationFileError:

@@ -21,7 +21,7 @@ def prisma(folder: str) -> Folder:
     """Read Prisma's, sorted as packages/migrate/src/utils/listMigrations.ts does, which was seen in 6.19."""
     _check_provider(os.path.join(folder, _LOCK))
     sources, left = list[Source](), list[Left]()
-    for path, name, files in sorted(_folders(folder), key=lambda found: _collated(found[1])):
+    for path, name, files in sorted(_folders(folder), key=lambda found: source.collated(found[1])):
         if "migration.sql" not in files:
             left.append(Left(path, Reason.NO_FILE))
             continue
@@ -86,11 +86,6 @@ def _parted(name: str) -> tuple[str, str]:
 
 def _dieseled(name: str) -> str:
     return name.partition("_")[0].replace("-", "")
-
-
-def _collated(name: str) -> tuple[str, str]:
-    """Give a key that sorts as localeCompare() does: signs, then digits, then letters, in either case."""
-    return "".join(f"\0{sign}" if not sign.isalnum() else sign for sign in name.lower()), name.swapcase()
 
 
 def _check_provider(path: str) -> None:
