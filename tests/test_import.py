@@ -109,6 +109,18 @@ TOOLS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         },
         {"001_one.sql": f"{A}\n", "002_two.sql": "create table n (x int);", "003_three.sql": ALONE + INDEX},
     ),
+    "flyway": (
+        {
+            "pom.xml": "",
+            "V1_10__three.sql": INDEX,
+            "V1.2__two.sql": "create table n (x int);",
+            "sub/V1.0__one.sql": A,
+            "R__view.sql": "create view v as select 1;",
+            "U1_10__three.sql": "drop index i;",
+            "V1_10__three.sql.conf": "executeInTransaction=false\n",
+        },
+        {"0001_one.sql": A, "0002_two.sql": "create table n (x int);", "0003_three.sql": ALONE + INDEX},
+    ),
     "diesel": (
         {
             "00000000000000_diesel_initial_setup/up.sql": "select 1;",
@@ -317,6 +329,32 @@ def test_yoyos_order_is_that_of_its_dependencies(names: list[str], given: list[s
     assert list(new(migrate)) == [f"{name}.sql" for name in given]
 
 
+@pytest.mark.parametrize(
+    ("names", "given"),
+    [
+        (["V1__a", "V2__b", "V10__c"], ["1_a", "2_b", "10_c"]),
+        (["V1_2__a", "V1.10__b", "V2__c"], ["0001_a", "0002_b", "0003_c"]),
+        (["V2024.01.31__a", "V2024_02_01_3__b"], ["20240131000000_a", "20240201030000_b"]),
+        (["V20240131.1__a", "V20240131.2__b"], ["20240131010000_a", "20240131020000_b"]),
+        (["V1", "V2__"], ["1_migration", "2_migration"]),
+    ],
+)
+def test_flyways_order_is_that_of_its_numbers(names: list[str], given: list[str], migrate: Migrate) -> None:
+    """1_2 and 1.2 are two numbers each; versions with several of them give way to dates, or to new numbers."""
+    old(migrate, {f"{name}.sql": "select 1;" for name in reversed(names)})
+    assert migrate("import", "old", "--from", "flyway").exit_code == 0
+    found = [path.name for path in sorted(migrate.files.iterdir(), key=lambda path: int(path.name.partition("_")[0]))]
+    assert found == [f"{name}.sql" for name in given]
+
+
+def test_two_files_of_one_flyway_version_are_refused(migrate: Migrate) -> None:
+    """Flyway refuses them, too: 1.0 is 1."""
+    old(migrate, {"V1__a.sql": A, "V1.0__b.sql": B})
+    run = migrate("import", "old", "--from", "flyway")
+    assert run.exit_code == 1
+    assert "V1.0__b.sql has the same version" in run.stderr
+
+
 # Transactions
 
 
@@ -380,6 +418,8 @@ def test_transaction_control_that_changes_something_stays_and_check_refuses_it(t
         ("goose", "00002_b.go", "package main", "goose runs Go code here"),
         ("goose", "00002_b.sql", "-- +goose Up\n-- +goose ENVSUB ON\nselect '$X';\n", "variables of the environment"),
         ("tern", "002_b.sql", "select '{{.name}}';", "a template of tern's"),
+        ("flyway", "V2__b.sql", "create table ${schema}.b ();", "Flyway writes a value in the place of ${schema}"),
+        ("flyway", "V2__b.java", "class V2__b {}", "Flyway runs Java code here"),
         ("yoyo", "002_b.py", "from yoyo import step\n__depends__ = {'001_a'}\n", "yoyo runs Python code here"),
     ],
 )
@@ -388,7 +428,8 @@ def test_a_migration_without_sql_is_a_file_that_check_refuses(
 ) -> None:
     """Its place in the order is kept, until somebody has written its SQL."""
     marks = "-- +goose Up\n" if tool == "goose" else ""
-    old(migrate, {"00001_a.sql" if tool == "goose" else "001_a.sql": f"{marks}{A}", name: text})
+    first = {"goose": "00001_a.sql", "flyway": "V1__a.sql"}.get(tool, "001_a.sql")
+    old(migrate, {first: f"{marks}{A}", name: text})
     run = migrate("import", "old", "--from", tool)
     assert f"not carried over: old/{name}" in run.stdout
     assert said in run.stdout
@@ -446,7 +487,6 @@ def test_an_unsure_shape_is_an_error(files: dict[str, str], said: str, migrate: 
     ("tool", "files"),
     [
         ("alembic", {"alembic.ini": ""}),
-        ("flyway", {"V1__a.sql": A, "pom.xml": ""}),
         ("refinery", {"V1__a.sql": A, "Cargo.toml": ""}),
         ("sqitch", {"sqitch.plan": ""}),
         ("sql-migrate", {"1_a.sql": f"-- +migrate Up\n{A}"}),

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from outreach_migrate.adopt import source
-from outreach_migrate.adopt.tools import drizzle, flat, marked, nested, yoyo
+from outreach_migrate.adopt.tools import drizzle, flat, flyway, marked, nested, yoyo
 from outreach_migrate.errors import UsageError
 from outreach_migrate.files import ways_down
 
@@ -23,6 +23,7 @@ TOOLS: dict[str, Callable[[str], Folder]] = {
     "golang-migrate": flat.golang_migrate,
     "sqlx": flat.sqlx,
     "tern": marked.tern,
+    "flyway": flyway.flyway,
     "diesel": nested.diesel,
     "hasura": nested.hasura,
     "supabase": flat.supabase,
@@ -36,6 +37,7 @@ _SHAPES = {
     "golang-migrate": "VERSION_name.up.sql",
     "sqlx": "VERSION_name.sql, or VERSION_name.up.sql",
     "tern": "001_name.sql",
+    "flyway": "V1_2__name.sql",
     "diesel": "VERSION_name/up.sql",
     "hasura": "VERSION_name/up.sql, in the folder of one database",
     "supabase": "VERSION_name.sql",
@@ -43,7 +45,7 @@ _SHAPES = {
     "yoyo": "0001.name.sql",
 }
 RECOGNISED = (
-    *("flyway", "alembic", "refinery", "yandex-pgmigrate", "node-pg-migrate"),
+    *("alembic", "refinery", "yandex-pgmigrate", "node-pg-migrate"),
     *("graphile-migrate", "sqitch", "sql-migrate", "liquibase"),
 )
 _BY_HAND = (
@@ -53,6 +55,8 @@ _BY_HAND = (
 
 _PLAIN = re.compile(r"[0-9]+_.*\.sql", re.DOTALL)
 _CAPITAL = re.compile(r"(?:[VUB][0-9]|R__).*\.sql", re.DOTALL)
+_FLYWAYS = re.compile(r"R__|B[0-9]|[VU][0-9]+(?:_[0-9]|\.[0-9]+[._][0-9])|.*\.sql\.conf$", re.DOTALL)
+_OF_FLYWAY = ("flyway.conf", "flyway.toml", "pom.xml", "build.gradle", "build.gradle.kts")
 _GRAPHILE, _LIQUIBASE = "--! Previous:", "--liquibase formatted sql"
 _MILLISECONDS = re.compile(r"[0-9]{13}")
 
@@ -98,7 +102,9 @@ def _by_whole(folder: str, names: set[str], inner: dict[str, set[str]]) -> list[
         return ["graphile-migrate"]
     if "migration.sql" in files:
         return ["prisma"]
-    return _of_up(folder, inner) if "up.sql" in files else []
+    if "up.sql" in files:
+        return _of_up(folder, inner)
+    return ["flyway"] if any(map(_CAPITAL.fullmatch, files)) and not any(map(_CAPITAL.fullmatch, names)) else []
 
 
 def _of_up(folder: str, inner: dict[str, set[str]]) -> list[str]:
@@ -119,7 +125,7 @@ def _by_files(folder: str, names: set[str]) -> list[str]:
     if any(name.endswith(".rollback.sql") for name in names):
         return ["yoyo"]
     if any(map(_CAPITAL.fullmatch, names)):
-        return _of_capitals(folder)
+        return _of_capitals(folder, names)
     if any(name.endswith(".up.sql") for name in names):
         return _of_directions(folder, names, texts)
     if any(map(_PLAIN.fullmatch, names)):
@@ -139,12 +145,15 @@ def _by_texts(texts: list[str]) -> Iterator[str]:
             yield "tern"
 
 
-def _of_capitals(folder: str) -> list[str]:
-    if _above(folder, "migrations.yml"):
+def _of_capitals(folder: str, names: set[str]) -> list[str]:
+    """Tell Flyway, whose versions have several numbers, from tools with the same form of names."""
+    if any(map(_FLYWAYS.match, names)) or any(_above(folder, name) for name in _OF_FLYWAY):
+        return ["flyway"]
+    if os.path.realpath(folder).endswith(os.path.join("db", "migration")):  # its default
+        return ["flyway"]
+    if _above(folder, "migrations.yml") or any("NONTRANSACTIONAL" in name for name in names):
         return ["yandex-pgmigrate"]
-    if _above(folder, "Cargo.toml"):
-        return ["refinery"]
-    return ["flyway", "refinery", "yandex-pgmigrate"] if not _above(folder, "pom.xml") else ["flyway"]
+    return ["refinery"] if _above(folder, "Cargo.toml") else ["flyway", "refinery", "yandex-pgmigrate"]
 
 
 def _of_directions(folder: str, names: set[str], texts: list[str]) -> list[str]:

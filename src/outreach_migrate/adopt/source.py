@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from outreach_migrate import display
@@ -13,7 +14,7 @@ from outreach_migrate.errors import Location, MigrationFileError, Problem
 from outreach_migrate.files import statements
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _SIGNS = " _-,;:!?.'\"()[]{}@*/\\&#%`^+<=>|~$"  # in the order of Unicode's root collation
 
@@ -36,6 +37,9 @@ class Reason(StrEnum):
     NO_FILE = "no SQL file in it"
     NO_VERSION = "its name has no version, and its tool skips it"
     SKIPPED = "its tool skips it"
+    REPEATABLE = "its tool runs it again after each change of its text"
+    BASELINE = "its tool runs it instead of other files, which are carried over"
+    SETTINGS = "settings of its tool"
     REPEATED = "its tool runs it after each of its runs, not once"
     UNWRITTEN = "its SQL must be written by hand; until then check refuses the new file"
 
@@ -123,7 +127,13 @@ def collated(name: str) -> tuple[str, str, str]:
     return ranked, parts.lower(), name.swapcase()
 
 
-def malformed(path: str, line: int, message: str) -> MigrationFileError:
+def dated(sources: Sequence[Source], dates: Sequence[str]) -> list[Source]:
+    """Give each migration its date as the version, if each has one and they are in order; else give none any."""
+    in_order = all(dates) and all(int(first) < int(second) for first, second in pairwise(dates))
+    return [replace(one, version=date if in_order else "") for one, date in zip(sources, dates, strict=True)]
+
+
+def malformed(path: str, line: int | None, message: str) -> MigrationFileError:
     """Make the error for a file that its own tool refuses."""
     return _refused(path, message, "Its own tool refuses the file, too: correct it there.", line)
 

@@ -18,7 +18,7 @@ def import_(ctx: click.Context, /, folder: str, tool: str | None, dry_run: bool)
     """Copy another tool's folder of migrations into files of this program.
 
     DIR stays as it is. No file is overwritten, and a second import adds only the new ones. Folders of prisma, dbmate,
-    goose, golang-migrate, sqlx, tern, diesel, hasura, supabase, drizzle and yoyo are known by their shape.
+    goose, golang-migrate, sqlx, tern, flyway, diesel, hasura, supabase, drizzle and yoyo are known by their shape.
     """
     from outreach_migrate.adopt import copy
     from outreach_migrate.files import folders

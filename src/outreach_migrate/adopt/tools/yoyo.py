@@ -6,15 +6,13 @@ import ast
 import heapq
 import os
 import re
-from dataclasses import replace
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from outreach_migrate.adopt import source
 from outreach_migrate.adopt.source import Cut, Folder, Left, Part, Reason, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 _MARK = re.compile(r"\s*--\s*(transactional|depends)\s*:\s*(.*)")
 _COMMENT = re.compile(r"\s*(?:--.*)?")
@@ -36,7 +34,7 @@ def yoyo(folder: str) -> Folder:
         else:
             sources[name], depends[name] = _read(name, entry.path)
     ordered = [sources[name] for name in _sorted(folder, depends)]
-    return Folder(tuple(_versioned(ordered)), tuple(left))
+    return Folder(tuple(source.dated(ordered, [one.version for one in ordered])), tuple(left))
 
 
 def _read(name: str, path: str) -> tuple[Source, set[str]]:
@@ -93,11 +91,3 @@ def _sorted(folder: str, depends: dict[str, set[str]]) -> list[str]:
     if circle := sorted(depends.keys() - done.keys()):
         raise source.malformed(os.path.join(folder, circle[0]), 1, f"circular dependencies: {', '.join(circle)}")
     return list(done)
-
-
-def _versioned(sources: list[Source]) -> Iterable[Source]:
-    """Take the files' own numbers or dates away, unless each has one, and they are in order."""
-    versions = [int(one.version or -1) for one in sources]
-    if -1 not in versions and all(first < second for first, second in pairwise(versions)):
-        return sources
-    return [replace(one, version="") for one in sources]
