@@ -22,13 +22,15 @@ class Proxy:
     """A server's double at `url`, from `with` to its end.
 
     `messages` are the types of all that clients sent, in order: SSLRequest, Startup, then protocol letters (Q, X, …).
-    `round_trip`, in seconds, passes before what a client sent reaches the server.
+    `answered` counts the bytes that the server sent. `round_trip`, in seconds, passes before what a client sent reaches
+    the server.
     """
 
     def __init__(self, url: str, *, round_trip: float = 0.0) -> None:
         self.server = {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
         self.round_trip = round_trip
         self.messages: list[str] = []
+        self.answered = 0
         self._cut: tuple[int, bool, float] | None = None
         self._before: tuple[str, int, Callable[[], object]] | None = None
         self._lock = threading.Lock()
@@ -159,6 +161,8 @@ class Proxy:
     def _pass_back(self, server: socket.socket, client: socket.socket) -> None:
         with suppress(OSError):
             while data := server.recv(1 << 20):
+                with self._lock:
+                    self.answered += len(data)
                 client.sendall(data)
             client.shutdown(socket.SHUT_RDWR)
 

@@ -41,34 +41,36 @@ class TestSearchPath:
     ) -> None:
         """A file that sets the database's search path has the next run find the same history."""
         name = sql.Identifier(connect().info.dbname).as_string()
-        change = f"create schema app; alter database {name} set search_path = app, public"
+        change = f"create schema app; alter database {name} set search_path = app"
         assert migrate("up", files={**ONE, "2_b.sql": change}).exit_code == 0
         assert migrate("up").stdout == "Nothing is pending: 2 migrations are applied.\n"
         assert migrate("status", "--check").exit_code == 0
         assert rows(HISTORIES) == [("schema_migrations",)]
 
-    @pytest.mark.parametrize("change", ["CREATE SCHEMA {}", "CREATE SCHEMA app; ALTER ROLE {} SET search_path = app"])
+    @pytest.mark.parametrize("change", ["CREATE SCHEMA {0} AUTHORIZATION {0}", "ALTER ROLE {0} SET search_path = app"])
     def test_a_role_s_own_search_path_changes_nothing(
         self, migrate: Migrate, rows: Rows, connect: Connect, role: tuple[str, str], change: LiteralString
     ) -> None:
-        """A schema of the role's name, or a setting of the role's, leads to no other history."""
-        migrate("up", files=ONE)
-        name = sql.Identifier(role[0])
-        rows("GRANT SELECT, INSERT, UPDATE ON schema_migrations TO PUBLIC")
-        connect().execute(sql.SQL(change).format(name))
-        assert migrate("up", url=role[1]).stdout == "Nothing is pending: 1 migration is applied.\n"
-        assert migrate("up", files={"2_b.sql": "select 1"}, url=role[1]).exit_code == 0
+        """A schema of the role's name, or a setting of the role's, leads to no other history, nor away from it."""
+        one = {"1_a.sql": "SELECT 1;"}
+        rows("GRANT CREATE ON SCHEMA public TO PUBLIC")
+        connect().execute(sql.SQL(change).format(sql.Identifier(role[0])))
+        assert migrate("up", files=one, url=role[1]).exit_code == 0
+        assert migrate("up").stdout == "Nothing is pending: 1 migration is applied.\n"
+        assert migrate("up", files={"2_b.sql": "SELECT 1;"}, url=role[1]).exit_code == 0
         assert rows("SELECT version FROM public.schema_migrations ORDER BY 1") == [("1",), ("2",)]
 
     @pytest.mark.parametrize("path", ["", "nowhere", "app"])
     def test_a_first_run_makes_it_in_public(
-        self, migrate: Migrate, recorded: Recorded, connect: Connect, path: LiteralString
+        self, migrate: Migrate, recorded: Recorded, rows: Rows, connect: Connect, path: LiteralString
     ) -> None:
-        """Wherever the search path leads, the table is made in public."""
+        """Wherever the search path leads, the table is made in public; --table NAME is there as well."""
         name = sql.Identifier(connect().info.dbname)
         connect().execute(sql.SQL("ALTER DATABASE {} SET search_path = {}").format(name, sql.Literal(path)))
         assert migrate("up", files={"1_a.sql": "select 1"}).exit_code == 0
         assert recorded() == ["a"]
+        assert migrate("--table", "other", "up").exit_code == 0
+        assert rows("SELECT version FROM public.other") == [("1",)]
 
     def test_without_public_the_option_is_named(self, migrate: Migrate, rows: Rows) -> None:
         """Where there is no schema public a run makes none, and says how to choose another place."""

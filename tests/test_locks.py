@@ -80,6 +80,7 @@ def error(ended: Result) -> dict[str, Any]:
     [
         ("", [], "5s"),
         ("", ["--lock-timeout", "700ms"], "700ms"),
+        ("", ["--lock-timeout", "5m"], "5min"),
         ("", ["--lock-timeout", "0"], "0"),
         ("-- migrate: lock-timeout 30s\n", [], "30s"),
         ("-- migrate: lock-timeout 2min\n", ["--lock-timeout", "1s"], "2min"),

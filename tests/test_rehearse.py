@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from fix_cli import Files, Migrate, Rows
 from fix_private_server import PrivateServer
+from fix_proxy import Proxy
 from fix_servers import Connect
 from fix_waiting import until
 
@@ -716,6 +717,17 @@ def test_statements_on_new_tables_are_told_one_by_one(rehearse: Rehearse, rows: 
     found = statements(rehearse(text))
     assert [(one["line"], one["count"]) for one in found] == [(line, 1) for line in range(1, 302)]
     assert [one["line"] for one in found if one["locks"]] == [151]
+
+
+def test_what_it_reads_grows_with_the_statements(migrate: Migrate, proxy: Callable[..., Proxy]) -> None:
+    """Each look gives what is new, not all that the file's earlier statements have made and locked."""
+    read = []
+    for count in (60, 120):
+        between = proxy()
+        text = "\n".join(f"CREATE TABLE t{number} (id serial PRIMARY KEY);" for number in range(count))
+        assert migrate("rehearse", files={"1_a.sql": text}, url=between.url).exit_code == 0
+        read.append(between.answered)
+    assert read[1] < 2.5 * read[0], read
 
 
 def test_what_a_statement_does_unseen_is_not_lost(rehearse: Rehearse, connect: Connect) -> None:
