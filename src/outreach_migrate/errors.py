@@ -170,6 +170,10 @@ class HistoryError(Refused):
     """Files and history contradict each other, or the table is another tool's."""
 
 
+class NotAdopted(HistoryError):
+    """The database has the history of another tool, which must be taken over first, or can't be taken over as it is."""
+
+
 class HistoryLocked(MigrateError):
     """The history table could not be read in time, because `blockers` lock it."""
 

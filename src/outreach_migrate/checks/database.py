@@ -10,7 +10,7 @@ from psycopg import errors as pg
 from psycopg import sql
 
 from outreach_migrate.checks.files import Finding
-from outreach_migrate.errors import Location, Problem, Refused
+from outreach_migrate.errors import Contradiction, Location, Problem, Refused
 from outreach_migrate.files import commands, statements
 from outreach_migrate.history import read
 from outreach_migrate.run import request as asked
@@ -36,7 +36,8 @@ def look(
     try:
         with asked.reading(request, tell) as seen:
             connection = seen.connection
-            problems = [*seen.plan.contradictions(out_of_order=False), *seen.plan.unfinished()]
+            problems: list[Problem | Contradiction] = [*seen.unadopted]
+            problems += [*seen.plan.contradictions(out_of_order=False), *seen.plan.unfinished()]
             pending = tuple(step.migration for step in seen.plan.to_run(to=None, out_of_order=True))
             connection.execute(f"BEGIN READ ONLY; {read.set_search_path(request.target.schema)}".encode())
             met = [*_invalid_indexes(connection), *_lag(connection, catching_up)]

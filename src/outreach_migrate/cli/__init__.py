@@ -90,6 +90,8 @@ for command in (
     look.status,
     beside.new,
     moving.import_,
+    moving.adopt,
+    moving.baseline,
     look.check,
     apply.rehearse,
     beside.psql,

@@ -1,6 +1,8 @@
-"""The command import, which copies another tool's migrations."""
+"""The commands by which a project moves from another tool: import, adopt, baseline."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import click
 
@@ -32,3 +34,62 @@ def import_(ctx: click.Context, /, folder: str, tool: str | None, dry_run: bool)
         commands = ctx.find_root().command
         known = commands.commands if isinstance(commands, click.Group) else {}
         out.imported(planned, written=not dry_run, can_adopt="adopt" in known)
+
+
+@click.command(cls=usage.Command)
+@click.option(
+    "--from",
+    "tool",
+    type=options.TOOL,
+    metavar="TOOL",
+    help="The tool that migrated the database.  [default: by the files and its table]",
+)
+@click.option("--rename", is_flag=True, help="Rename the tool's table if it has the name of the history.")
+@click.option("--to", type=int, metavar="VERSION", help="Take over this version and older ones only.")
+@click.option("--accept-edited", is_flag=True, help="Take files over whose checksum differs.")
+@click.option("--dry-run", is_flag=True, help="Show what would be adopted, and write nothing.")
+@click.pass_obj
+def adopt(common: options.Common, /, **given: Any) -> None:
+    """Take over the history of a database that another tool has migrated.
+
+    Writes an entry for each migration that the tool has applied, with its original time. The tool's table stays as it
+    is. A database that has a history already is left alone, and so is one that no tool has migrated: the command can
+    stand in a deployment, before up.
+    """
+    from outreach_migrate.files import folders, migrations
+    from outreach_migrate.report import adopting
+
+    with adopting.AdoptReport("adopt", as_json=common.as_json, verbosity=common.verbosity) as out, options.told(out):
+        found = migrations.read(folders.find(common.folder))
+        from outreach_migrate.adopt import taking_over
+        from outreach_migrate.run import stop
+
+        with options.database(common, out) as target:
+            wanted = taking_over.Wanted(**given)
+            done = taking_over.run(options.request(common, target, found), wanted, out.event, stop.Stop())
+            if isinstance(done, taking_over.Nothing):
+                out.nothing(done)
+            else:
+                out.taken_over(done)
+
+
+@click.command(cls=usage.Command)
+@click.argument("version", type=int)
+@click.pass_obj
+def baseline(common: options.Common, /, version: int) -> None:
+    """Record the files up to VERSION as applied, and run none of them.
+
+    For a database that was made by hand, and has all that these files would make.
+    """
+    from outreach_migrate.files import folders, migrations
+    from outreach_migrate.report import adopting
+
+    out = adopting.AdoptReport("baseline", as_json=common.as_json, verbosity=common.verbosity)
+    with out, options.told(out):
+        found = migrations.read(folders.find(common.folder))
+        from outreach_migrate.adopt import baseline as recording
+        from outreach_migrate.run import stop
+
+        with options.database(common, out) as target:
+            request = options.request(common, target, found)
+            out.recorded(recording.run(request, version, out.event, stop.Stop()))

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from outreach_migrate.errors import Problem
+from outreach_migrate.history import foreign
 from outreach_migrate.history.table import NAME, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    from outreach_migrate.history.foreign import Foreign
 
 _COLUMNS = (
     *("position", "version", "name", "checksum", "started_at", "finished_at"),
@@ -19,12 +22,7 @@ _COLUMNS = (
 )
 _OURS = f"ARRAY[{', '.join(map(sql.quote, _COLUMNS))}]::pg_catalog.name[]"
 
-# The makers of a table of this name, by its columns.
-_STRANGERS = {
-    frozenset({"version"}): "Rails' or dbmate's",
-    frozenset({"version", "inserted_at"}): "Ecto's",
-    frozenset({"version", "dirty"}): "golang-migrate's",
-}
+_ECTOS = {"version", "inserted_at"}
 # The name of a kind, and its keyword in SQL, by pg_class.relkind or pg_type.typtype.
 _NO_TABLES = {"i": ("an index", "INDEX"), "I": ("an index", "INDEX"), "S": ("a sequence", "SEQUENCE")}
 _TYPES = {"c": ("a composite type", "TYPE"), "e": ("an enum", "TYPE"), "d": ("a domain", "DOMAIN")}
@@ -37,13 +35,14 @@ _NO_PLAIN_TABLES = {
 _SHOWN = 3  # of the tables that may be meant
 
 
-def query(table: Table, schemas: set[str]) -> str:
-    """Write the query for the facts, one JSON object; `schemas` are the schemas to look for.
+def query(table: Table, search_path: str | None) -> str:
+    """Write the query for the facts, one JSON object; `search_path` is the schema that the URL names.
 
     Any role may read the catalog, also about schemas and tables that it has no right to.
     https://www.postgresql.org/docs/current/catalog-pg-class.html
     """
-    schema, name, wanted = sql.quote(table.schema), sql.quote(table.name), ", ".join(map(sql.quote, sorted(schemas)))
+    wanted = ", ".join(map(sql.quote, sorted({table.schema, search_path or table.schema})))
+    schema, name = sql.quote(table.schema), sql.quote(table.name)
     return f"""
         SELECT pg_catalog.json_build_object(
             'role', pg_catalog.quote_ident(current_user),
@@ -57,6 +56,7 @@ def query(table: Table, schemas: set[str]) -> str:
             'missing_schemas', (SELECT coalesce(pg_catalog.json_agg(name), '[]')
                                   FROM pg_catalog.unnest(ARRAY[{wanted}]::pg_catalog.name[]) AS name
                                  WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = name)),
+            'foreign', {foreign.query(table, search_path)},
             'standby', pg_catalog.pg_is_in_recovery(),
             'read_only', pg_catalog.current_setting('default_transaction_read_only') = 'on',
             -- on other systems than Linux, setting it may be an error
@@ -147,7 +147,7 @@ def unfit(table: Table, facts: dict[str, Any]) -> list[Problem]:
     if kind in _NO_TABLES or kind == "c":
         return [_in_the_way(table, facts, *(_NO_TABLES | _TYPES)[kind])]
     if not set(_COLUMNS) <= set(relation["columns"]):
-        return [_stranger(table, relation["columns"])]
+        return [stranger(table, relation["columns"], foreign.known(facts["foreign"]))]
     if kind in _NO_PLAIN_TABLES:
         return [_no_plain_table(table, facts, *_NO_PLAIN_TABLES[kind])]
     return [*_filtered(table, facts), *_keyless(table, facts)]
@@ -162,11 +162,28 @@ def _another(table: Table) -> str:
     return f"--table {shlex.quote(str(Table(table.schema, 'outreach_migrations')))}"
 
 
-def _stranger(table: Table, columns: list[str]) -> Problem:
-    whose = _STRANGERS.get(frozenset(columns), "another tool's")
+def stranger(table: Table, columns: Iterable[str], found: Iterable[Foreign]) -> Problem:
+    """Refuse a table of the history's name that another tool made; `found` are the tools' tables that are there."""
+    mine = f"give this program's history another name: {_another(table)}"
+    for one in found:
+        if one.table == Table(table.schema, table.name):
+            whose = "Rails' or dbmate's" if one.tool == "dbmate" else f"{one.tool}'s"
+            hint = f"To take {one.tool}'s history over: outreach-migrate adopt --from {one.tool} --rename. Or {mine}"
+            return Problem(f"the table {table} is {whose}, by its columns: {', '.join(columns)}", hint=hint)
+    whose = "Ecto's" if set(columns) == _ECTOS else "another tool's"
+    message = f"the table {table} is {whose}, by its columns: {', '.join(columns)}"
+    return Problem(message, hint=f"{mine[0].upper()}{mine[1:]}")
+
+
+def unadopted(table: Table, found: tuple[Foreign, ...], *, doubtful: bool) -> Problem:
+    """Refuse to begin a history while another tool's may be the one; `doubtful` says that no file names the tool."""
+    [*_, first] = sorted(found, key=lambda one: one.schema != table.schema, reverse=True)
+    given = f" --from {first.tool}" if doubtful or len(found) > 1 else ""
+    new = f" To begin a new history: --table {shlex.quote(str(table))}" if doubtful else ""
+    tables = " and ".join(f"{one.tool}'s {one}" for one in found)
     return Problem(
-        f"the table {table} is {whose}, by its columns: {', '.join(columns)}",
-        hint=f"Give this program's history another name: {_another(table)}",
+        f"the database has no history {table}, but one of another tool: {tables}",
+        hint=f"Take it over: outreach-migrate adopt{given}.{new}",
     )
 
 

@@ -11,7 +11,7 @@ from psycopg import errors as pg
 from psycopg import sql
 
 from outreach_migrate.errors import HistoryError, HistoryLocked, Problem
-from outreach_migrate.history import catalog
+from outreach_migrate.history import catalog, foreign
 from outreach_migrate.postgres import activity
 
 if TYPE_CHECKING:
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from psycopg import Connection, Cursor
 
     from outreach_migrate.errors import Blocker
+    from outreach_migrate.history.foreign import Foreign
     from outreach_migrate.history.table import Table
 
 
 _SOON = 1  # s: a longer wait means that somebody locks the table, and is reported
 _PATIENCE = 30  # s: a lock that lasts longer is an error
+_RESET = "RESET ALL; SET client_encoding = 'UTF8'; RESET ROLE; SET standard_conforming_strings = on"
 _NEEDED = ("position", "version", "name", "checksum", "started_at")
 
 
@@ -55,9 +57,15 @@ class Entry:
         return int(self.version)
 
     @property
+    def is_timed(self) -> bool:
+        """Whether the times are those of the migration; some tools that it was adopted from keep none."""
+        return self.origin not in foreign.UNTIMED
+
+    @property
     def seconds(self) -> float | None:
-        """The seconds that the file took; None while it is unfinished."""
-        return (self.finished_at - self.started_at).total_seconds() if self.finished_at else None
+        """The seconds that the file took; None while it is unfinished, or if only the moment of its end is known."""
+        took = (self.finished_at - self.started_at).total_seconds() if self.finished_at else None
+        return took if self.origin == "run" else took or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +74,8 @@ class History:
 
     `missing_schemas` are the schemas of the table and of the URL that are not there yet. `checks_client` says whether
     the server can check that a client is still there, and no setting says how often; `citus` whether the database has
-    the extension of that name.
+    the extension of that name. `foreign` are the other tools' tables that record applied migrations; they are looked
+    for while there are no entries.
     """
 
     table: Table
@@ -77,6 +86,7 @@ class History:
     read_only: bool
     checks_client: bool
     citus: bool
+    foreign: tuple[Foreign, ...] = ()
 
     def before(self, position: int) -> int:
         """The position of the entry before a position, 0 without one."""
@@ -139,9 +149,8 @@ def _read(connection: Connection, table: Table, search_path: str | None, *, pati
     end, because a message is one implicit transaction. The encoding is set for longer, because RESET ALL sets the
     database's own encoding behind a pooler, and the server would read the next message in it.
     """
-    start = "RESET ALL; SET client_encoding = 'UTF8'; RESET ROLE; SET standard_conforming_strings = on;"
-    start += f"SET LOCAL lock_timeout = '{patience}s'; SET LOCAL statement_timeout = 0;"
-    start += catalog.query(table, {table.schema, search_path or table.schema})
+    start = f"{_RESET}; SET LOCAL lock_timeout = '{patience}s'; SET LOCAL statement_timeout = 0;"
+    start += catalog.query(table, search_path)
     try:
         facts, rows = _last_two(connection.execute(f"{start};{_rows(table)}".encode()))
     except psycopg.Error as error:
@@ -152,7 +161,7 @@ def _read(connection: Connection, table: Table, search_path: str | None, *, pati
         return _read(connection, table, search_path, patience=patience)
     if problems := catalog.unfit(table, facts[0]):
         raise HistoryError(problems)
-    return _history(table, facts[0], tuple(_entry(row) for row in rows))
+    return _history(connection, table, facts[0], tuple(_entry(row) for row in rows))
 
 
 def _after(
@@ -170,7 +179,7 @@ def _after(
     if problems:
         raise HistoryError(problems) from None
     if facts["relation"] is None:
-        return _history(table, facts, ())
+        return _history(connection, table, facts, ())
     if isinstance(error, pg.UndefinedTable):  # another run has made it since
         return _read(connection, table, search_path, patience=_PATIENCE)
     raise error
@@ -187,6 +196,17 @@ def _no_times(connection: Connection, table: Table, facts: dict[str, Any]) -> It
             message = f"the entry at position {position} (version {version}) has {column} {value}, which is no date"
             hint = f"Correct it: UPDATE {facts['sql']} SET {column} = {right} WHERE position = {position};"
             yield Problem(message, hint=hint)
+
+
+def foreign_tables(
+    connection: Connection, table: Table, *, search_path: str | None, reset: bool = True
+) -> tuple[Foreign, ...]:
+    """Read which other tools have a table where the history is; `reset` is for a session in any state."""
+    start = f"{_RESET}; " if reset else ""
+    cursor = connection.execute(f"{start}SELECT {foreign.query(table, search_path)}".encode())
+    while cursor.nextset():
+        pass
+    return foreign.known(cursor.fetchall()[0][0])
 
 
 def set_search_path(schema: str | None) -> str:
@@ -225,7 +245,8 @@ def _entry(row: tuple[Any, ...]) -> Entry:
     return Entry(position, version, name, checksum, started_at.replace(tzinfo=UTC), finished_at, *rest)
 
 
-def _history(table: Table, facts: dict[str, Any], entries: tuple[Entry, ...]) -> History:
+def _history(connection: Connection, table: Table, facts: dict[str, Any], entries: tuple[Entry, ...]) -> History:
+    found = () if entries else foreign.known(facts["foreign"])
     return History(
         table=table,
         entries=entries,
@@ -235,4 +256,17 @@ def _history(table: Table, facts: dict[str, Any], entries: tuple[Entry, ...]) ->
         read_only=facts["read_only"],
         checks_client=bool(facts["checks_client"]),
         citus=facts["citus"],
+        foreign=_in_use(connection, found) if found else (),
     )
+
+
+def _in_use(connection: Connection, found: tuple[Foreign, ...]) -> tuple[Foreign, ...]:
+    """Choose the tables that record an applied migration; one that is locked counts."""
+    try:
+        message = f"SET LOCAL lock_timeout = '{_SOON}s'; {foreign.in_use(found)}"
+        cursor = connection.execute(message.encode())
+        cursor.nextset()
+        used = cursor.fetchall()
+    except pg.LockNotAvailable:
+        return found
+    return tuple(one for one, is_used in zip(found, used[0], strict=True) if is_used)

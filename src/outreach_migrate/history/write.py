@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
     from psycopg.pq.abc import PGresult
 
     from outreach_migrate.files.migrations import Migration
@@ -47,7 +50,12 @@ class Place:
 def create(past: History) -> tuple[str, ...]:
     """Write the statements that make the schemas and the table, if absent."""
     schemas = [f"CREATE SCHEMA {sql.Identifier(name).as_string()}" for name in past.missing_schemas]
-    return (*schemas, *([] if past.table_exists else [f"CREATE TABLE {past.table.quoted} ({_COLUMNS})"]))
+    return (*schemas, *([] if past.table_exists else [create_table(past.table)]))
+
+
+def create_table(table: Table) -> str:
+    """Write the statement that makes the table."""
+    return f"CREATE TABLE {table.quoted} ({_COLUMNS})"
 
 
 def insert(place: Place, migration: Migration) -> str:
@@ -59,6 +67,40 @@ def insert(place: Place, migration: Migration) -> str:
         " (position, version, name, checksum, started_at, applied_by, origin)"
         f" VALUES ({', '.join(shown)}, pg_catalog.clock_timestamp(),"
         f" session_user || {_host()}, 'run')"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A migration that was applied by other means; times that are not known become the moment of the recording."""
+
+    migration: Migration
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+def record(place: Place, known: Sequence[Known], origin: str) -> str:
+    """Write the statement that adds finished entries, from the place's position on."""
+    rows = ", ".join(
+        f"({position}, '{one.migration.version}', {sql.quote(one.migration.name)}, '{one.migration.checksum}',"
+        f" {_moment(one.started_at)}, {_moment(one.finished_at or one.started_at)},"
+        f" session_user || {_host()}, {sql.quote(origin)})"
+        for position, one in enumerate(known, place.position)
+    )
+    columns = "position, version, name, checksum, started_at, finished_at, applied_by, origin"
+    return f"INSERT INTO {place.table.quoted} ({columns}) VALUES {rows}"
+
+
+def _moment(given: datetime | None) -> str:
+    return f"'{given.isoformat()}'::pg_catalog.timestamptz" if given else "pg_catalog.now()"
+
+
+def accept(table: Table, migration: Migration, before: str) -> str:
+    """Write the statement that records a file's present checksum, if the entry still has the one from before."""
+    return (
+        f"UPDATE {table.quoted} SET checksum = '{migration.checksum}'"
+        f" WHERE version::pg_catalog.numeric = {migration.number} AND checksum = {sql.quote(before)}"
+        " AND finished_at IS NOT NULL RETURNING version"
     )
 
 

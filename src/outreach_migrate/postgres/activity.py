@@ -78,8 +78,12 @@ def blockers_in_cluster(connection: Connection, token: str) -> tuple[Blocker, ..
     return _shown(Blocker(*row) for row in _rows(connection, query))
 
 
-def holders(connection: Connection, schema: str, name: str) -> tuple[Blocker, ...]:
-    """Read the sessions that keep others from reading a table: they hold or await its ACCESS EXCLUSIVE lock.
+READING = ("AccessExclusiveLock",)  # the modes that keep others from reading a table, or from locking it as SHARE
+SHARING = (*READING, "ExclusiveLock", "ShareRowExclusiveLock", "ShareUpdateExclusiveLock", "RowExclusiveLock")
+
+
+def holders(connection: Connection, schema: str, name: str, modes: tuple[str, ...] = READING) -> tuple[Blocker, ...]:
+    """Read the sessions that hold or await a lock on a table in one of these modes.
 
     A reader also waits for such a lock on the table's indexes, which REINDEX takes.
     """
@@ -96,7 +100,7 @@ def holders(connection: Connection, schema: str, name: str) -> tuple[Blocker, ..
                l.relation::pg_catalog.regclass::text, null, CASE WHEN l.granted THEN l.mode END,
                coalesce(b.query LIKE {sql.quote(_MARK + "%")}, false)
           FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity b USING (pid)
-         WHERE l.mode = 'AccessExclusiveLock'
+         WHERE l.mode IN ({", ".join(map(sql.quote, modes))}) AND l.pid <> pg_catalog.pg_backend_pid()
            AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
            AND (l.relation IN (SELECT oid FROM wanted)
                 OR l.relation IN (SELECT indexrelid FROM pg_catalog.pg_index JOIN wanted ON oid = indrelid))

@@ -26,6 +26,7 @@ def step(step: Step) -> dict[str, Any]:
             **{key: value for key, value in asdict(entry).items() if key not in {"version", "name"}},
             "started_at": entry.started_at.isoformat(),
             "finished_at": entry.finished_at.isoformat() if entry.finished_at else None,
+            "timed": entry.is_timed,
         }
         if entry
         else None,

@@ -19,6 +19,7 @@ _BY_SQLSTATE = {
 _BY_CLASS: tuple[tuple[type[MigrateError] | tuple[type[MigrateError], ...], str], ...] = (
     ((errors.LockTimeout, errors.HistoryLocked), "locks"),
     (errors.MigrationFileError, "files"),
+    (errors.NotAdopted, "moving"),
     (errors.HistoryError, "when-a-run-stops"),
     (errors.ConnectionFailed, "which-database"),
     (errors.MissingTool, "getting-started"),

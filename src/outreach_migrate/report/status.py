@@ -62,4 +62,5 @@ def _row(step: Step) -> tuple[str, ...]:
         return (step.version, step.name, step.state, "", "", "")
     took = "" if entry.seconds is None else sentences.took(entry.seconds)
     by = entry.applied_by if entry.origin == "run" else f"{entry.applied_by} ({entry.origin})"
-    return (step.version, step.name, step.state, f"{entry.started_at:%Y-%m-%d %H:%M:%S}", took, by)
+    when = f"{entry.started_at:%Y-%m-%d %H:%M:%S}" if entry.is_timed else "adopted"
+    return (step.version, step.name, step.state, when, took, by)

@@ -15,7 +15,7 @@ from outreach_migrate import durations, errors
 from outreach_migrate.errors import Blocker, Contradiction, Problem
 from outreach_migrate.files import migrations
 from outreach_migrate.files.migrations import Migration
-from outreach_migrate.history import progress, read, write
+from outreach_migrate.history import catalog, progress, read, write
 from outreach_migrate.history import table as tables
 from outreach_migrate.history.read import History
 from outreach_migrate.history.table import Table
@@ -139,12 +139,14 @@ class Look:
     past: History
     plan: Plan
     at_work: dict[str, Blocker]
+    unadopted: tuple[Problem, ...] = ()
 
     def problems(self) -> list[Problem | Contradiction]:
         """List the problems of the files that are not applied, and the contradictions between files and history."""
         pending = self.plan.to_run(to=None, out_of_order=True)
         found = [problem for step in pending for problem in migrations.problems(step.migration)]
-        return [*found, *self.plan.contradictions(out_of_order=False), *self.plan.unfinished(at_work=self.at_work)]
+        contradictions = [*self.plan.contradictions(out_of_order=False), *self.plan.unfinished(at_work=self.at_work)]
+        return [*self.unadopted, *found, *contradictions]
 
 
 @contextmanager
@@ -155,7 +157,8 @@ def reading(request: Request, tell: Callable[[read.Locked], None]) -> Iterator[L
     """
     with connections.translated(), connections.of(request.connection, request.target, wait=request.wait) as connection:
         past = read.history(connection, request.table, search_path=request.target.schema, tell=tell)
-        yield Look(connection, past, plan.make(request.files, past.entries), _at_work(connection, past))
+        made = plan.make(request.files, past.entries)
+        yield Look(connection, past, made, _at_work(connection, past), _unadopted(past, request.files))
 
 
 def _at_work(connection: psycopg.Connection, past: History) -> dict[str, Blocker]:
@@ -197,6 +200,8 @@ def plan_of(past: History, request: Request) -> Planned:
     whole = plan.make(request.files, past.entries)
     steps = whole.to_run(to=request.to, out_of_order=request.out_of_order)
     _check_versions(whole, steps, request)
+    if unadopted := _unadopted(past, request.files):
+        raise errors.NotAdopted(unadopted)
     wrong = [*request.file_problems]
     wrong += [problem for step in steps for problem in migrations.problems(step.migration)]
     contradictions = whole.contradictions(out_of_order=request.out_of_order, from_start=request.from_start)
@@ -207,11 +212,25 @@ def plan_of(past: History, request: Request) -> Planned:
     return Planned(whole, steps)
 
 
+def _unadopted(past: History, files: tuple[Migration, ...]) -> tuple[Problem, ...]:
+    """Find the history of another tool that is to be adopted first: its files would run a second time.
+
+    It counts if the files' first lines name the tool. Without such lines the files may be copies made by hand, unless
+    --table or ?schema= says that this history is to be a new one.
+    """
+    tools = (
+        {migration.directives.origin.tool for migration in files if migration.directives.origin} if past.foreign else ()
+    )
+    doubtful = not tools and not past.table.chosen
+    found = tuple(one for one in past.foreign if one.tool in tools or doubtful)
+    return (catalog.unadopted(past.table, found, doubtful=doubtful),) if found else ()
+
+
 def to_carry_out(past: History, request: Request) -> Planned:
     """Make the plan of a run; raise as `plan_of` does, and MigrateError when steps are to run on a read-only server."""
     planned = plan_of(past, request)
     if planned.steps:
-        _must_be_writable(past)
+        must_be_writable(past)
     return planned
 
 
@@ -226,7 +245,8 @@ def _check_versions(whole: Plan, steps: tuple[Pending, ...], request: Request) -
         )
 
 
-def _must_be_writable(past: History) -> None:
+def must_be_writable(past: History) -> None:
+    """Raise MigrateError if the server is a standby, or writes nothing by default."""
     if past.standby:
         hint = "Connect to the primary; the program finds it when the URL names several hosts."
         raise errors.MigrateError("the server is a standby and can only be read", hint=hint)

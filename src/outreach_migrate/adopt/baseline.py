@@ -1,0 +1,88 @@
+"""Files recorded as applied without running them, for a database that was made by hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from psycopg import errors as pg
+
+from outreach_migrate.errors import HistoryError, Location, MigrateError, MigrationFileError, Problem, UsageError
+from outreach_migrate.history import write
+from outreach_migrate.history.write import Known, Place
+from outreach_migrate.postgres import connections
+from outreach_migrate.run import request as planning
+from outreach_migrate.run import sessions, transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from outreach_migrate.files.migrations import Migration
+    from outreach_migrate.history.read import Entry, History
+    from outreach_migrate.run import events
+    from outreach_migrate.run.request import Request
+    from outreach_migrate.run.sessions import Session
+    from outreach_migrate.run.stop import Stop
+
+ORIGIN = "baseline"
+_TRIES = 20  # each fails because another run has written an entry meanwhile
+_OVERTAKEN = (pg.UniqueViolation, pg.DuplicateTable, pg.DuplicateObject, pg.DuplicateSchema)
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """The migrations that were recorded, and how many were so before."""
+
+    recorded: tuple[Migration, ...]
+    present: int
+
+
+def run(request: Request, version: int, tell: events.Tell, stop: Stop) -> Baseline:
+    """Record the files up to a version, in one transaction; run again, it changes nothing.
+
+    Raise UsageError if no file has the version, HistoryError if one is recorded otherwise, and what `up` raises for
+    files and history; then nothing was written.
+    """
+    if request.file_problems:
+        raise MigrationFileError(request.file_problems)
+    files = [one for one in request.files if one.number <= version]
+    if version not in {one.number for one in files}:
+        raise UsageError(f"no migration has version {version}")
+    with connections.translated(), sessions.of(request, tell, stop) as session:
+        for _ in range(_TRIES):
+            past = session.history()
+            wanted = _unrecorded(files, past.entries)
+            if not wanted:
+                return Baseline((), len(files))
+            planning.must_be_writable(past)
+            if _recorded(session, past, wanted):
+                return Baseline(tuple(wanted), len(files) - len(wanted))
+            session.clean()
+    raise MigrateError("other sessions keep changing the history table, so nothing was recorded", hint="Try again.")
+
+
+def _unrecorded(files: Sequence[Migration], entries: Iterable[Entry]) -> list[Migration]:
+    """Choose the files without an entry; raise HistoryError if one has an entry that is no baseline's."""
+    known = {entry.number: entry for entry in entries}
+    hint = "A baseline is for a database without a history. To see what it has: outreach-migrate status"
+    if problems := [
+        Problem(f"recorded already: {how} {entry.started_at:%Y-%m-%d %H:%M:%S}", Location(one.path), hint)
+        for one in files
+        if (entry := known.get(one.number)) and entry.origin != ORIGIN
+        for how in ["applied" if entry.origin == "run" else f"adopted from {entry.origin}, applied"]
+    ]:
+        raise HistoryError(problems)
+    return [one for one in files if one.number not in known]
+
+
+def _recorded(session: Session, past: History, wanted: Sequence[Migration]) -> bool:
+    """Write the entries; return False if another run was faster."""
+    place = Place(past.table, past.newest + 1)
+    entries = write.record(place, [Known(one) for one in wanted], ORIGIN)
+    try:
+        session.connection.execute("; ".join([transaction.BEGIN, *session.opening()]).encode())
+        for statement in (*write.create(past), entries, "COMMIT"):
+            session.connection.execute(statement.encode())
+    except _OVERTAKEN:
+        return False
+    return True
