@@ -64,6 +64,21 @@ def lives(folder: Path) -> bool:
         return False
 
 
+@pytest.fixture(scope="session")
+def scratch_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of a private server for scratch databases, which runs until the last test."""
+    folder = tmp_path_factory.mktemp("scratch")
+    with programs.server(folder, settings={"fsync": "off"}):
+        yield folder
+
+
+@pytest.fixture
+def scratch_server(tmp_path: Path, scratch_folder: Path) -> None:
+    """Let `migrate` use that server, because each folder's own would need initdb."""
+    (tmp_path / ".outreach").mkdir()
+    (tmp_path / ".outreach" / "scratch").symlink_to(scratch_folder)
+
+
 @pytest.fixture
 def private_server(tmp_path: Path) -> Iterator[Callable[..., PrivateServer]]:
     """A function that starts a server with the given settings, and stops it after the test."""

@@ -27,14 +27,8 @@ def ask(target: dsn.Target, query: LiteralString) -> list[tuple[Any, ...]]:
         return connection.execute(query).fetchall()
 
 
-@pytest.fixture(scope="module")
-def private(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a private server, for all tests of the module."""
-    return tmp_path_factory.mktemp("private") / "scratch"
-
-
 @pytest.fixture
-def opened(migrate: Migrate, private: Path) -> Iterator[Open]:
+def opened(migrate: Migrate, scratch_folder: Path) -> Iterator[Open]:
     """A function that writes files, and gives a scratch database beside the test's database, or on its own."""
     with ExitStack() as stack:
 
@@ -42,7 +36,7 @@ def opened(migrate: Migrate, private: Path) -> Iterator[Open]:
             migrate.write(files)
             asked = request.of(url or migrate.url, migrations.read("sql"))
             connection = None if alone else stack.enter_context(closing(connections.connect(asked.target)))
-            return scratch.migrated(asked, asked.files, private=private, beside=connection)
+            return scratch.migrated(asked, asked.files, private=scratch_folder, beside=connection)
 
         yield made
 
@@ -84,7 +78,7 @@ def test_a_failing_file_leaves_nothing(opened: Open, rows: Rows, role: tuple[str
     assert rows("SELECT datname FROM pg_database WHERE pg_get_userbyid(datdba) = %s", role[0]) == []
 
 
-def test_without_the_right_it_is_on_the_private_server(opened: Open, role: tuple[str, str], private: Path) -> None:
+def test_without_the_right_it_is_on_the_private_server(opened: Open, role: tuple[str, str]) -> None:
     """There the files may name roles that are not there, and make some that are, as often as they like."""
     files = [
         "CREATE ROLE mine; CREATE TABLE t (); ALTER TABLE t OWNER TO mine",

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from outreach_migrate import __version__
-from outreach_migrate.cli import apply, beside, group, look, manual, moving, options, project
+from outreach_migrate.cli import apply, beside, group, look, manual, moving, options, project, schema
 
 EPILOG = """\
 `outreach-migrate help` lists the pages of the manual, `outreach-migrate help SUBJECT` prints one.
@@ -94,6 +94,8 @@ for command in (
     moving.baseline,
     look.check,
     apply.rehearse,
+    schema.dump,
+    schema.drift,
     beside.psql,
     manual.help_,
 ):

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from outreach_migrate.cli import options, signals, usage
+from outreach_migrate import errors
+from outreach_migrate.cli import options, project, signals, usage
+
+if TYPE_CHECKING:
+    from outreach_migrate.report.run import RunReport
+    from outreach_migrate.run.request import Request
 
 
 @click.command(cls=usage.Command)
@@ -24,12 +29,22 @@ from outreach_migrate.cli import options, signals, usage
 @click.option(
     "--from-start", type=int, metavar="VERSION", help="Run an unfinished file anew, from its first statement."
 )
-@click.pass_obj
-def up(common: options.Common, /, dry_run: bool, **given: Any) -> None:
+@click.option(
+    "--check-drift", is_flag=True, help="First compare the database with what its applied files give, as drift does."
+)
+@click.option(
+    "--dump",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Write the schema to FILE, as dump does, after a run that applied something.",
+)
+@click.pass_context
+def up(ctx: click.Context, /, dry_run: bool, check_drift: bool, dump: str | None, **given: Any) -> None:
     """Apply the pending migrations, in order."""
     from outreach_migrate.files import folders, migrations
     from outreach_migrate.report import run
 
+    common: options.Common = ctx.obj
     out = run.RunReport("up", as_json=common.as_json, verbosity=common.verbosity)
     with out, options.told(out):
         found = migrations.read(
@@ -40,6 +55,8 @@ def up(common: options.Common, /, dry_run: bool, **given: Any) -> None:
 
         with options.database(common, out) as target:
             request = options.request(common, target, found, **given)
+            if check_drift:
+                _check_drift(ctx, request, out)
             if dry_run:
                 with asked.reading(request, out.event) as seen:
                     planned = asked.plan_of(seen.past, request)
@@ -47,6 +64,34 @@ def up(common: options.Common, /, dry_run: bool, **given: Any) -> None:
                 return
             signals.carry_out(partial(engine.run, request), out.event, tick=out.tick, unknown=out.unknown)
             out.ended()
+            if dump and out.applied:
+                _dump(request, dump, out)
+
+
+def _check_drift(ctx: click.Context, request: Request, out: RunReport) -> None:
+    from outreach_migrate.report import schema as report
+    from outreach_migrate.schema import drift
+
+    ignore = project.default(ctx, "drift", "ignore")
+    found = drift.find(request, private=options.scratch_folder(ctx.obj), ignore=ignore or ())
+    out.document["drift"] = report.value(found)
+    for line in (*report.notes(found), *report.lines(found)):
+        out.aside(line)
+    if found.comparison.differences:
+        raise drift.Drifted(found).after(errors.Outcome(None))
+
+
+def _dump(request: Request, path: str, out: RunReport) -> None:
+    """Write the schema; an error says that the run itself succeeded."""
+    from outreach_migrate.schema import dump
+
+    try:
+        dumped = dump.compared(path, dump.schema(request.target, request.table))
+        dump.write(dumped)
+    except errors.MigrateError as error:
+        raise error.after(errors.Outcome(None, before=len(out.applied))) from error.__cause__
+    out.document["dump"] = path
+    out.aside(f"{path} {'is written' if dumped.changed else 'is up to date'}.")
 
 
 @click.command(cls=usage.Command)

@@ -20,6 +20,7 @@ SUBJECTS = (
     "no-transaction",
     "when-a-run-stops",
     "rehearse",
+    "schema",
     "ci",
     "json",
     "python",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +15,7 @@ from outreach_migrate.cli import project, usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from outreach_migrate.cli.project import Project
     from outreach_migrate.errors import Problem
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from outreach_migrate.run.request import Request
 
 EMBEDDED = ".outreach"
+_SCRATCH = ".outreach/scratch"  # a private server of its own, because files may make roles
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,29 @@ def request(
 
     out_of_order = given.pop("allow_out_of_order", False)
     return asked.of(target, found, table=common.table, wait=common.wait, out_of_order=out_of_order, **given)
+
+
+def scratch_folder(common: Common) -> Path:
+    """Give the folder of the private server for scratch databases."""
+    from pathlib import Path
+
+    return Path(common.project.path(_SCRATCH))
+
+
+@contextmanager
+def migrated(common: Common) -> Iterator[Request]:
+    """Give a request for a scratch database on the private server, to which all files are applied."""
+    from outreach_migrate.files import folders, migrations
+    from outreach_migrate.postgres import dsn
+    from outreach_migrate.schema import scratch
+
+    found, problems = migrations.read(folders.find(common.folder))
+    if problems:
+        raise errors.MigrationFileError(problems)
+    schema = dsn.read(common.database or "").schema  # the database itself is left alone
+    asked = request(common, dsn.Target({}, schema), (found, []))
+    with scratch.migrated(asked, found, private=scratch_folder(common)) as made:
+        yield replace(asked, target=made.target)
 
 
 @contextmanager

@@ -78,6 +78,9 @@ def _table(path: str) -> Any:
 
 
 def _defaults(project: Project, table: Any, group: click.Group, path: str) -> dict[str, Any]:
+    if isinstance(table, dict) and isinstance(file := table.get("dump"), str):  # the option of two commands
+        run = table.get("up", {})
+        table = {**table, "dump": {"out": file}, "up": {"dump": file, **run} if isinstance(run, dict) else run}
     known: dict[str, click.Option | click.Command] = {**_by_key(group.params), **group.commands}
     found = _values(project, table, f"{path}: [tool.{_KEY}]", known)
     for name, command in group.commands.items():
@@ -101,15 +104,21 @@ def _values(
             raise click.UsageError(f'{where} has a URL as a key: {usage.WAY_OUT}, or write database = "…"')
         if one is None:
             raise click.UsageError(f"{where} has an unknown key: {key}{usage.meant(key, known)}")
-        if isinstance(one, click.Command):
+        is_list = isinstance(value, list) and all(isinstance(part, str) for part in value)
+        if isinstance(one, click.Command) or (one.multiple and is_list):
             values[str(one.name)] = value
-        elif not isinstance(value, str | int | float):
+        elif one.multiple or not isinstance(value, str | int | float):
             raise click.UsageError(f"{where} has a {type(value).__name__} as {key}")
         elif isinstance(one.type, click.Path) and not folders.is_package(str(value)):
             values[str(one.name)] = project.path(str(value))
         else:
             values[str(one.name)] = value if isinstance(value, bool) else str(value)
     return values
+
+
+def default(ctx: click.Context, command: str, name: str) -> Any:
+    """Give the default that pyproject.toml has for a parameter of another command; None if it has none."""
+    return (ctx.find_root().default_map or {}).get(command, {}).get(name)
 
 
 def _by_key(params: Iterable[click.Parameter]) -> dict[str, click.Option]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from outreach_migrate.checks.files import Finding
+    from outreach_migrate.errors import Location
 
 
 class CheckReport(printer.Report):
@@ -72,15 +73,20 @@ def _workflow_command(finding: Finding) -> str:
     """
     problem = sentences.worded(finding.problem)
     place = problem.location
+    text = "\n".join([problem.message, *([problem.hint] if problem.hint else [])])
+    return workflow_command(text, place, finding.rule, severity="error" if finding.is_error else "warning")
+
+
+def workflow_command(text: str, place: Location | None, title: str | None, *, severity: str = "error") -> str:
+    """Write a text as one of GitHub's workflow commands."""
     properties = {
         "file": place and place.path,
         "line": place and place.line,
         "col": place and place.column,
-        "title": finding.rule or "outreach-migrate",
+        "title": title or "outreach-migrate",
     }
     shown = ",".join(f"{key}={_escaped(str(value), ':,')}" for key, value in properties.items() if value is not None)
-    text = "\n".join([problem.message, *([problem.hint] if problem.hint else [])])
-    return f"::{'error' if finding.is_error else 'warning'} {shown}::{_escaped(text)}"
+    return f"::{severity} {shown}::{_escaped(text)}"
 
 
 def _escaped(text: str, more: str = "") -> str:

@@ -1,0 +1,135 @@
+"""The reports of `dump` and `drift`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from outreach_migrate import display
+from outreach_migrate.report import findings, printer, sentences, terminal
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from outreach_migrate.schema.differences import Difference
+    from outreach_migrate.schema.drift import Drift
+    from outreach_migrate.schema.dump import Dumped
+
+_COLOURS = {"+": "green", "-": "red", "@": "cyan"}  # of the lines of a diff
+
+
+class DumpReport(printer.Report):
+    """The output of `dump`."""
+
+    def __init__(self, *, as_json: bool, verbosity: int) -> None:
+        super().__init__("dump", as_json=as_json, verbosity=verbosity)
+
+    def printed(self, text: str) -> None:
+        """Print the schema, at any verbosity, because it was asked for."""
+        self.document["schema"] = text
+        if not self.as_json:
+            terminal.say(text.rstrip("\n"))
+
+    def dumped(self, dumped: Dumped, *, written: bool) -> None:
+        """Say that the file was written; or that it was compared, and exit with 1 if it differs."""
+        wrong = dumped.changed and not written
+        self.document |= {"ok": not wrong, "path": dumped.path, "changed": dumped.changed, "written": written}
+        if not dumped.changed:
+            self.result(f"{dumped.path} is up to date.")
+        elif written:
+            self.result(f"{dumped.path} is written.")
+        else:
+            self.document["diff"] = dumped.diff
+            for line in dumped.diff:
+                self.result(_coloured(line))
+            was = "is out of date" if dumped.before is not None else "is not there"
+            self.aside(f"{dumped.path} {was}: the same command without --check makes it again.")
+            sys.exit(1)
+
+
+class DriftReport(printer.Report):
+    """The output of `drift`, in one of its formats."""
+
+    def __init__(self, form: str, verbosity: int) -> None:
+        super().__init__("drift", as_json=form == "json", verbosity=verbosity)
+        self.form = form
+
+    def found(self, drift: Drift) -> None:
+        """Print the differences, and exit with 1 if there are any."""
+        found = drift.comparison.differences
+        self.document |= {"ok": not found, **value(drift)}
+        for line in notes(drift):
+            self.aside(line)
+        if self.form == "github":
+            for one in found:
+                terminal.say(findings.workflow_command("\n".join([title(one), *one.diff]), None, "drift"))
+        elif found:
+            for line in lines(drift):
+                self.result(line)
+        self.aside(summary(drift))
+        if found:
+            sys.exit(1)
+
+
+def value(drift: Drift) -> dict[str, Any]:
+    """Turn drift into JSON."""
+    comparison = drift.comparison
+    return {
+        "version": drift.files[-1].version if drift.files else None,
+        "files": len(drift.files),
+        "objects": comparison.objects,
+        "ignored": comparison.ignored,
+        "private": drift.scratch.reason,
+        "lacks": list(drift.scratch.lacks),
+        "differences": [
+            {
+                "change": str(one.change),
+                "kind": one.kind,
+                "name": one.name,
+                "actual": one.actual,
+                "expected": one.expected,
+                "diff": one.diff,
+            }
+            for one in comparison.differences
+        ],
+    }
+
+
+def notes(drift: Drift) -> list[str]:
+    """Say where the files were applied, if that was not beside the database."""
+    made, (here, there) = drift.scratch, drift.servers
+    found = [f"compared on the private PostgreSQL, because {made.reason}"] if made.reason else []
+    if here != there:
+        found.append(f"warning: it is of version {there}, the server of {here}: views may be printed differently")
+    if made.lacks:
+        found.append(f"warning: no file makes {', '.join(made.lacks)}, and the scratch database can't have it")
+    return found
+
+
+def lines(drift: Drift) -> list[str]:
+    """Write each object that differs, with a diff: - is as the files give it, + as the database has it."""
+    found = list[str]()
+    for one in drift.comparison.differences:
+        found += [terminal.styled(title(one), bold=True), *(f"  {_coloured(line)}" for line in one.diff)]
+    return found
+
+
+def title(one: Difference) -> str:
+    """Name an object and its change."""
+    return f"{one.change}  {one.kind} {display.in_line(one.name)}"
+
+
+def summary(drift: Drift) -> str:
+    """Sum up a comparison."""
+    comparison, files = drift.comparison, sentences.count(len(drift.files), "applied file", "applied files")
+    ignored = f", {comparison.ignored} ignored" if comparison.ignored else ""
+    count = len(comparison.differences)
+    if not count:
+        objects = sentences.count(comparison.objects, "object is", "objects are")
+        return f"No drift: {objects} as the {files} give them{ignored}."
+    differ = sentences.count(count, "object differs", "objects differ")
+    return f"{differ} from what the {files} give{ignored}: - is as the files give it, + as the database has it."
+
+
+def _coloured(line: str) -> str:
+    return terminal.styled(line, colour=_COLOURS.get(line[:1]))

@@ -1,0 +1,65 @@
+"""The objects of a database's schema, read from the catalog in one message."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from outreach_migrate import errors
+from outreach_migrate.schema import few, relations, routines, sql
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+    from outreach_migrate.history.table import Table
+
+_LIMIT = "30s"  # for a lock that another session holds; the functions that print views and keys lock them for reading
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """An object of the schema: its kind, its name with its schema, and its definition, for people to read.
+
+    `parent` is the name of the table or view that it belongs to.
+    """
+
+    kind: str
+    name: str
+    parent: str | None
+    definition: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+def read(connection: Connection, history: Table, *, version: int) -> tuple[Object, ...]:
+    """Read all objects, without those of extensions and the history table, in one snapshot, sorted by kind and name.
+
+    Owners, the order of columns, and the names of NOT NULL constraints are no part of a definition. Privileges that
+    servers before `version`, a major one, do not know are left out. Raise MigrateError when another session keeps an
+    object locked.
+    """
+    facts = sql.Facts(connection.info.server_version // 10000, version, history)
+    queries = [*relations.queries(facts), *routines.queries(facts), *few.queries(facts)]
+    begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL search_path = '';"
+    begin += f"SET LOCAL lock_timeout = '{_LIMIT}'; SET LOCAL statement_timeout = 0;"
+    found = list[Object]()
+    try:
+        cursor = connection.execute(f"{begin}{';'.join(queries)}; COMMIT".encode())
+        while True:
+            if cursor.description is not None:
+                found += [Object(*row) for row in cursor.fetchall()]
+            if not cursor.nextset():
+                return tuple(sorted(found, key=lambda one: (one.kind, one.name)))
+    except psycopg.errors.LockNotAvailable as error:
+        with suppress(psycopg.Error):
+            connection.execute("ROLLBACK")
+        message = f"another session has locked an object of the schema for {_LIMIT}, so it can't be read"
+        raise errors.MigrateError(message, hint="Run it again when that session is done.") from error
+    except psycopg.Error:
+        with suppress(psycopg.Error):
+            connection.execute("ROLLBACK")
+        raise

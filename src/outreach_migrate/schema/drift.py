@@ -1,0 +1,101 @@
+"""Drift: the database compared with what its own applied files give."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from outreach_migrate import errors
+from outreach_migrate.errors import Conflict, Contradiction
+from outreach_migrate.postgres import connections
+from outreach_migrate.run import request as asked
+from outreach_migrate.run.plan import State
+from outreach_migrate.schema import catalog, differences, scratch
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
+
+    from psycopg import Connection
+
+    from outreach_migrate.errors import Problem
+    from outreach_migrate.files.migrations import Migration
+    from outreach_migrate.history.table import Table
+    from outreach_migrate.run.plan import Plan
+    from outreach_migrate.run.request import Request
+    from outreach_migrate.schema.differences import Comparison
+    from outreach_migrate.schema.scratch import Scratch
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """A database compared with a scratch database that has the same files.
+
+    `servers` are the major versions of the database's server and of the scratch database's.
+    """
+
+    comparison: Comparison
+    files: tuple[Migration, ...]
+    scratch: Scratch
+    servers: tuple[int, int]
+
+
+class Drifted(errors.MigrateError):
+    """The database differs from what its applied files give."""
+
+    def __init__(self, drift: Drift) -> None:
+        count = len(drift.comparison.differences)
+        objects = "1 object differs" if count == 1 else f"{count} objects differ"
+        super().__init__(
+            f"the database has drifted: {objects} from what its applied files give",
+            hint="Mend the database, or let a migration make the difference. drift --ignore, and ignore = […] in"
+            " [tool.outreach-migrate.drift], leave objects out.",
+        )
+        self.drift = drift
+
+
+def find(request: Request, *, private: Path, ignore: Collection[str] = ()) -> Drift:
+    """Compare the request's database with a scratch database to which its applied files are applied.
+
+    Raise HistoryError when a file is not as it was applied, or not there; and what scratch.migrated raises.
+    """
+    with asked.reading(request, lambda _: None) as seen:
+        files = _applied(seen.plan)
+        with scratch.migrated(request, files, private=private, beside=seen.connection) as made:
+            return compared(seen.connection, made, files, request.table, ignore=ignore)
+
+
+def compared(
+    connection: Connection, made: Scratch, files: Sequence[Migration], history: Table, *, ignore: Collection[str] = ()
+) -> Drift:
+    """Compare a database with a scratch database."""
+    with connections.translated(), closing(connections.connect(made.target)) as other:
+        servers = _major(connection), _major(other)
+        actual = catalog.read(connection, history, version=min(servers))
+        expected = catalog.read(other, history, version=min(servers))
+    kept = [one for one in expected if one.kind != "extension" or one.name not in made.preset]
+    return Drift(differences.find(actual, kept, ignore=ignore), tuple(files), made, servers)
+
+
+def _major(connection: Connection) -> int:
+    return connection.info.server_version // 10000
+
+
+def _applied(plan: Plan) -> list[Migration]:
+    """Give the files that are applied; each must be as it was applied."""
+    wrong: list[Problem | Contradiction] = [*plan.contradictions(out_of_order=True), *plan.unfinished()]
+    wrong += [
+        Contradiction(
+            Conflict.MISSING,
+            step.version,
+            step.name,
+            started_at=step.entry.started_at,
+            finished_at=step.entry.finished_at,
+        )
+        for step in plan.having(State.AHEAD)
+        if step.entry and step.entry.finished_at
+    ]
+    if wrong:
+        raise errors.HistoryError(wrong)
+    return [step.migration for step in plan.having(State.APPLIED) if step.migration]

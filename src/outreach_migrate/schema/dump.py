@@ -1,0 +1,141 @@
+"""The schema as one file: pg_dump's text, made stable."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from outreach_migrate import errors
+from outreach_migrate.files import scanner, statements
+from outreach_migrate.files.statements import Statement
+from outreach_migrate.postgres import connections
+from outreach_migrate.schema import pg_dump
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from psycopg import Connection
+
+    from outreach_migrate.history.table import Table
+    from outreach_migrate.postgres.dsn import Target
+
+_HEAD = "-- The schema that the migrations give. outreach-migrate dump makes this file again: don't edit it.\n"
+# pg_dump's comment before each object; matched with text between statements only
+_ENTRY = re.compile(r"^-- (Name: (.*); Type: (.*); Schema: .*); Owner: .*$", re.MULTILINE)
+# Settings of the session that loads the file: they differ by version, and are nobody's schema.
+_TIMEOUTS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout")
+
+
+@dataclass(frozen=True, slots=True)
+class Dumped:
+    """The schema's text, and the text that the file had before; None where there was none."""
+
+    path: str
+    text: str
+    before: str | None
+
+    @property
+    def changed(self) -> bool:
+        """Whether the file has another text, or is not there."""
+        return self.text != self.before
+
+    @property
+    def diff(self) -> list[str]:
+        """The lines by which the file differs from the schema."""
+        return unified(self.before or "", self.text, self.path, f"{self.path} made again")
+
+
+def unified(before: str, after: str, one: str, other: str) -> list[str]:
+    """Give the lines of a diff of two texts, with these names; none if they are alike."""
+    return list(difflib.unified_diff(before.splitlines(), after.splitlines(), one, other, lineterm="", n=2))
+
+
+def schema(target: Target, history: Table, *, wait: float = 0) -> str:
+    """Give a database's schema as SQL that an empty database can load, without the history table.
+
+    The same schema gives the same text: it has no owners, versions, random keys and session limits. Left out are
+    subscriptions and user mappings, whose texts have passwords, and the comments that extensions bring along.
+    """
+    with connections.translated(), closing(connections.connect(target, wait=wait)) as connection:
+        version, role = connection.info.server_version // 10000, _role(connection, history)
+    return _HEAD + stable(pg_dump.text(target, version, history, "--schema-only"), role)
+
+
+def _role(connection: Connection, history: Table) -> str:
+    """Read the role that migrates: the history table's owner, else the role that asks."""
+    query = "SELECT coalesce(pg_catalog.pg_get_userbyid(c.relowner), current_user)::text"
+    query += " FROM (SELECT) AS one LEFT JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(%s)"
+    return str(connection.execute(query.encode(), (history.quoted,)).fetchall()[0][0])
+
+
+def stable(text: str, role: str) -> str:
+    """Give pg_dump's text without everything that differs between two dumps of the same schema.
+
+    The default privileges of `role`, which migrates, are those of the role that loads the text.
+    """
+    paragraphs = list[str]()
+    for entry, found in _entries(text):
+        if entry and _is_left_out(entry):
+            continue
+        if entry and entry[3] == "DEFAULT ACL":
+            found = [_of_the_loader(one, role) for one in found]
+        title = f"-- {entry[1]}\n" if entry else ""
+        paragraphs.append(title + "\n".join(found))
+    return "\n".join(f"\n{one}" for one in paragraphs) + "\n"
+
+
+def _entries(text: str) -> Iterator[tuple[re.Match[str] | None, list[str]]]:
+    """Give the statements of each object, with pg_dump's comment before them; settings between objects have none."""
+    entry, found, after = None, list[str](), 0
+    for statement in statements.walk(text):
+        if not isinstance(statement, Statement):  # psql's \restrict
+            continue
+        gap, begin = text[after : statement.start], statement.start
+        after = statements.end(text, statement)
+        opened = _ENTRY.search(gap)
+        if opened or gap.count("\n") > 2:
+            if found:
+                yield entry, found
+            entry, found = opened, []
+        if statement.words[:1] != ("set",) or statement.words[1] not in _TIMEOUTS:
+            found.append(text[begin:after])
+    if found:
+        yield entry, found
+
+
+def _of_the_loader(statement: str, role: str) -> str:
+    """Take FOR ROLE out of ALTER DEFAULT PRIVILEGES, if it names `role`."""
+    words = list(islice(scanner.tokens(statement), 6))
+    if [token.word for token in words[3:5]] == ["for", "role"] and words[5].name == role:
+        return f"{statement[: words[3].start]}{statement[words[5].end :].lstrip()}"
+    return statement
+
+
+def _is_left_out(entry: re.Match[str]) -> bool:
+    return entry[3] == "USER MAPPING" or (entry[3] == "COMMENT" and entry[2].startswith("EXTENSION "))
+
+
+def compared(path: str, text: str) -> Dumped:
+    """Compare a schema with the file of a path; raise MigrateError where that can't be read."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return Dumped(path, text, file.read().replace("\r\n", "\n"))  # as a checkout on Windows has it
+    except FileNotFoundError:
+        return Dumped(path, text, None)
+    except OSError as error:
+        raise errors.MigrateError(f"cannot read {path}: {error.strerror}") from error
+
+
+def write(dumped: Dumped) -> None:
+    """Write the file, unless it has the text already; raise MigrateError."""
+    if not dumped.changed:
+        return
+    try:
+        with open(dumped.path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            file.write(dumped.text)
+    except OSError as error:
+        raise errors.MigrateError(f"cannot write {dumped.path}: {error.strerror}") from error

@@ -1,0 +1,86 @@
+"""Parts of the queries for a schema's objects; pg_catalog is their search path, so that names are printed in full."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+if TYPE_CHECKING:
+    from outreach_migrate.history.table import Table
+
+_HAS_PUBLIC = "fTl"  # kinds of acldefault() whose default has a privilege for PUBLIC
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """The server's major version, the older of it and of the server to compare with, and the history table."""
+
+    server: int
+    common: int
+    history: Table
+
+    @property
+    def not_history(self) -> str:
+        """The condition that a relation `c` in a schema `n` is not the history table."""
+        return f"(n.nspname, c.relname) <> ({sql.quote(self.history.schema)}, {sql.quote(self.history.name)})"
+
+
+REL = "format('%I.%I', n.nspname, c.relname)"  # the name of a relation `c` in a schema `n`
+OF_REL = "JOIN pg_class c ON c.oid = {} JOIN pg_namespace n ON n.oid = c.relnamespace"
+
+
+def plain(schema: str = "n") -> str:
+    """Write the condition that a schema is not the server's own."""
+    return f"{schema}.nspname !~ '^pg_' AND {schema}.nspname <> 'information_schema'"
+
+
+def free(catalog: str, oid: str) -> str:
+    """Write the condition that an object belongs to no extension, and was not made along with another one."""
+    return (
+        f"{oid} NOT IN (SELECT objid FROM pg_depend"
+        f" WHERE classid = '{catalog}'::regclass AND deptype IN ('e', 'i') AND objsubid = 0)"
+    )
+
+
+def lines(*parts: str) -> str:
+    """Write the expression for a definition's lines, without those that are null."""
+    return f"concat_ws(E'\\n', {', '.join(parts)})"
+
+
+def comment(catalog: str, oid: str) -> str:
+    """Write the line for an object's comment."""
+    return (
+        "(SELECT 'COMMENT ' || quote_literal(description) FROM pg_description"
+        f" WHERE classoid = '{catalog}'::regclass AND objoid = {oid} AND objsubid = 0)"
+    )
+
+
+def enabled(column: str) -> str:
+    """Write the line for a trigger or a rule that does not fire as it would by default."""
+    return (
+        f"CASE {column} WHEN 'D' THEN 'DISABLED' WHEN 'R' THEN 'ENABLED FOR REPLICA' WHEN 'A' THEN 'ENABLED ALWAYS' END"
+    )
+
+
+def grants(facts: Facts, kind: str, acl: str, owner: str) -> str:
+    """Write the lines for an object's privileges, without its owner's; `kind` is that of acldefault()."""
+    given = f"coalesce({acl}, acldefault('{kind}', {owner}))" if kind in _HAS_PUBLIC else acl
+    known = "" if facts.common >= 17 else " AND privilege_type <> 'MAINTAIN'"
+    return f"""
+        (SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
+            SELECT format('GRANT %s TO %s%s', string_agg(privilege_type, ', ' ORDER BY privilege_type),
+                          CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END,
+                          CASE WHEN is_grantable THEN ' WITH GRANT OPTION' END) AS line
+              FROM aclexplode({given}) WHERE grantee <> {owner}{known}
+             GROUP BY grantee, is_grantable) AS granted)"""
+
+
+def foreign_options(options: str) -> str:
+    """Write the expression for the options of a foreign table, column or server; a password is not shown."""
+    return f"""
+        (SELECT format('OPTIONS (%s)', string_agg(format('%I %L', name, CASE
+                    WHEN name ~* 'pass|secret|token|key' THEN '…' ELSE value END), ', ' ORDER BY name))
+           FROM (SELECT split_part(one, '=', 1), substr(one, strpos(one, '=') + 1)
+                   FROM unnest({options}) AS one) AS o(name, value) HAVING count(*) > 0)"""

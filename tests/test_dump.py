@@ -1,0 +1,82 @@
+"""The schema as a file: it can be loaded, stays the same, and is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import fix_servers
+import psycopg
+import pytest
+from fix_cli import Migrate
+
+from outreach_migrate import errors
+from outreach_migrate.history import table
+from outreach_migrate.postgres import dsn
+from outreach_migrate.schema import catalog, differences, dump, pg_dump
+
+EVERY_KIND = (Path(__file__).parent / "every_kind.sql").read_text()
+
+
+@pytest.fixture
+def another(server_url: str) -> Iterator[str]:
+    """The URL of a second database."""
+    with fix_servers.fresh_database(server_url) as url:
+        yield url
+
+
+def test_a_dump_loads_and_gives_the_same_dump(migrate: Migrate, another: str) -> None:
+    """To the byte, and with every object but user mappings, whose passwords are nobody's to commit."""
+    assert migrate("up", files=[EVERY_KIND]).exit_code == 0
+    first = migrate("dump").stdout
+    with psycopg.connect(another, autocommit=True) as loaded, psycopg.connect(migrate.url) as original:
+        loaded.execute(first.encode())
+        sides = [catalog.read(one, table.read(None), version=18) for one in (loaded, original)]
+    found = differences.find(*sides, ignore=["default privileges *"]).differences  # whose is told by the history
+    assert [one.name for one in found] == ["FOR PUBLIC SERVER sv"]
+    assert migrate("dump", url=another).stdout == first
+    for word in ("restrict", "Dumped", "Owner:", "schema_migrations", "sesame", "timeout", "COMMENT ON EXTENSION"):
+        assert word not in first.replace("-- Name: no; Type: ENTRY; Schema: of pg_dump; Owner: -", "")
+    assert "ALTER DEFAULT PRIVILEGES IN SCHEMA app GRANT SELECT ON TABLES TO PUBLIC;" in first
+    assert "-- Name: parent; Type: TABLE; Schema: app\nCREATE TABLE app.parent (\n" in first
+
+
+def test_a_run_writes_it_and_check_compares(migrate: Migrate, scratch_server: None) -> None:
+    """After a run that applied something; the check exits with 1 and a diff until the file is made again."""
+    (migrate.folder / "pyproject.toml").write_text('[tool.outreach-migrate]\ndump = "schema.sql"\n')
+    assert "schema.sql is written." in migrate("up", files=["create table t (a int)"]).stderr
+    assert migrate("dump", "--check").stdout == "schema.sql is up to date.\n"
+    migrate.write({"2_b.sql": "alter table t add b int"})
+    ended = migrate("--json", "dump", "--check", "--scratch")
+    assert ended.exit_code == 1
+    assert (ended.json["ok"], ended.json["changed"], ended.json["written"]) == (False, True, False)
+    assert "+    b integer" in ended.json["diff"]
+    assert migrate("up").exit_code == 0
+    assert migrate("dump", "--scratch", "--check").stdout == "schema.sql is up to date.\n"
+    text = (migrate.folder / "schema.sql").read_bytes()
+    (migrate.folder / "schema.sql").write_bytes(text.replace(b"\n", b"\r\n"))
+    assert migrate("dump").stdout == "schema.sql is up to date.\n"
+
+
+def test_a_run_whose_dump_fails_says_that_it_applied(migrate: Migrate) -> None:
+    """The command fails, and the migrations are applied."""
+    ended = migrate("up", "--dump", "no/schema.sql", files=["SELECT 1"])
+    assert ended.exit_code == 1
+    assert "cannot write no/schema.sql: No such file or directory" in ended.stderr
+    assert ended.stderr.endswith("This run has applied and recorded 1 migration.\n")
+
+
+def test_check_wants_a_file(migrate: Migrate) -> None:
+    """There is nothing to compare with else."""
+    assert migrate("dump", "--check").exit_code == 2
+
+
+def test_an_older_pg_dump_is_none(migrate: Migrate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pg_dump refuses a newer server; the error says what to install."""
+    old = migrate.folder / "pg_dump"
+    old.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 9.6.1'\n")
+    old.chmod(0o755)
+    monkeypatch.setattr(pg_dump, "_paths", lambda: iter([str(old)]))
+    with pytest.raises(errors.MissingTool, match=r"newer is not installed; .*/pg_dump is of version 9") as missing:
+        dump.schema(dsn.read(migrate.url), table.read(None))
+    assert "apt-get install postgresql-client-" in (missing.value.hint or "")
