@@ -85,7 +85,7 @@ def unlocked(dump: str) -> str:
     return re.sub(r"(?m)^(\\(?:un)?restrict) \w+$", r"\1", dump)
 
 
-@pytest.mark.parametrize("options", [["--schema-only"], ["--inserts"]])
+@pytest.mark.parametrize("options", [["--schema-only"], ["--inserts"], []])
 def test_what_pg_dump_wrote_is_restored(
     migrate: Migrate, server_url: str, role: tuple[str, str], options: list[str]
 ) -> None:

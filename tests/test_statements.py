@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from itertools import pairwise
 
 import postgast
@@ -56,6 +57,7 @@ ACCEPTED = [
 ]
 
 
+BINARY = ["t from stdin (format 'binary')", "binary a.t from stdin", "t from stdout with binary"]
 DROP = "DROP SUBSCRIPTION with a slot"
 
 
@@ -125,7 +127,8 @@ def words_of_postgresql(sql: str) -> list[tuple[tuple[int, int], tuple[str, ...]
 def findings(sql: str) -> list[outline.Finding]:
     """What a file with a transaction may not have."""
     made = outline.make(sql)
-    return sorted([*made.findings, *control.findings(sql, made, transaction=True)], key=lambda found: found.offset)
+    controls = control.findings(sql, made, transaction=True, place=partial(statements.place, sql))
+    return sorted([*made.findings, *controls], key=lambda found: found.offset)
 
 
 @pytest.mark.parametrize("sql", ACCEPTED)
@@ -391,8 +394,8 @@ def test_what_a_migration_may_have_is_not_found(sql: str) -> None:
         ("select 1 \\gexec\ncommit;", [(9, r"\gexec"), (16, "COMMIT")]),
         ("select (1 \\; select 2);\ncommit", [(10, r"\;"), (24, "COMMIT")]),
         ("select 'a'\\", [(10, "\\")]),
-        ("copy t (a) from stdin;\n1\tit's\n\\.\ncommit;", [(0, "COPY … FROM STDIN")]),
-        ('; copy "T" from STDIN with (format csv);\ncommit', [(2, "COPY … FROM STDIN")]),
+        ('; copy "T" from STDIN with (format csv);\ncommit', [(41, "COMMIT")]),
+        *[(f"copy {text}", [(0, "COPY … FROM STDIN in binary")]) for text in BINARY],
         ("copy (select 1) to stdout; commit", [(27, "COMMIT")]),
     ],
 )

@@ -10,7 +10,7 @@ from outreach_migrate.files import outline, statements
 from outreach_migrate.files.outline import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from outreach_migrate.files.outline import Outline
     from outreach_migrate.files.statements import Statement
@@ -121,10 +121,13 @@ def _ends_with(sql: str, commit: Statement) -> bool:
     return False
 
 
-def findings(sql: str, whole: Outline, *, transaction: bool) -> Iterator[Finding]:
+def findings(
+    sql: str, whole: Outline, *, transaction: bool, place: Callable[[int], tuple[int, int]]
+) -> Iterator[Finding]:
     """Yield the statements that a file may not have; BEGIN and COMMIT that belong together are one finding.
 
-    Around a whole file in a transaction they are harmless, and so is SET TRANSACTION to the file's own level.
+    Around a whole file in a transaction they are harmless, and so is SET TRANSACTION to the file's own level. `place`
+    turns an offset into line and column.
     """
     outer = whole.outer or () if transaction else ()
     left = iter([statement for statement in whole.control if statement not in outer])
@@ -134,7 +137,7 @@ def findings(sql: str, whole: Outline, *, transaction: bool) -> Iterator[Finding
         if statement.words[0] in ("set", "reset"):  # see no_transaction for files that have none
             yield from _setting(sql, statement) if transaction else ()
         elif following and _kinds(statement, following) in (("opens", "closes"), ("closes", "opens")):
-            yield _pair(sql, statement, following, transaction=transaction)
+            yield _pair(sql, statement, following, transaction=transaction, line=place(following.start)[0])
             following = next(left, None)
         else:
             message = outline.REFUSED.format(_name(statement))
@@ -146,8 +149,7 @@ def _setting(sql: str, statement: Statement) -> Iterator[Finding]:
         yield Finding(statement.start, outline.REFUSED.format(_name(statement)), " ".join(["Remove it.", *wrong]))
 
 
-def _pair(sql: str, first: Statement, second: Statement, *, transaction: bool) -> Finding:
-    line, _ = statements.place(sql, second.start)
+def _pair(sql: str, first: Statement, second: Statement, *, transaction: bool, line: int) -> Finding:
     lines = " lines" if "\n" in sql[first.start : second.start] else ""
     why = (
         "the whole file is one transaction" if transaction else "without a transaction each statement commits by itself"

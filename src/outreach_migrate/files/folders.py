@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from outreach_migrate.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from importlib.resources.abc import Traversable
+    from typing import BinaryIO
 
     Folder = str | os.PathLike[str] | Traversable
 
@@ -33,6 +36,9 @@ class Resource:
     def is_file(self) -> bool:
         """Tell whether it is a regular file."""
         return self.resource.is_file()
+
+
+File = os.DirEntry[str] | Resource
 
 
 def find(given: str) -> Folder:
@@ -67,19 +73,19 @@ def on_disk(given: str) -> str:
     raise UsageError(f"--dir {given} lies in an archive: give a folder on disk")
 
 
-def listed(folder: Folder) -> list[os.DirEntry[str] | Resource]:
+def listed(folder: Folder) -> list[File]:
     """List a folder, sorted by name, without names that start with a dot; raise OSError."""
     if isinstance(folder, str | os.PathLike):
         with os.scandir(folder) as listing:
-            found: list[os.DirEntry[str] | Resource] = list(listing)
+            found: list[File] = list(listing)
     else:
         found = [Resource(one, os.path.join(str(folder), one.name)) for one in folder.iterdir()]
     return sorted((one for one in found if not one.name.startswith(".")), key=lambda one: one.name)
 
 
-def data(file: os.DirEntry[str] | Resource) -> bytes:
-    """Read a file; raise OSError."""
-    if isinstance(file, Resource):
-        return file.resource.read_bytes()
-    with open(file.path, "rb", buffering=0) as opened:
-        return opened.read()
+@contextmanager
+def opened(file: File, at: int = 0) -> Iterator[BinaryIO]:
+    """Open a file, to be read from an offset on, in bytes; raise OSError."""
+    with cast("BinaryIO", file.resource.open("rb")) if isinstance(file, Resource) else open(file.path, "rb") as stream:
+        stream.seek(at)
+        yield stream

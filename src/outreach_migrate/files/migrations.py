@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 
 from outreach_migrate import display
 from outreach_migrate.errors import Location, MigrationFileError, Problem
-from outreach_migrate.files import commands, control, directives, folders, outline, statements, ways_down
+from outreach_migrate.files import commands, control, copies, directives, folders, outline, statements, ways_down
 from outreach_migrate.files.commands import Command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from outreach_migrate.files.copies import Copied, Rows
     from outreach_migrate.files.directives import Directives
-    from outreach_migrate.files.folders import Folder
+    from outreach_migrate.files.folders import File, Folder
     from outreach_migrate.files.outline import Finding, Outline
 
 _NAME = re.compile(r"([0-9]+)_(.+)\.sql", re.DOTALL)
@@ -28,17 +29,18 @@ _WIDTH = 160  # of an excerpt, because a line of a dump may have a megabyte
 
 @dataclass(frozen=True)
 class Migration:
-    """A migration file; `sql` is its text without BOM and with LF for CRLF."""
+    """A migration file; `sql` is its text without BOM, with LF for CRLF, and without the rows that it copies."""
 
     version: str
     name: str
     path: str
     sql: str
+    copied: Copied | None = None
 
     @cached_property
     def checksum(self) -> str:
-        """The text's SHA-256, in hex."""
-        return _sha256(self.sql)
+        """The SHA-256 of the file's text, in hex."""
+        return self.copied.checksum if self.copied else _sha256(self.sql)
 
     @property
     def number(self) -> int:
@@ -68,24 +70,54 @@ class Migration:
             text = statements.without(text, offsets)
         return text
 
+    @cached_property
+    def rows(self) -> dict[int, Rows]:
+        """The rows of the statements that copy them, by the statements' numbers from 0."""
+        numbers = (number for _, number in self.outline.copies)
+        return dict(zip(numbers, self.copied.rows, strict=False)) if self.copied else {}
+
+    def place(self, offset: int) -> tuple[int, int]:
+        """Turn an offset, in characters of `sql`, into a line and a column of the file."""
+        line, column = statements.place(self.sql, offset)
+        return line + sum(rows.lines for rows in self.rows.values() if rows.offset <= offset), column
+
     def location(self, offset: int) -> Location:
         """Turn an offset, in characters of `sql`, into path, line and column."""
-        return Location(self.path, *statements.place(self.sql, offset))
+        return Location(self.path, *self.place(offset))
 
     def excerpt(self, offset: int) -> str:
         """Show the line of an offset and the one before it, numbered, with a caret below the place."""
-        line, column = statements.place(self.sql, offset)
+        line, column = self.place(offset)
         begin = offset - column + 1
         previous = self.sql[self.sql.rfind("\n", 0, max(begin - 1, 0)) + 1 : max(begin - 1, 0)]
+        if any(rows.offset == begin for rows in self.rows.values()):
+            previous = "\\."
         end = self.sql.find("\n", offset)
-        text = self.sql[begin : end if end >= 0 else None]
-        cut = max(0, column - _WIDTH // 2) if len(text) > _WIDTH else 0
-        shown, before = display.escaped(text[cut : cut + _WIDTH]), display.escaped(text[cut : column - 1])
-        margin = len(str(line))
-        above = f"{line - 1:>{margin}} | {display.escaped(previous[:_WIDTH])}\n" if line > 1 else ""
-        # a tab is as wide above as below
-        indent = "\t".join(" " * display.width(part) for part in before.split("\t"))
-        return f"{above}{line} | {shown}\n{'':>{margin}} | {indent}^"
+        return _excerpt(line, column, self.sql[begin : end if end >= 0 else None], previous)
+
+    def in_rows(self, number: int, context: str) -> tuple[Location, str] | None:
+        """Give the place and the excerpt of the row that an error's context tells; `number` is its statement's."""
+        copy = next(copies.of(self.sql, statement) for statement, other in self.outline.copies if other == number)
+        if not (copy and (told := copy.told(context))):
+            return None
+        rows, nth = self.rows[number], told[0]
+        try:
+            previous, text = rows.row(nth)
+        except OSError:
+            return None
+        if nth == 1:
+            previous = self.sql[self.sql.rfind("\n", 0, rows.offset - 1) + 1 : rows.offset - 1]
+        line, column = rows.line + nth - 1, copy.column(text, told[1])
+        return Location(self.path, line, column), _excerpt(line, column, text, previous)
+
+
+def _excerpt(line: int, column: int, text: str, previous: str) -> str:
+    cut = max(0, column - _WIDTH // 2) if len(text) > _WIDTH else 0
+    shown, before = display.escaped(text[cut : cut + _WIDTH]), display.escaped(text[cut : column - 1])
+    margin = len(str(line))
+    above = f"{line - 1:>{margin}} | {display.escaped(previous[:_WIDTH])}\n" if line > 1 else ""
+    indent = "\t".join(" " * display.width(part) for part in before.split("\t"))  # a tab is as wide above as below
+    return f"{above}{line} | {shown}\n{'':>{margin}} | {indent}^"
 
 
 def read(folder: Folder) -> tuple[tuple[Migration, ...], list[Problem]]:
@@ -117,7 +149,7 @@ def read(folder: Folder) -> tuple[tuple[Migration, ...], list[Problem]]:
     return tuple(found), problems
 
 
-def _read_file(file: os.DirEntry[str] | folders.Resource) -> Migration | Problem | None:
+def _read_file(file: File) -> Migration | Problem | None:
     """Read a file; None for a folder."""
     path = os.fsencode(file.path).decode(errors="surrogateescape")  # names are UTF-8, whatever the locale says
     shown = display.in_line(path)
@@ -131,17 +163,12 @@ def _read_file(file: os.DirEntry[str] | folders.Resource) -> Migration | Problem
             return another
         if not file.is_file() and os.stat(file.path):  # opening a FIFO would hang; a link to nothing can't be read
             return Problem("not a regular file", Location(shown))
-        data = folders.data(file)
+        # a checkout on Windows must not fail a deployment, so its CRLFs don't count
+        return Migration(match[1], match[2], path, *copies.read(file))
     except OSError as error:
         return Problem(f"cannot be read: {error.strerror}", Location(shown))
-    try:
-        sql = data.decode()
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        message = f"not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}"
-        return Problem(message, Location(shown, line), "Save the file as UTF-8.")
-    # a checkout on Windows must not fail a deployment
-    return Migration(match[1], match[2], path, sql.removeprefix("\ufeff").replace("\r\n", "\n"))
+    except copies.NotUtf8 as error:
+        return Problem(str(error), Location(shown, error.line), "Save the file as UTF-8.")
 
 
 def _sha256(text: str) -> str:
@@ -166,17 +193,29 @@ def problems(migration: Migration) -> list[Problem]:
         nul = outline.Finding(migration.sql.index("\0"), "a NUL byte, which PostgreSQL's text can't hold")
         return [_problem(migration, nul)]
     wanted, whole = migration.directives, migration.outline
-    controls = control.findings(migration.sql, whole, transaction=wanted.transaction)
+    controls = control.findings(migration.sql, whole, transaction=wanted.transaction, place=migration.place)
     wrong = [
         *wanted.findings,
         *ways_down.findings(migration.sql, os.path.dirname(migration.path)),
         *whole.findings,
         *controls,
+        *_copies(migration),
     ]
     wrong.sort(key=lambda finding: finding.offset)
     if not wrong:
         wrong += _not_inside(migration) if wanted.transaction else _not_alone(migration)
     return [_problem(migration, finding) for finding in wrong]
+
+
+def _copies(migration: Migration) -> Iterator[Finding]:
+    for statement, number in migration.outline.copies:
+        rows = migration.rows.get(number)
+        if not migration.directives.transaction:
+            message = "COPY … FROM STDIN cannot be used in a file without a transaction"
+            yield outline.Finding(statement.start, message, "Put it into a file of its own.")
+        elif rows is None or not rows.is_ended:
+            hint = "The line \\. must end them. Is the file complete?"
+            yield outline.Finding(statement.start, "the rows of COPY … FROM STDIN do not end", hint)
 
 
 def _not_inside(migration: Migration) -> Iterator[Finding]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from outreach_migrate.files import commands, statements
+from outreach_migrate.files import commands, copies, statements
 
 if TYPE_CHECKING:
     from outreach_migrate.files.commands import Command
@@ -20,7 +19,6 @@ CONTROL = re.compile(
     r"transaction(?:_(?:isolation|read_only|deferrable))?\b"
     r"|rollback\b(?! (?:(?:work|transaction) )?to\b)|prepare transaction\b(?!.* as\b)"  # AS: a statement's name
 )
-_CLIENT_COPY = re.compile(r"copy\b.*? (from (?:stdin|stdout))\b")  # PostgreSQL takes the two for the same
 _ONLY_SQL = "It is a command of psql's, and only SQL is sent."
 _ALONE = "pg_dump's line may stand between two statements, alone on its line, with its key."
 _INSTEAD = {
@@ -31,7 +29,7 @@ _INSTEAD = {
     r"\unrestrict": _ALONE,
 }
 _RESTRICTION = re.compile(r"[ \t]*\\(?:un)?restrict[ \t]+[0-9A-Za-z]+[ \t]*")
-_NO_DATA = "only SQL is sent: use INSERT statements, or COPY with a file or program on the server"
+_AS_TEXT = "A migration is text: write the rows as text, or in CSV."
 REFUSED = "{} cannot be used in a migration"
 _OPENERS = {'"': "quoted identifier", "$": "dollar-quoted string", "/": "/* comment"}
 _CUT = 1_000_000  # characters between the places where a large text can be cut
@@ -52,7 +50,8 @@ class Outline:
 
     `control` are the statements that begin, end or set a transaction; `outer` are BEGIN as the first and COMMIT as the
     last statement, where both are there. `cuts` are starts of statements, with their numbers, about a megabyte apart.
-    `skipped` are the offsets of pg_dump's \\restrict and \\unrestrict.
+    `skipped` are the offsets of pg_dump's \\restrict and \\unrestrict. `copies` are the statements that copy from the
+    client, with their numbers.
     """
 
     findings: tuple[Finding, ...]
@@ -62,15 +61,13 @@ class Outline:
     cuts: tuple[tuple[int, int], ...]
     count: int
     skipped: tuple[range, ...]
+    copies: tuple[tuple[Statement, int], ...]
 
 
 def make(sql: str) -> Outline:
-    """Read a text in one pass, because nothing else takes as much time.
-
-    The reading ends after COPY … FROM stdin, because the lines that follow are data.
-    """
+    """Read a text in one pass, because nothing else takes as much time."""
     findings, control, outside, cuts, count, cut = [], [], [], [], 0, 0
-    first, last, slotless, skipped = None, None, set[str](), []
+    first, last, slotless, skipped, copied = None, None, set[str](), [], []
     for found in statements.walk(sql):
         if isinstance(found, range):
             if _is_restriction(sql, found, last):
@@ -84,24 +81,22 @@ def make(sql: str) -> Outline:
         if found.start - cut >= _CUT:
             cut = found.start
             cuts.append((cut, count))
-        count += 1
-        words = " ".join(found.words)
-        if CONTROL.match(words):
+        if CONTROL.match(" ".join(found.words)):
             control.append(found)
-        elif copy := _CLIENT_COPY.match(words):
-            findings.append(Finding(found.start, REFUSED.format(f"COPY … {copy[1].upper()}"), _NO_DATA))
-            last = None
-            break
+        elif copy := copies.of(sql, found):
+            copied.append((found, count))
+            if copy.is_binary:
+                findings.append(Finding(found.start, REFUSED.format("COPY … FROM STDIN in binary"), _AS_TEXT))
+        count += 1
     outer = _outer(sql, first, last)
-    return Outline(tuple(findings), tuple(control), outer, tuple(outside), tuple(cuts), count, tuple(skipped))
+    lists = (tuple(findings), tuple(control), outer, tuple(outside), tuple(cuts))
+    return Outline(*lists, count, tuple(skipped), tuple(copied))
 
 
 def _outer(sql: str, first: Statement | None, last: Statement | None) -> tuple[Statement, Statement] | None:
-    """Give the BEGIN and the COMMIT around a whole text; `last` is None if data cut the reading short."""
-    if first is None or not statements.begins(sql, first):
-        return None
-    last = last or deque(statements.split(sql), maxlen=1)[0]
-    return (first, last) if statements.commits(sql, last) else None
+    if first and last and statements.begins(sql, first) and statements.commits(sql, last):
+        return first, last
+    return None
 
 
 def _is_restriction(sql: str, offsets: range, last: Statement | None) -> bool:

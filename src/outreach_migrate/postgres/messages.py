@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import selectors
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ from psycopg import generators, pq, waiting
 from psycopg.abc import PQGen
 from psycopg.pq.abc import PGconn, PGresult
 
-from outreach_migrate.errors import ServerMessage
+from outreach_migrate.errors import MigrateError, ServerMessage
 
 T = TypeVar("T")
 
@@ -25,25 +25,35 @@ def exchange(
     connection: psycopg.Connection,
     message: str,
     *,
+    rows: Iterator[bytes] | None = None,
     silent: Callable[[], None] | None = None,
     within: float = math.inf,
 ) -> list[PGresult]:
     """Send one message and collect the results up to the first failing one.
 
-    COPY TO STDOUT is read and thrown away, COPY FROM STDIN is refused. `silent` is called, once, when no answer has
+    COPY TO STDOUT is read and thrown away. COPY FROM STDIN is sent `rows`, of any length; it fails if they can't be
+    read, and then their MigrateError is raised, or if there are none. `silent` is called, once, when no answer has
     come for a second. Raise psycopg.OperationalError when the connection is lost, or the answer takes longer than
     `within`, in seconds.
     """
     pgconn = connection.pgconn
-    deadline = time.monotonic() + within
+    deadline, broken = time.monotonic() + within, None
     pgconn.send_query(message.encode())
     results: list[PGresult] = _wait(pgconn, generators.execute(pgconn), silent, deadline)
     while results and results[-1].status in (pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_IN):
         if results[-1].status == pq.ExecStatus.COPY_OUT:
             _wait(pgconn, _discard(pgconn), silent, deadline)
-        else:
+        elif rows is None:
             pgconn.put_copy_end(b"a migration has no standard input")
+        else:
+            try:
+                _wait(pgconn, _stream(pgconn, rows), silent, deadline)
+            except MigrateError as error:
+                broken = error
+            pgconn.put_copy_end(b"the rows can't be read" if broken else None)
         results += _wait(pgconn, generators.execute(pgconn), silent, deadline)
+    if broken:
+        raise broken
     return results
 
 
@@ -93,6 +103,13 @@ def _discard(pgconn: PGconn) -> PQGen[None]:
             while not (yield waiting.Wait.R):
                 pass
             pgconn.consume_input()
+
+
+def _stream(pgconn: PGconn, rows: Iterator[bytes]) -> PQGen[None]:
+    """Send rows, and read notices meanwhile, because a server that can't send them waits."""
+    for chunk in rows:
+        pgconn.put_copy_data(chunk)
+        yield from generators.send(pgconn)
 
 
 def _wait(pgconn: PGconn, generator: PQGen[T], silent: Callable[[], None] | None, deadline: float = math.inf) -> T:

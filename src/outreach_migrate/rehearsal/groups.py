@@ -14,6 +14,7 @@ from outreach_migrate.run.sending import Message
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from outreach_migrate.files.copies import Rows
     from outreach_migrate.files.migrations import Migration
     from outreach_migrate.files.statements import Statement
 
@@ -50,12 +51,13 @@ class Placed:
 class Group:
     """The unit of a rehearsal: a statement, or consecutive ones of one kind that change the rows of one table.
 
-    `sql` is the file's text, `first` the number of the first statement, from 0.
+    `sql` is the file's text, `first` the number of the first statement, from 0. `rows` are those that it copies.
     """
 
     sql: str
     first: int
     members: tuple[Placed, ...]
+    rows: Rows | None = None
 
     @property
     def location(self) -> Location:
@@ -89,33 +91,35 @@ class Group:
         first, last = self.first, self.members[-1]
         for number, member in enumerate(self.members, self.first + 1):
             if member is last or member.end - begin >= _AT_ONCE:
-                yield Message(text=self.sql[begin : member.end], start=begin, first=first)
+                yield Message(text=self.sql[begin : member.end], start=begin, first=first, rows=self.rows)
                 begin, first = member.end, number
 
 
 def cut(migration: Migration) -> tuple[Group, ...]:
     """Cut a file into groups."""
     sql = migration.body
-    numbered = enumerate(placed(migration.path, sql))
+    numbered = enumerate(placed(migration, sql))
     runs = groupby(numbered, key=lambda one: _changed(sql, one[1].statement) or one[0])
     found = []
     for _, run in runs:
         (first, member), *others = run
-        found.append(Group(sql, first, (member, *(other for _, other in others))))
+        members = (member, *(other for _, other in others))
+        found.append(Group(sql, first, members, migration.rows.get(first)))
     return tuple(found)
 
 
-def placed(path: str, sql: str) -> Iterator[Placed]:
-    """Yield the statements of a text with their places, and count each line only once."""
+def placed(migration: Migration, sql: str) -> Iterator[Placed]:
+    """Yield the statements of a file's text with their places, and count each line only once."""
     line, at, newline = 1, 0, -1
     for statement, after in pairwise(chain(statements.split(sql), [None])):
         if statement:
             line += sql.count("\n", at, statement.start)
+            line += sum(rows.lines for rows in migration.rows.values() if at < rows.offset <= statement.start)
             newline = max(newline, sql.rfind("\n", at, statement.start))
             at = statement.start
             last_line = line + sql.count("\n", at, statement.end)
             end = after.start if after else len(sql)
-            yield Placed(statement, Location(path, line, at - newline), last_line, end)
+            yield Placed(statement, Location(migration.path, line, at - newline), last_line, end)
 
 
 def _changed(sql: str, statement: Statement) -> tuple[str, ...]:

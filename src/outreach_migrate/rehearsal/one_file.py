@@ -19,7 +19,6 @@ from outreach_migrate.rehearsal.events import Begun, Done, Ended
 from outreach_migrate.rehearsal.groups import Group
 from outreach_migrate.run import events, sending, sessions, transaction
 from outreach_migrate.run.sending import Message
-from outreach_migrate.run.sessions import READING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from outreach_migrate.run.sessions import Session
 
 SAVEPOINT = "outreach_migrate_rehearsal"
-_READING = {"client_encoding": "UTF8", "standard_conforming_strings": "on"}
 
 
 class Told:
@@ -218,8 +216,7 @@ def _timed(stage: Stage, migration: Migration, group: Group) -> _Carried:
     for message in group.messages():
         tags += sending.send(session, migration, message)
     seconds = time.monotonic() - began
-    if any(session.connection.info.parameter_status(name) != value for name, value in _READING.items()):
-        session.exchange("; ".join(READING))  # a run reads the whole file before its first statement
+    session.read_as_written()  # as a run, which reads the whole file before its first statement
     tag = tags[-1] if tags else ""
     if len(group.members) > 1:
         tag = re.sub(r"\d+$", str(sum(int(one.rpartition(" ")[2]) for one in tags)), tag)

@@ -150,7 +150,7 @@ def _has_value(session: Session, message: str) -> bool:
 
 
 def _unrehearsed(migration: Migration) -> Iterator[Unrehearsed]:
-    for placed in groups.placed(migration.path, migration.sql):
+    for placed in groups.placed(migration, migration.sql):
         statement = placed.statement
         text = migration.sql[statement.start : statement.end]
         command, mode = commands.outside(migration.sql, statement), None

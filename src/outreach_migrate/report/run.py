@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from outreach_migrate import durations
@@ -141,7 +142,6 @@ class RunReport(printer.Report):
 
     def would_run(self, planned: Planned, *, from_start: int | None) -> None:
         """Print the SQL that a run would send, each file's under its path; with -q the paths only."""
-        from outreach_migrate.files import statements
         from outreach_migrate.run import plan
 
         self.event(planned)
@@ -154,8 +154,8 @@ class RunReport(printer.Report):
                 terminal.say(path)
             else:
                 place = path if line == 1 else f"{path}, from line {line} on"
-                rest = statements.closed(text).rstrip("\n")
-                terminal.say("\n".join([*([""] if number else []), f"-- {place}", *([rest] if rest else [])]))
+                terminal.say("\n".join([*([""] if number else []), f"-- {place}"]))
+                _say(step.migration, text)
         if planned.steps:
             pending = sentences.count(len(planned.steps), "migration is", "migrations are")
             self.aside(f"Nothing was run (--dry-run): {pending} pending.")
@@ -175,3 +175,16 @@ class RunReport(printer.Report):
         elif self.pending:  # another run applied them
             self.pending.clear()
             self.result("Nothing is left to do: another run has applied the pending migrations.")
+
+
+def _say(migration: Migration, text: str) -> None:
+    """Print the SQL that a run would send for a file, with the rows that it copies, so that psql can run it."""
+    from outreach_migrate.files import statements
+
+    begin = 0
+    for rows in migration.rows.values():
+        for part in chain([text[begin : rows.offset]], rows.text(), ["\\.\n"]):
+            terminal.say(part, end="")
+        begin = rows.offset
+    if rest := statements.closed(text[begin:]).rstrip("\n"):
+        terminal.say(rest)

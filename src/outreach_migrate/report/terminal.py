@@ -30,11 +30,11 @@ def styled(text: str, *, colour: str | None = None, bold: bool | None = None) ->
     return click.style(text, fg=colour, bold=bold).replace("\x1b", _MARK)
 
 
-def say(line: str, *, err: bool = False) -> None:
-    """Print lines of text, with control characters escaped, except the report's own colours."""
+def say(line: str, *, err: bool = False, end: str = "\n") -> None:
+    """Print lines of text and an end, with control characters escaped, except the report's own colours."""
     text = "\x1b".join(map(display.escaped, line.split(_MARK)))
     # the stream is named, because click's own choice writes UTF-8 even if Python is set to ASCII; None is a closed one
-    click.echo(text, file=sys.stderr if err else sys.stdout, err=err)
+    click.echo(text + end, nl=False, file=sys.stderr if err else sys.stdout, err=err)
 
 
 def is_dumb() -> bool:

@@ -12,6 +12,7 @@ from psycopg.pq.abc import PGresult
 
 from outreach_migrate.errors import Ban, Location, LockTimeout, Phase, StatementError
 from outreach_migrate.files import outline, statements
+from outreach_migrate.files.copies import Rows
 from outreach_migrate.files.migrations import Migration
 from outreach_migrate.files.statements import Statement
 from outreach_migrate.postgres import messages
@@ -22,7 +23,7 @@ from outreach_migrate.run.sessions import READING, Session
 class Message:
     """A piece of a file's text, which begins at the offset `start`, with the commands put around it.
 
-    `first` is the number of its first statement in the file, from 0.
+    `first` is the number of its first statement in the file, from 0. A statement that copies `rows` stands alone.
     """
 
     before: tuple[str, ...] = ()
@@ -30,6 +31,7 @@ class Message:
     start: int = 0
     after: tuple[str, ...] = ()
     first: int = 0
+    rows: Rows | None = None
 
 
 def send(session: Session, migration: Migration, message: Message) -> list[str]:
@@ -48,7 +50,8 @@ def tags(message: Message, results: list[PGresult]) -> list[str]:
 
 def exchange(session: Session, migration: Migration, message: Message) -> list[PGresult]:
     """Send a message, and give a result for each of its commands; raise as `send` does."""
-    results, at = (_apart if session.one_by_one else _joined)(session, migration, message)
+    apart = session.one_by_one and not message.rows  # a pipeline can't copy
+    results, at = (_apart if apart else _joined)(session, migration, message)
     tagged = [result for result in results if result.command_status]  # one a command: a rule's results have no tag
     if failed := messages.failure(results):
         raise failure(session, migration, message, failed, done=len(tagged), at=at)
@@ -61,7 +64,9 @@ def _joined(session: Session, migration: Migration, message: Message) -> tuple[l
     head = f"{mark}{'; '.join(message.before)};\n" if message.before else mark
     tail = f"\n; {'; '.join(message.after)}" if message.after else ""
     whole = head + message.text + tail
-    results = session.exchange(whole)
+    if message.start:
+        session.read_as_written()
+    results = session.exchange(whole, rows=message.rows.chunks() if message.rows else None)
     failed = messages.failure(results)
     position = messages.position(session.connection, whole, failed) if failed else None
     at = None if position is None else position - len(head)
@@ -118,8 +123,10 @@ def failure(
         number = message.first + sum(one.start <= at for one in statements.split(message.text))
         return placed(session, migration, cause, offset=message.start + at, statement=number)
     if nth >= 0 and (statement := next(islice(statements.split(message.text), nth, None), None)):
+        number = message.first + nth
+        place = migration.in_rows(number, cause.diag.context or "") if message.rows else None
         offset = message.start + statement.start
-        return placed(session, migration, cause, offset=offset, statement=message.first + nth + 1)
+        return placed(session, migration, cause, offset=offset, statement=number + 1, place=place)
     if nth < 0:
         return placed(session, migration, cause, phase=Phase.BEGIN)
     command = message.after[nth - sum(1 for _ in statements.split(message.text))]
@@ -134,14 +141,21 @@ def placed(
     offset: int | None = None,
     statement: int | None = None,
     phase: Phase = Phase.TEXT,
+    place: tuple[Location, str] | None = None,
 ) -> StatementError:
-    """Make the error that points at an offset of a file, or at none where its text isn't to blame."""
+    """Make the error that points at an offset of a file, or at none where its text isn't to blame.
+
+    `place` is a better one, with its excerpt.
+    """
     report = messages.server_message(cause.diag)
+    if offset is not None and place is None:
+        place = migration.location(offset), migration.excerpt(offset)
+    location, excerpt = place or (Location(migration.path), None)
     error = (LockTimeout if report.sqlstate == "55P03" else StatementError)(
         report,
         version=migration.version,
-        location=Location(migration.path) if offset is None else migration.location(offset),
-        excerpt=None if offset is None else migration.excerpt(offset),
+        location=location,
+        excerpt=excerpt,
         statement=statement,
         phase=phase,
         blockers=session.watcher.blockers if report.sqlstate == "55P03" else (),

@@ -119,10 +119,13 @@ class Session:
         """Write the comment that marks this run's messages."""
         return activity.mark(self.token, str(migration))
 
-    def exchange(self, message: str, *, within: float = math.inf) -> list[PGresult]:
+    def exchange(
+        self, message: str, *, rows: Iterator[bytes] | None = None, within: float = math.inf
+    ) -> list[PGresult]:
         """Send one message, see messages.exchange; raise Interrupted when the run was asked to end meanwhile."""
+        rows = rows and self.stop.until(rows)
         try:
-            return messages.exchange(self.connection, message, silent=self.watcher.wake, within=within)
+            return messages.exchange(self.connection, message, rows=rows, silent=self.watcher.wake, within=within)
         finally:
             self.stop.check()
 
@@ -168,6 +171,12 @@ class Session:
         https://www.postgresql.org/docs/current/runtime-config-connection.html#GUC-CLIENT-CONNECTION-CHECK-INTERVAL
         """
         return [f"SET {scope} client_connection_check_interval = '1s'"] if self.checks_client else []
+
+    def read_as_written(self) -> None:
+        """Let the server read the next text as UTF-8, with plain strings, if a statement has changed that."""
+        status = self.connection.info.parameter_status
+        if (status("client_encoding"), status("standard_conforming_strings")) != ("UTF8", "on"):
+            self.exchange("; ".join(READING))
 
     def clean(self) -> None:
         """Roll back and clean the session, because behind a pooler another client gets it next.

@@ -34,6 +34,13 @@ class Stop:
         self._asked.set()
         threading.Thread(target=self._cancel, name="outreach-migrate cancel", daemon=True).start()
 
+    def until(self, rows: Iterator[bytes]) -> Iterator[bytes]:
+        """Give rows until the run is asked to end; then raise Interrupted, and let `check` raise it again."""
+        for chunk in rows:
+            if self._asked.is_set():
+                raise errors.Interrupted(self._number)
+            yield chunk
+
     def check(self) -> None:
         """Raise Interrupted, once, if the run was asked to end. After that no statement is cancelled."""
         if self._asked.is_set() and not self._heard.is_set():

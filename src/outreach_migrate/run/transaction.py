@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from outreach_migrate.errors import Phase, StatementError
+from outreach_migrate.files import statements
 from outreach_migrate.files.migrations import Migration
 from outreach_migrate.history import write
 from outreach_migrate.history.write import Place
@@ -81,8 +82,22 @@ def is_taken(error: StatementError) -> bool:
 
 
 def _messages(migration: Migration, before: tuple[str, ...], after: tuple[str, ...]) -> Iterator[Message]:
-    """Cut a large file between statements, because PostgreSQL parses a whole message before it runs any of it."""
-    text = migration.body
-    cuts = [(0, 0), *(migration.outline.cuts if len(text) > _WHOLE else ()), (len(text), 0)]
-    for (start, first), (end, _) in pairwise(cuts):
-        yield Message(before if start == 0 else (), text[start:end], start, after if end == len(text) else (), first)
+    """Cut a large file between statements, because PostgreSQL parses a whole message before it runs any of it.
+
+    A file that copies rows is cut around each of these statements, and stands between messages with the rest.
+    """
+    text, whole = migration.body, migration.outline
+    cuts = whole.cuts if len(text) > _WHOLE else ()
+    if not migration.rows:
+        for (start, first), (end, _) in pairwise([(0, 0), *cuts, (len(text), whole.count)]):
+            last = after if end == len(text) else ()
+            yield Message(before if start == 0 else (), text[start:end], start, last, first)
+        return
+    around = [
+        cut for copy, number in whole.copies for cut in ((copy.start, number), (statements.end(text, copy), number + 1))
+    ]
+    yield Message(before)
+    for (start, first), (end, following) in pairwise([*sorted({(0, 0), *cuts, *around}), (len(text), whole.count)]):
+        if first < following:
+            yield Message(text=text[start:end], start=start, first=first, rows=migration.rows.get(first))
+    yield Message(start=len(text), after=after)
