@@ -202,8 +202,8 @@ def test_each_recipe_of_the_manual_works(migrate: Migrate) -> None:
     """The page has one for each tool."""
     row = re.compile(r"^\| (\S+) \| `outreach-migrate import (\S+)( --from \S+)?`", re.MULTILINE)
     recipes = row.findall(manual.page("moving"))
-    assert [tool.lower() for tool, _, _ in recipes] == list(TOOLS)
-    for tool, folder, given in recipes:
+    assert [tool.lower() for tool, _, _ in recipes] == [*TOOLS, "alembic"]  # which test_moving_from_tools has
+    for tool, folder, given in recipes[:-1]:
         old(migrate, TOOLS[tool.lower()][0], f"{tool}/{folder}")
         command = ("--json", "--dir", f"{tool}/sql", "import", f"{tool}/{folder}", *given.split())
         assert migrate(*command).json["tool"] == tool.lower()
@@ -486,7 +486,6 @@ def test_an_unsure_shape_is_an_error(files: dict[str, str], said: str, migrate: 
 @pytest.mark.parametrize(
     ("tool", "files"),
     [
-        ("alembic", {"alembic.ini": ""}),
         ("refinery", {"V1__a.sql": A, "Cargo.toml": ""}),
         ("sqitch", {"sqitch.plan": ""}),
         ("sql-migrate", {"1_a.sql": f"-- +migrate Up\n{A}"}),
@@ -524,6 +523,15 @@ def test_a_folder_of_drizzles_1_x_has_a_folder_for_each_migration(migrate: Migra
     line = f"-- migrate: from drizzle/20240101000000_a sha256:{checksum} when:1704067200000"
     assert first_line(migrate, "20240101000000_a.sql") == line
     assert migrate("up").exit_code == 0
+
+
+def test_a_python_without_alembic_is_named(migrate: Migrate) -> None:
+    """The error tells what it lacks; for another tool's folder the option is wrong usage."""
+    old(migrate, {"alembic.ini": "", "goose/1_a.sql": "-- +goose Up\n"})
+    (migrate.folder / "python").symlink_to("/bin/false")
+    assert "no such program" in migrate("import", "old", "--python", "./nowhere").stderr
+    assert "/python does not run alembic" in migrate("import", "old", "--python", "./python").stderr
+    assert "--python is for alembic" in migrate("import", "old/goose", "--python", "python").stderr
 
 
 def test_a_folder_of_nobody_is_an_error(migrate: Migrate) -> None:

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from outreach_migrate.files.control import Isolation
 
 _BOM = "\ufeff"
-_WHOLE_LINES = {Part.MARK, Part.TRANSACTION, Part.ISOLATION}  # with the whole line, if it has nothing else
+_WHOLE_LINES = {
+    Part.MARK,
+    Part.TRANSACTION,
+    Part.AUTOCOMMIT,
+    Part.ISOLATION,
+}  # with the whole line, if it has nothing else
 
 
 def text(source: Source, tool: str) -> tuple[str, tuple[Cut, ...]]:

@@ -60,14 +60,14 @@ class Import:
     present: int
 
 
-def plan(folder: str, target: str, tool: str | None = None) -> Import:
+def plan(folder: str, target: str, tool: str | None = None, *, python: str | None = None) -> Import:
     """Read a folder, and plan the new files of its migrations in `target`; write nothing.
 
     Raise UsageError if the tool is not known, or the target has other migrations; MigrationFileError if a file can't be
     read as its tool reads it.
     """
     tool = folders.tool(folder, tool)
-    read = folders.TOOLS[tool](folder)
+    read = folders.read(folder, tool, python)
     if not read.sources:
         raise UsageError(f"{folder} has no migrations of {tool}'s", hint=folders.shape(tool))
     _check_target(folder, target, read.sources)

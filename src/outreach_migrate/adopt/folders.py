@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from outreach_migrate.adopt import source
-from outreach_migrate.adopt.tools import drizzle, flat, flyway, marked, nested, yoyo
+from outreach_migrate.adopt.tools import alembic, drizzle, flat, flyway, marked, nested, yoyo
 from outreach_migrate.errors import UsageError
 from outreach_migrate.files import ways_down
 
@@ -29,6 +29,7 @@ TOOLS: dict[str, Callable[[str], Folder]] = {
     "supabase": flat.supabase,
     "drizzle": drizzle.drizzle,
     "yoyo": yoyo.yoyo,
+    "alembic": alembic.alembic,
 }
 _SHAPES = {
     "prisma": "VERSION_name/migration.sql",
@@ -43,9 +44,10 @@ _SHAPES = {
     "supabase": "VERSION_name.sql",
     "drizzle": "the files of meta/_journal.json, or VERSION_name/migration.sql",
     "yoyo": "0001.name.sql",
+    "alembic": "revisions of the project whose alembic.ini is in it",
 }
 RECOGNISED = (
-    *("alembic", "refinery", "yandex-pgmigrate", "node-pg-migrate"),
+    *("refinery", "yandex-pgmigrate", "node-pg-migrate"),
     *("graphile-migrate", "sqitch", "sql-migrate", "liquibase"),
 )
 _BY_HAND = (
@@ -77,6 +79,15 @@ def tool(folder: str, given: str | None) -> str:
     return given
 
 
+def read(folder: str, tool: str, python: str | None) -> Folder:
+    """Read a tool's folder; `python` is alembic's. Raise MigrateError."""
+    if tool == "alembic":
+        return alembic.alembic(folder, python)
+    if python is not None:
+        raise UsageError(f"--python is for alembic, but {folder} is of {tool}")
+    return TOOLS[tool](folder)
+
+
 def shape(tool: str) -> str:
     """Describe the files that a tool's folder has."""
     return f"Its migrations are {_SHAPES[tool]}."
@@ -94,7 +105,7 @@ def _by_whole(folder: str, names: set[str], inner: dict[str, set[str]]) -> list[
     files = {file for inside in inner.values() for file in inside}
     if "sqitch.plan" in names:
         return ["sqitch"]
-    if "alembic.ini" in names:
+    if alembic.INI in names:
         return ["alembic"]
     if os.path.exists(os.path.join(folder, drizzle.JOURNAL)) or {"migration.sql", "snapshot.json"} <= files:
         return ["drizzle"]

@@ -25,6 +25,7 @@ class Part(StrEnum):
     BOM = "the byte-order mark"
     MARK = "the tool's mark"
     TRANSACTION = "transaction control, which changes nothing in a file of one transaction"
+    AUTOCOMMIT = "transaction control, which a file without a transaction does not need"
     ISOLATION = "the isolation level, which becomes a directive"
     WAY_DOWN = "the way down"
 

@@ -47,7 +47,8 @@ def files(found: Iterable[Migration], problems: Iterable[Problem]) -> list[Findi
     findings = [Finding(problem) for problem in problems]
     for migration in found:
         findings += [Finding(problem) for problem in migrations.problems(migration)]
-        if next(statements.split(migration.sql), None) is None:
+        # another tool's merge of two branches, say, keeps its place in the order
+        if not migration.directives.origin and next(statements.split(migration.sql), None) is None:
             findings.append(Finding(Problem("no statement in this file", Location(migration.path)), is_error=False))
     return findings
 

@@ -14,13 +14,17 @@ from outreach_migrate.cli import options, usage
 @click.option(
     "--from", "tool", type=options.TOOL, metavar="TOOL", help="The tool that made it.  [default: by its shape]"
 )
+@click.option(
+    "--python", metavar="PYTHON", help="The Python that has alembic.  [default: that of .venv or venv in DIR, or this]"
+)
 @click.option("--dry-run", is_flag=True, help="Show the files that would be written, and write nothing.")
 @click.pass_context
-def import_(ctx: click.Context, /, folder: str, tool: str | None, dry_run: bool) -> None:
+def import_(ctx: click.Context, /, folder: str, tool: str | None, python: str | None, dry_run: bool) -> None:
     """Copy another tool's folder of migrations into files of this program.
 
     DIR stays as it is. No file is overwritten, and a second import adds only the new ones. Folders of prisma, dbmate,
-    goose, golang-migrate, sqlx, tern, flyway, diesel, hasura, supabase, drizzle and yoyo are known by their shape.
+    goose, golang-migrate, sqlx, tern, flyway, diesel, hasura, supabase, drizzle, yoyo and alembic are known by their
+    shape. alembic itself writes its revisions' SQL, and runs the project's env.py.
     """
     from outreach_migrate.adopt import copy
     from outreach_migrate.files import folders
@@ -28,7 +32,7 @@ def import_(ctx: click.Context, /, folder: str, tool: str | None, dry_run: bool)
 
     common: options.Common = ctx.obj
     with importing.ImportReport(as_json=common.as_json, verbosity=common.verbosity) as out, options.told(out):
-        planned = copy.plan(folder, folders.on_disk(common.folder), tool)
+        planned = copy.plan(folder, folders.on_disk(common.folder), tool, python=python)
         if not dry_run:
             copy.write(planned)
         commands = ctx.find_root().command

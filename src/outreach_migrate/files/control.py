@@ -81,10 +81,18 @@ def superfluous(sql: str, whole: Outline) -> tuple[tuple[Statement, ...], Isolat
     found = [one for one in settings if level and isolation(sql, one) is level]
     pairs = list(_pairs([one for one in inner if one.words[0] != "set"]))
     if all(not _modes(sql, one, transaction=True) for pair in pairs for one in pair) and not any(
-        _ends_with(sql, one) for pair in pairs for one in pair if _kinds(one) == ("closes",)
+        _ends_with(sql, one) for pair in pairs for one in pair[_kinds(*pair) == ("opens", "closes") :]
     ):
         found += [one for pair in pairs for one in pair]
     return tuple(sorted(found, key=lambda one: one.start)), level
+
+
+def pauses(whole: Outline) -> tuple[Statement, ...]:
+    """Give each COMMIT and the BEGIN after it, if a text has no other statements about transactions."""
+    pairs = list(_pairs(list(whole.control)))
+    if len(pairs) * 2 < len(whole.control) or any(_kinds(*pair) != ("closes", "opens") for pair in pairs):
+        return ()
+    return tuple(one for pair in pairs for one in pair)
 
 
 def _pairs(control: list[Statement]) -> Iterator[tuple[Statement, Statement]]:
@@ -104,7 +112,10 @@ def _has_reason(sql: str, statement: Statement) -> bool:
 
 
 def _ends_with(sql: str, commit: Statement) -> bool:
-    """Tell whether a COMMIT ends something that the statements after it would meet if it were left out."""
+    """Tell whether a COMMIT ends something that the statements after it would meet if it were left out.
+
+    So does a BEGIN after a COMMIT: each statement between the two commits by itself.
+    """
     from outreach_migrate.files import scanner  # few files get here
 
     for one in statements.split(sql):
@@ -116,7 +127,7 @@ def _ends_with(sql: str, commit: Statement) -> bool:
         if _ADDS_VALUE.match(words):  # PostgreSQL: new enum values must be committed before they can be used
             tokens = scanner.tokens(sql, one.start, one.end)
             value = next((token.text for token in tokens if token.kind is scanner.Kind.STRING), "")
-            if value in sql[commit.end :]:
+            if value in sql[one.end if _kinds(commit) == ("opens",) else commit.end :]:
                 return True
     return False
 
