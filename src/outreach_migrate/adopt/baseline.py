@@ -7,15 +7,25 @@ from typing import TYPE_CHECKING
 
 from psycopg import errors as pg
 
-from outreach_migrate.errors import HistoryError, Location, MigrateError, MigrationFileError, Problem, UsageError
+from outreach_migrate.errors import (
+    HistoryError,
+    Location,
+    MigrateError,
+    MigrationFileError,
+    Outcome,
+    Problem,
+    UsageError,
+)
 from outreach_migrate.history import write
 from outreach_migrate.history.write import Known, Place
 from outreach_migrate.postgres import connections
 from outreach_migrate.run import request as planning
 from outreach_migrate.run import sessions, transaction
+from outreach_migrate.schema import drift
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
+    from pathlib import Path
 
     from outreach_migrate.files.migrations import Migration
     from outreach_migrate.history.read import Entry, History
@@ -23,10 +33,24 @@ if TYPE_CHECKING:
     from outreach_migrate.run.request import Request
     from outreach_migrate.run.sessions import Session
     from outreach_migrate.run.stop import Stop
+    from outreach_migrate.schema.drift import Drift
 
 ORIGIN = "baseline"
 _TRIES = 20  # each fails because another run has written an entry meanwhile
 _OVERTAKEN = (pg.UniqueViolation, pg.DuplicateTable, pg.DuplicateObject, pg.DuplicateSchema)
+
+
+class Untrue(MigrateError):
+    """The database differs from what the files give, so they were not recorded."""
+
+    def __init__(self, drift: Drift) -> None:
+        count = len(drift.comparison.differences)
+        objects = "1 object differs" if count == 1 else f"{count} objects differ"
+        super().__init__(
+            f"the baseline would not be true: {objects} from what the files give",
+            hint="Mend the database or the files, or record them all the same: --accept-differences",
+            outcome=Outcome(None),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +61,23 @@ class Baseline:
     present: int
 
 
+def compare(request: Request, version: int, *, private: Path, ignore: Collection[str] = ()) -> Drift:
+    """Compare the database with what the files up to a version give, applied to a scratch database.
+
+    Raise UsageError if no file has the version, and what scratch.migrated raises.
+    """
+    files = _chosen(request, version)
+    with planning.reading(request, lambda _: None) as seen:
+        return drift.against(seen.connection, request, files, private=private, ignore=ignore)
+
+
 def run(request: Request, version: int, tell: events.Tell, stop: Stop) -> Baseline:
     """Record the files up to a version, in one transaction; run again, it changes nothing.
 
     Raise UsageError if no file has the version, HistoryError if one is recorded otherwise, and what `up` raises for
     files and history; then nothing was written.
     """
-    if request.file_problems:
-        raise MigrationFileError(request.file_problems)
-    files = [one for one in request.files if one.number <= version]
-    if version not in {one.number for one in files}:
-        raise UsageError(f"no migration has version {version}")
+    files = _chosen(request, version)
     with connections.translated(), sessions.of(request, tell, stop) as session:
         for _ in range(_TRIES):
             past = session.history()
@@ -59,6 +89,15 @@ def run(request: Request, version: int, tell: events.Tell, stop: Stop) -> Baseli
                 return Baseline(tuple(wanted), len(files) - len(wanted))
             session.clean()
     raise MigrateError("other sessions keep changing the history table, so nothing was recorded", hint="Try again.")
+
+
+def _chosen(request: Request, version: int) -> list[Migration]:
+    if request.file_problems:
+        raise MigrationFileError(request.file_problems)
+    files = [one for one in request.files if one.number <= version]
+    if version not in {one.number for one in files}:
+        raise UsageError(f"no migration has version {version}")
+    return files
 
 
 def _unrecorded(files: Sequence[Migration], entries: Iterable[Entry]) -> list[Migration]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from outreach_migrate.cli import options, usage
+from outreach_migrate.cli import options, project, usage
 
 
 @click.command("import", cls=usage.Command)
@@ -79,15 +79,20 @@ def adopt(common: options.Common, /, **given: Any) -> None:
 
 @click.command(cls=usage.Command)
 @click.argument("version", type=int)
-@click.pass_obj
-def baseline(common: options.Common, /, version: int) -> None:
+@click.option("--verify", is_flag=True, help="First compare the database with what these files give, as drift does.")
+@click.option("--accept-differences", is_flag=True, help="Record them even if --verify finds differences.")
+@click.pass_context
+def baseline(ctx: click.Context, /, version: int, verify: bool, accept_differences: bool) -> None:
     """Record the files up to VERSION as applied, and run none of them.
 
-    For a database that was made by hand, and has all that these files would make.
+    For a database that was made by hand, and has all that these files would make. --verify finds out whether it has.
     """
     from outreach_migrate.files import folders, migrations
     from outreach_migrate.report import adopting
 
+    common: options.Common = ctx.obj
+    if accept_differences and not verify:
+        raise click.UsageError("--accept-differences goes with --verify")
     out = adopting.AdoptReport("baseline", as_json=common.as_json, verbosity=common.verbosity)
     with out, options.told(out):
         found = migrations.read(folders.find(common.folder))
@@ -96,4 +101,11 @@ def baseline(common: options.Common, /, version: int) -> None:
 
         with options.database(common, out) as target:
             request = options.request(common, target, found)
+            if verify:
+                ignore = project.default(ctx, "drift", "ignore") or ()
+                private = options.scratch_folder(common)
+                drift = recording.compare(request, version, private=private, ignore=ignore)
+                out.compared(drift)
+                if drift.comparison.differences and not accept_differences:
+                    raise recording.Untrue(drift)
             out.recorded(recording.run(request, version, out.event, stop.Stop()))

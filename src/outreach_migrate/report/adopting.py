@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from outreach_migrate.adopt.matching import Match
     from outreach_migrate.adopt.taking_over import Nothing, Takeover
     from outreach_migrate.history.foreign import Foreign
+    from outreach_migrate.schema.drift import Drift
 
 
 class AdoptReport(printer.Report):
@@ -81,6 +82,14 @@ class AdoptReport(printer.Report):
         for other in found.others:
             hint = f"if that is the one: outreach-migrate adopt --from {other.tool}"
             self.aside(f"{_whose(other)} is there, but the files don't come from {other.tool}; {hint}")
+
+    def compared(self, drift: Drift) -> None:
+        """Print the differences between the database and the files."""
+        from outreach_migrate.report import schema
+
+        self.document["drift"] = schema.value(drift)
+        for line in (*schema.notes(drift), *schema.lines(drift), schema.summary(drift)):
+            self.aside(line)
 
     def recorded(self, done: Baseline) -> None:
         """Report a baseline."""

@@ -121,14 +121,14 @@ def title(one: Difference) -> str:
 
 def summary(drift: Drift) -> str:
     """Sum up a comparison."""
-    comparison, files = drift.comparison, sentences.count(len(drift.files), "applied file", "applied files")
+    comparison, files = drift.comparison, sentences.count(len(drift.files), "file", "files")
     ignored = f", {comparison.ignored} ignored" if comparison.ignored else ""
     count = len(comparison.differences)
     if not count:
         objects = sentences.count(comparison.objects, "object is", "objects are")
-        return f"No drift: {objects} as the {files} give them{ignored}."
+        return f"No drift: {objects} as {files} give them{ignored}."
     differ = sentences.count(count, "object differs", "objects differ")
-    return f"{differ} from what the {files} give{ignored}: - is as the files give it, + as the database has it."
+    return f"{differ} from what {files} give{ignored}: - is as the files give it, + as the database has it."
 
 
 def _coloured(line: str) -> str:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from outreach_migrate.errors import Problem
     from outreach_migrate.files.migrations import Migration
-    from outreach_migrate.history.table import Table
     from outreach_migrate.run.plan import Plan
     from outreach_migrate.run.request import Request
+    from outreach_migrate.schema.catalog import Object
     from outreach_migrate.schema.differences import Comparison
     from outreach_migrate.schema.scratch import Scratch
 
@@ -61,21 +61,34 @@ def find(request: Request, *, private: Path, ignore: Collection[str] = ()) -> Dr
     Raise HistoryError when a file is not as it was applied, or not there; and what scratch.migrated raises.
     """
     with asked.reading(request, lambda _: None) as seen:
-        files = _applied(seen.plan)
-        with scratch.migrated(request, files, private=private, beside=seen.connection) as made:
-            return compared(seen.connection, made, files, request.table, ignore=ignore)
+        return against(seen.connection, request, _applied(seen.plan), private=private, ignore=ignore)
 
 
-def compared(
-    connection: Connection, made: Scratch, files: Sequence[Migration], history: Table, *, ignore: Collection[str] = ()
+def against(
+    connection: Connection,
+    request: Request,
+    files: Sequence[Migration],
+    *,
+    private: Path,
+    ignore: Collection[str] = (),
 ) -> Drift:
-    """Compare a database with a scratch database."""
-    with connections.translated(), closing(connections.connect(made.target)) as other:
+    """Compare the database of a connection, the request's, with a scratch database to which files are applied."""
+    with (
+        scratch.migrated(request, files, private=private, beside=connection) as made,
+        connections.translated(),
+        closing(connections.connect(made.target)) as other,
+    ):
         servers = _major(connection), _major(other)
-        actual = catalog.read(connection, history, version=min(servers))
-        expected = catalog.read(other, history, version=min(servers))
-    kept = [one for one in expected if one.kind != "extension" or one.name not in made.preset]
+        actual = catalog.read(connection, request.table, version=min(servers))
+        expected = catalog.read(other, request.table, version=min(servers))
+    is_there = any(_is_schema(one, request.table.schema) for one in actual)  # a run makes the history's
+    kept = [one for one in expected if is_there or not _is_schema(one, request.table.schema)]
+    kept = [one for one in kept if one.kind != "extension" or one.name not in made.preset]
     return Drift(differences.find(actual, kept, ignore=ignore), tuple(files), made, servers)
+
+
+def _is_schema(one: Object, name: str) -> bool:
+    return one.kind == "schema" and one.name in (name, '"' + name.replace('"', '""') + '"')
 
 
 def _major(connection: Connection) -> int:

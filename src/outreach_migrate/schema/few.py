@@ -165,10 +165,11 @@ def _access_methods() -> str:
 
 
 def _default_privileges(facts: Facts) -> str:
-    """Write the query for default privileges; those of the role that migrates, as the history's owner, have no name."""
+    """Write the query for default privileges; those of the role that migrates have no name."""
     history = f"{quoting.quote(facts.history.schema)}, {quoting.quote(facts.history.name)}"
     owner = "(SELECT c.relowner FROM pg_class c JOIN pg_namespace h ON h.oid = c.relnamespace"
     owner += f" WHERE (h.nspname, c.relname) = ({history}))"
+    owner = f"coalesce({owner}, current_user::regrole)"
     name = f"""concat('ON ', CASE d.defaclobjtype
                           WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'FUNCTIONS'
                           WHEN 'T' THEN 'TYPES' WHEN 'n' THEN 'SCHEMAS' ELSE d.defaclobjtype::text END,
