@@ -103,6 +103,8 @@ def test_a_locale_that_lacks_a_character_shows_a_question_mark(
     status = migrate.process("--json", "status", encoding=encoding)
     assert status.json["migrations"][0]["path"] == "sql/1_größe中Ä.sql"
     assert migrate.process("--help", encoding="latin-1").exit_code == 0
+    made = migrate.process("new", "Größe")  # its path is written as the file system has it
+    assert (made.exit_code, migrate.process("check", encoding=encoding).exit_code) == (0, 0), made
 
 
 FULL = Path("/dev/full")
