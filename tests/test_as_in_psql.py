@@ -189,8 +189,11 @@ def test_a_procedure_that_fails_after_a_commit_is_run_again(migrate: Migrate, ro
     [
         ("REINDEX INDEX p_pkey", "Put it into a file of its own that begins with: -- migrate: no-transaction"),
         ("SELECT 1; REINDEX TABLE p", "Put it into a file of its own that begins with: -- migrate: no-transaction"),
-        ("DO $$ BEGIN EXECUTE 'VACUUM'; END $$", "in no function, procedure or DO block"),
-        (f"{HEAD}DO $$ BEGIN EXECUTE 'VACUUM'; END $$", "PostgreSQL runs this in no function, procedure or DO block"),
+        ("DO $$ BEGIN EXECUTE 'VACUUM'; END $$", "outside of functions, procedures and DO blocks"),
+        (
+            f"{HEAD}DO $$ BEGIN EXECUTE 'VACUUM'; END $$",
+            "PostgreSQL can't run this in a function, procedure or DO block",
+        ),
         ("DO $$ BEGIN COMMIT; END $$", "needs a file of its own that begins with: -- migrate: no-transaction"),
         (f"{HEAD}SELECT f()", "No function can commit"),
         ("SELECT set_config('transaction_isolation', 'serializable', true)", "SET TRANSACTION"),

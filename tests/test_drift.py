@@ -94,7 +94,7 @@ def test_files_must_be_as_they_were_applied(migrate: Migrate) -> None:
     (migrate.files / "2_a.sql").unlink()
     ended = migrate("drift")
     assert ended.exit_code == 1
-    assert "edited: applied" in ended.stderr
+    assert "edited: it was applied" in ended.stderr
     assert "missing: 2_a was applied" in ended.stderr
 
 

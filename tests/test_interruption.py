@@ -355,7 +355,7 @@ def test_a_killed_run_s_build_is_waited_for(
     until(lambda: sessions.waiting("virtualxid"))
     killed.kill()
     run = migrate.start("up")
-    run.says("waiting for a statement of an earlier run, which still runs")
+    run.says("waiting for a statement of an earlier run to end")
     lock.execute("COMMIT")
     ended = run.end()
     assert ended.exit_code == 0, ended

@@ -187,4 +187,4 @@ def test_a_serialization_failure_at_commit_is_told(migrate: Migrate, rows: Rows)
     run = migrate("up", "--lock-retries", "0", files={"1_a.sql": SERIALIZABLE + text})
     assert run.exit_code == 1
     assert "sql/1_a.sql: error: at COMMIT: could not serialize" in run.stderr
-    assert "Run up again" in run.stderr
+    assert "run up again" in run.stderr

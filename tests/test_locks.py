@@ -273,7 +273,7 @@ def test_the_error_carries_who_was_in_the_way(migrate: Migrate, holder: psycopg.
     assert ended.exit_code == 1
     (blocker,) = error(ended)["blockers"]
     pid = holder.info.backend_pid
-    advice = f"Pid {pid} sits idle in a transaction: end it, or SELECT pg_terminate_backend({pid})."
+    advice = f"Pid {pid} is idle in a transaction: end it, or run SELECT pg_terminate_backend({pid})."
     told = {
         key: blocker[key] for key in ("pid", "user", "application", "state", "relation", "wanted", "held", "advice")
     }

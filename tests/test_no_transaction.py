@@ -208,7 +208,7 @@ def test_from_start_is_for_unfinished_files(migrate: Migrate, steps: Callable[[]
     for version in "12":
         refused = migrate("up", "--from-start", version, files={"2_b.sql": HEAD + trail(2)})
         assert refused.exit_code == 2
-        assert f"version {version} is not unfinished" in refused.stderr
+        assert f"no unfinished migration has version {version}" in refused.stderr
     assert steps() == [1]
 
 

@@ -29,7 +29,7 @@ def test_a_way_down_is_refused(migrate: Migrate, rows: Rows, tool: str, up: str,
     assert run.exit_code == 1
     [problem] = run.json["error"]["problems"]
     assert (problem["path"], problem["line"]) == ("sql/1_users.sql", text[: text.index(down)].count("\n") + 1)
-    assert problem["message"].startswith(f"a way down of {tool}'s begins here: {down[:8].strip()}")
+    assert problem["message"].startswith(f"{tool}'s way down begins here: {down[:8].strip()}")
     assert problem["hint"].startswith("Keep the part above this line, and remove the rest")
     copied = f"outreach-migrate --dir NEW import sql --from {tool}" in problem["hint"]
     assert copied == (tool in ("goose", "tern"))
@@ -40,7 +40,7 @@ def test_a_way_down_is_refused(migrate: Migrate, rows: Rows, tool: str, up: str,
 def test_a_way_down_after_a_missing_semicolon_is_refused(migrate: Migrate) -> None:
     """These tools need no semicolon before their mark; the server would tell of a syntax error."""
     files = {"1_a.sql": "-- +migrate Up\ncreate table a ()\n-- +migrate Down\ndrop table a"}
-    assert "sql/1_a.sql:3:1: error: a way down of sql-migrate's" in migrate("check", files=files).stdout
+    assert "sql/1_a.sql:3:1: error: sql-migrate's way down" in migrate("check", files=files).stdout
 
 
 def test_a_way_down_before_the_way_up_has_its_own_hint(migrate: Migrate) -> None:
@@ -53,10 +53,10 @@ def test_dbmates_marks_are_refused(migrate: Migrate) -> None:
     """They look like directives of this program, and each is told with what to write instead."""
     text = f"-- migrate:up transaction:false\n{UP}\n-- migrate:down\n{DOWN}"
     up, down = migrate("--json", "check", files={"1_a.sql": text}).json["findings"]
-    assert (up["line"], up["message"]) == (1, "a mark of dbmate's: -- migrate:up transaction:false")
+    assert (up["line"], up["message"]) == (1, "dbmate's mark: -- migrate:up transaction:false")
     assert up["hint"].startswith("Write instead: -- migrate: no-transaction. To copy a whole folder of such files:")
     assert up["hint"].endswith(" outreach-migrate --dir NEW import sql --from dbmate")
-    assert (down["line"], down["message"]) == (4, "a way down of dbmate's begins here: -- migrate:down")
+    assert (down["line"], down["message"]) == (4, "dbmate's way down begins here: -- migrate:down")
 
 
 @pytest.mark.parametrize("mark", [down for _, _, down in MARKS] + ["-- migrate:down"])
@@ -95,7 +95,7 @@ def test_a_file_of_the_way_down_is_refused(migrate: Migrate, rows: Rows, ending:
     run = migrate("--json", "up", files={"1_a.up.sql": UP, f"1_a.{ending}.sql": DOWN})
     [problem] = run.json["error"]["problems"]
     assert problem["path"] == f"sql/1_a.{ending}.sql"
-    assert problem["message"].startswith(f"a way down of {tool}'s")
+    assert problem["message"].startswith(f"{tool}'s")
     assert problem["hint"].startswith("Remove the file")
     assert rows(TABLES) == []
     (migrate.files / f"1_a.{ending}.sql").unlink()
@@ -117,7 +117,7 @@ def test_a_folder_of_folders_is_named(migrate: Migrate, path: str, whose: str, f
     file.write_text(UP)
     run = migrate("up")
     assert run.exit_code == 1
-    assert f"sql: error: this is a folder of {whose}" in run.stderr
+    assert f"sql: error: this is {whose} folder" in run.stderr
     command = f"outreach-migrate import {folder}"
     assert f"hint: Here a migration is a file. To make files of them: {command}\n" in run.stderr
     assert migrate(*command.split()[1:]).exit_code == 0

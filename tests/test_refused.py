@@ -150,7 +150,7 @@ def test_a_pair_in_a_file_without_a_transaction_has_its_own_hint(migrate: Migrat
 def test_commit_in_a_file_without_a_transaction_has_its_own_hint(migrate: Migrate, rows: Rows) -> None:
     """A file that has no transaction is not told that it has one."""
     problem = refused(migrate, rows, {"2_bad.sql": "-- migrate: no-transaction\nselect 1; commit"})
-    assert problem["hint"].startswith("In a file without a transaction each statement commits by itself.")
+    assert problem["hint"].startswith("In a file without a transaction each statement commits by itself:")
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_people_read_the_same(migrate: Migrate, every_state: dict[str, str]) -> 
     assert re.split("  +", lines[0]) == ["VERSION", "NAME", "STATE", "APPLIED (UTC)", "TOOK", "BY"]
     assert [tuple(re.split("  +", line)[::2][:2]) for line in lines[1:7]] == list(every_state.items())
     assert lines[7] == "2 applied, 1 edited, 1 missing, 1 out of order, 1 ahead"
-    assert lines[8].startswith("sql/2_b.sql: error: edited: applied ")
+    assert lines[8].startswith("sql/2_b.sql: error: edited: it was applied ")
 
 
 def test_an_entry_is_shown_with_its_time_and_author(migrate: Migrate, rows: Rows) -> None:

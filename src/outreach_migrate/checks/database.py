@@ -55,7 +55,7 @@ def _invalid_indexes(connection: Connection) -> Iterator[Finding]:
                SELECT FROM pg_catalog.pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid)
          ORDER BY 1""").fetchall()
     for index, table in rows:
-        hint = f"Its build failed. Drop it and build it again: DROP INDEX CONCURRENTLY IF EXISTS {index};"
+        hint = f"Its build failed: drop it, and build it again: DROP INDEX CONCURRENTLY IF EXISTS {index};"
         yield Finding(Problem(f"the index {index} on {table} is invalid", hint=hint), is_error=False)
 
 
@@ -71,7 +71,8 @@ def _lag(connection: Connection, catching_up: float) -> Iterator[Finding]:
     behind, streams, age = row
     last = "it has replayed no transaction yet" if age is None else f"its last transaction is {age:.0f} s old"
     if behind:
-        message = f"the standby lags: it has not replayed {behind:,} bytes that it has received, and {last}"
+        noun = "byte" if behind == 1 else "bytes"
+        message = f"the standby lags: it has not replayed {behind:,} {noun} that it has received, and {last}"
     elif streams is None:
         message = "the standby does not say how far it lags"
     elif not streams:

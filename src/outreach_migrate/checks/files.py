@@ -60,9 +60,7 @@ def against(folder: str, found: Iterable[Migration], ref: str) -> list[Finding]:
     """
     theirs = {name for name in _git(folder, "ls-tree", "-z", "--name-only", ref, "./").split("\0") if name}
     if not theirs:  # git keeps no empty folders
-        hint = (
-            "Name the folder as it is called there with --dir. For the change that makes the folder, leave --base out."
-        )
+        hint = "Name the folder as that revision has it, with --dir; for the change that makes it, leave --base out."
         raise MigrateError(f"{ref} has no folder {folder}: there is nothing to compare with", hint=hint)
     parted = _git(folder, "merge-base", ref, "HEAD", otherwise=ref).strip()
     since, now = _changes(folder, parted), _changes(folder, ref)

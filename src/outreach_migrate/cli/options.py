@@ -68,7 +68,7 @@ class Revision(click.ParamType[str]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the revision as it is."""
         if not value.strip():
-            self.fail("it is empty; is the variable set that should name the revision?", param, ctx)
+            self.fail("it is empty: is the variable that names the revision set?", param, ctx)
         if value.startswith("-"):
             self.fail(f"{value} begins with -, but no revision does", param, ctx)
         return str(value)

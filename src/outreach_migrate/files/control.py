@@ -51,7 +51,8 @@ _REASONS = (
 
 _ONE = "The file runs in a transaction of its own. To undo a part of it, use SAVEPOINT and ROLLBACK TO."
 _ONE_EACH = (
-    "In a file without a transaction each statement commits by itself. Put what belongs together into another file."
+    "In a file without a transaction each statement commits by itself: put statements that belong together into "
+    "another file."
 )
 
 

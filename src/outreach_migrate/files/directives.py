@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from outreach_migrate.files.outline import Outline
 
 _KNOWN = (
-    "There are: no-transaction, lock-timeout DURATION (as 30s, 500ms, 2min, 1h), isolation serializable, "
+    "The directives are: no-transaction, lock-timeout DURATION (as 30s, 500ms, 2min, 1h), isolation serializable, "
     "isolation repeatable read."
 )
 _UNWRITTEN = "Write its SQL here, and remove this line."

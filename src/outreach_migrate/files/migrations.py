@@ -158,7 +158,8 @@ def _read_file(file: File) -> Migration | Problem | None:
         if file.is_dir():
             return None
         if not match or shown != path:
-            return Problem("not a migration's name", Location(shown), "It must be VERSION_name.sql, VERSION digits.")
+            hint = "It must be VERSION_name.sql, where VERSION is digits."
+            return Problem("not a migration's name", Location(shown), hint)
         if another := ways_down.of_name(path):
             return another
         if not file.is_file() and os.stat(file.path):  # opening a FIFO would hang; a link to nothing can't be read
@@ -184,7 +185,7 @@ def _same_version_twice(found: list[Migration]) -> Iterator[Problem]:
     for first, second in pairwise(found):
         if first.number == second.number:
             message = f"version {second.version} is used twice: {os.path.basename(first.path)} has it, too"
-            yield Problem(message, Location(second.path), "Rename the newer one: its version must be its own.")
+            yield Problem(message, Location(second.path), "Give the newer one another version.")
 
 
 def problems(migration: Migration) -> list[Problem]:
@@ -222,7 +223,7 @@ def _not_inside(migration: Migration) -> Iterator[Finding]:
     for statement, command in migration.outline.outside:
         hint = "Put it into a file of its own, or begin this file with: -- migrate: no-transaction"
         if command is Command.DROP_SUBSCRIPTION:
-            hint += ". Or keep the slot: ALTER SUBSCRIPTION … DISABLE, then … SET (slot_name = NONE), come before it."
+            hint += ". Or keep the slot: write ALTER SUBSCRIPTION … DISABLE and … SET (slot_name = NONE) before it."
         yield outline.Finding(statement.start, f"{command} cannot run in a transaction", hint)
 
 

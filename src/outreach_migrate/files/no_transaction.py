@@ -17,7 +17,9 @@ _TEMPORARY = "Make an ordinary one, and drop it at the end of the file."
 _TOGETHER = "Statements that need one transaction belong in a file that has one."
 _ISOLATION = "Leave it out: each statement runs in a transaction of its own, READ COMMITTED."
 _SETTING = "Use SET as a statement of its own: it holds for the statements after it."
-_IN_BLOCK = "Use SET LOCAL for the block alone. For the statements after it, write the statement outside of the block."
+_IN_BLOCK = (
+    "Use SET LOCAL for the block alone, or write the statement outside of the block for the statements after it."
+)
 _DROPPED = "Add ON COMMIT DROP, or make an ordinary one, and drop it at the end of the file."
 _RANDOM = "Call setseed() in the statement that needs it: … FROM (SELECT setseed(0.5)) AS seed, …"
 _STRINGS = "Leave it out, and write strings with backslashes as E'…': the file is read with this setting on."

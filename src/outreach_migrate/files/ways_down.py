@@ -79,8 +79,8 @@ def findings(sql: str, folder: str = "") -> Iterator[Finding]:
             continue
         elif mark.tool == "dbmate" or any(mark.start < start < end for start in starts):
             keep = f"below {ups[0].text}" if end < len(sql) else "above this line"
-            hint = f"Keep the part {keep}, and remove the rest: all of a file is run, and {_NO_WAY_DOWN}."
-            message = f"a way down of {mark.tool}'s begins here: {mark.text}"
+            hint = f"Keep the part {keep}, and remove the rest: the whole file is run, and {_NO_WAY_DOWN}."
+            message = f"{mark.tool}'s way down begins here: {mark.text}"
             yield Finding(mark.start, message, _or_copy(hint, mark.tool, folder))
             return
 
@@ -88,7 +88,7 @@ def findings(sql: str, folder: str = "") -> Iterator[Finding]:
 def _begins(sql: str, mark: _Mark, folder: str) -> Finding:
     line = sql[mark.start :].partition("\n")[0].strip()
     hint = "Write instead: -- migrate: no-transaction." if "transaction:false" in line else "Remove the line."
-    return Finding(mark.start, f"a mark of dbmate's: {line}", _or_copy(hint, mark.tool, folder))
+    return Finding(mark.start, f"dbmate's mark: {line}", _or_copy(hint, mark.tool, folder))
 
 
 def _or_copy(hint: str, tool: str, folder: str) -> str:
@@ -127,7 +127,7 @@ def of_name(path: str) -> Problem | None:
     """Report a file whose name says that it is another tool's way down."""
     for ending, whose in _ENDINGS.items():
         if path.lower().endswith(ending):
-            message = f"a way down of {whose}, which would be run as well"
+            message = f"{whose} way down, which would be run as well"
             hint = f"Remove the file: every .sql file of the folder is run, and {_NO_WAY_DOWN}."
             if ending == ".down.sql":
                 hint += f" {_copied(os.path.dirname(path))}"
@@ -147,7 +147,7 @@ def of_folder(folder: Folder) -> Problem | None:
     for name, whose in _FOLDERS.items():
         found = sorted(glob.glob(f"{glob.escape(folder)}/*/{name}") or glob.glob(f"{glob.escape(folder)}/*/*/{name}"))
         if found:
-            message = f"this is a folder of {whose}: a migration is a folder there, with a file {name} in it"
+            message = f"this is {whose} folder, where each migration is a folder with a file {name}"
             above = shlex.quote(os.path.dirname(os.path.dirname(found[0])))
             hint = f"Here a migration is a file. To make files of them: outreach-migrate import {above}"
             return Problem(message, Location(folder), hint)

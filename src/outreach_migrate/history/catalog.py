@@ -109,7 +109,7 @@ def absent(
     if facts["type"]:
         return [_in_the_way(table, facts, *_TYPES.get(facts["type"], ("a type", "TYPE")))]
     if others and not table.chosen:
-        return [_others(table, others, f"{table} is not there, and ")]
+        return [_others(table, others, f"there is no {table}, but ")]
     if table.schema == "public" and "public" in facts["missing_schemas"] and search_path != "public":
         message = "the database has no schema public, where the history table would be"
         return [Problem(message, hint=f"Name another place: --table SCHEMA.{NAME}; or make it: CREATE SCHEMA public;")]
@@ -169,9 +169,9 @@ def stranger(table: Table, columns: Iterable[str], found: Iterable[Foreign]) -> 
         if one.table == Table(table.schema, table.name):
             whose = "Rails' or dbmate's" if one.tool == "dbmate" else f"{one.tool}'s"
             hint = f"To take {one.tool}'s history over: outreach-migrate adopt --from {one.tool} --rename. Or {mine}"
-            return Problem(f"the table {table} is {whose}, by its columns: {', '.join(columns)}", hint=hint)
+            return Problem(f"the table {table} looks like {whose}: its columns are {', '.join(columns)}", hint=hint)
     whose = "Ecto's" if set(columns) == _ECTOS else "another tool's"
-    message = f"the table {table} is {whose}, by its columns: {', '.join(columns)}"
+    message = f"the table {table} looks like {whose}: its columns are {', '.join(columns)}"
     return Problem(message, hint=f"{mine[0].upper()}{mine[1:]}")
 
 
@@ -190,7 +190,7 @@ def unadopted(table: Table, found: tuple[Foreign, ...], *, doubtful: bool) -> Pr
 def _no_plain_table(table: Table, facts: dict[str, Any], what: str, word: str) -> Problem:
     old = f"{facts['relation']['schema']}.{facts['kept']}"
     return Problem(
-        f"the history {table} is {what}: two runs at once could apply a file twice",
+        f"the history table {table} is {what}, with which two runs at once could apply a file twice",
         hint=f"Make a table of it: BEGIN; ALTER {word} {facts['sql']} RENAME TO {facts['kept']}; "
         f"CREATE TABLE {facts['sql']} AS TABLE {old}; "
         f"ALTER TABLE {facts['sql']} ADD PRIMARY KEY (position), ADD UNIQUE (version); COMMIT; "
@@ -201,7 +201,7 @@ def _no_plain_table(table: Table, facts: dict[str, Any], what: str, word: str) -
 def _filtered(table: Table, facts: dict[str, Any]) -> Iterator[Problem]:
     if facts["relation"]["filtered"]:
         yield Problem(
-            f"row security on the history table {table} applies to the role {facts['role']}: it may hide entries",
+            f"row security on the history table {table} applies to the role {facts['role']}, and may hide entries",
             hint=f"ALTER TABLE {facts['sql']} DISABLE ROW LEVEL SECURITY; or exempt the role, as a superuser: "
             f"ALTER ROLE {facts['role']} BYPASSRLS;",
         )
@@ -218,7 +218,7 @@ def _keyless(table: Table, facts: dict[str, Any]) -> Iterator[Problem]:
         lacks.append("no unique key on version")
         adds.append("ADD UNIQUE (version)")
     if lacks:
-        message = f"the history table {table} has {' and '.join(lacks)}: two runs at once could apply a file twice"
+        message = f"the history table {table} has {' and '.join(lacks)}, so two runs at once could apply a file twice"
         yield Problem(message, hint=f"Add the keys: ALTER TABLE {facts['sql']} {', '.join(adds)};")
     if relation["unlogged"]:
         message = f"the history table {table} is unlogged: a crash of the server would empty it"

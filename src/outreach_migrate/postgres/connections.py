@@ -176,8 +176,8 @@ def _hint(why: str, *, waited: bool) -> str | None:
         + ("." if waited else ": try again with --wait 60."),
         "starting up|recovery|shutting down": "Try again in a moment"
         + ("." if waited else ", or let it try: --wait 60."),
-        "refused|No such file|timed out|timeout expired|resolve|Network": "Check the address."
-        + ("" if waited else " While the server starts: --wait 60."),
+        "refused|No such file|timed out|timeout expired|resolve|Network": "Check the address"
+        + ("." if waited else ", or wait while the server starts: --wait 60."),
         "read-only": "None of the hosts accepts writes; is a failover under way?",
     }
     return next((hint for pattern, hint in hints.items() if re.search(pattern, why)), None)

@@ -105,7 +105,7 @@ def server_user(data: Path) -> User:
     for name in ("postgres", "nobody"):
         with suppress(KeyError):
             return pwd.getpwnam(name).pw_uid, pwd.getpwnam(name).pw_gid
-    raise errors.ConnectionFailed("PostgreSQL refuses root, and there is no user postgres or nobody")
+    raise errors.ConnectionFailed("PostgreSQL can't run as root, and there is no user postgres or nobody to run it")
 
 
 def unprivileged(command: list[str], user: User) -> tuple[list[str], dict[str, Any]]:
@@ -153,7 +153,7 @@ def _started(folder: Path, settings: Mapping[str, str], find: Find) -> Path:
             return found[1]
         time.sleep(0.01)
     log = (folder / "log").read_text(errors="replace").splitlines()[-10:]
-    raise errors.ConnectionFailed("\n".join([f"PostgreSQL did not start, says {folder / 'log'}:", *log]))
+    raise errors.ConnectionFailed("\n".join([f"PostgreSQL did not start; {folder / 'log'} ends with:", *log]))
 
 
 def _start(folder: Path, settings: Mapping[str, str], find: Find, alive: IO[bytes]) -> None:
@@ -220,7 +220,7 @@ def _socket_folder(data: Path, user: User) -> Path:
         os.chown(place, *user, follow_symlinks=False)
     found = place.lstat()
     if found.st_uid != (user[0] if user else os.geteuid()) or found.st_mode != stat.S_IFDIR | 0o700:
-        raise errors.ConnectionFailed(f"{place} belongs to somebody else")
+        raise errors.ConnectionFailed(f"{place} belongs to another user")
     return place
 
 

@@ -77,7 +77,7 @@ class Why(Enum):
     """The reasons why a rehearsal can't carry out a file although a run might."""
 
     ENUM_VALUE = "it uses an enum value that another file adds"
-    NAME = "it uses what another file makes, or drops"
+    NAME = "it uses an object that another file makes or drops"
     ISOLATION = "its transaction has another isolation level than the rehearsal's, which is that of the first file"
     NO_ROOM = "the locks of all files together are too many"
     PARALLEL = "Citus refuses it after the parallel work of an earlier file in the same transaction"

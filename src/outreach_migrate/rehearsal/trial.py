@@ -107,7 +107,7 @@ def _hint(error: errors.StatementError, left: list[Migration]) -> str | None:
     if not left:
         return error.hint
     names = ", ".join(map(str, left))
-    return f"It may need what {names} does, which can't be rehearsed. {error.hint or ''}".strip()
+    return f"It may depend on {names}, which can't be rehearsed. {error.hint or ''}".strip()
 
 
 def _stopped(

@@ -141,7 +141,7 @@ def _markdown_head(count: int) -> list[str]:
     return [
         title,
         "",
-        "| Statement | Took | Rows | What it does to what was there before |",
+        "| Statement | Took | Rows | Effect on tables that were there before |",
         "| --- | ---: | ---: | --- |",
     ]
 

@@ -74,7 +74,7 @@ def effect_lines(did: Effects, *, every: bool) -> list[tuple[str, str]]:
 def _lock_line(lock: Lock, did: Effects) -> str:
     relation = lock.relation
     kind = "" if relation.kind == "table" else f"{relation.kind} "
-    presumed = " (presumed: an earlier file holds it still)" if lock.presumed else ""
+    presumed = " (presumed: an earlier file still holds it)" if lock.presumed else ""
     changes = _changes(relation, did)
     if not changes and relation.kind == "table" and not presumed and lock.mode.blocks_writes:
         changes = "neither rewritten nor scanned"

@@ -67,9 +67,9 @@ _HINTS = {
     "25006": "The session may only read: is this a standby, or is default_transaction_read_only on?",
     "53100": "Free space on the server's disk, then run up again.",
     "53200": "The server is out of memory: free some, or split the file, then run up again.",
-    "55P03": "Somebody else holds the lock. Try again, or wait longer: --lock-timeout, or in the file: "
+    "55P03": "Another session holds the lock: try again, or wait longer with --lock-timeout, or in the file with "
     "-- migrate: lock-timeout 30s",
-    "40001": "Other transactions changed data that the file had read. Run up again, at a quieter time.",
+    "40001": "Other transactions changed data that the file had read: run up again, at a quieter time.",
     "57014": "Either statement_timeout ended it, which --statement-timeout 0 lifts, or somebody cancelled it.",
     "22P05": "The database's encoding can't hold one of the file's characters.",
 }
@@ -77,8 +77,8 @@ _BANS = {
     Ban.TOO_LATE: "SET TRANSACTION comes too late. Begin the file with: -- migrate: isolation serializable",
     Ban.INSIDE: "Put it into a file of its own that begins with: -- migrate: no-transaction",
     Ban.PERHAPS_BELOW: "Put it into a file that begins with: -- migrate: no-transaction."
-    " A command such as VACUUM must also stand there by itself, in no function, procedure or DO block.",
-    Ban.BELOW: "PostgreSQL runs this in no function, procedure or DO block: make it a statement of the file.",
+    " A command such as VACUUM must also be a statement of its own, outside of functions, procedures and DO blocks.",
+    Ban.BELOW: "PostgreSQL can't run this in a function, procedure or DO block: make it a statement of the file.",
     Ban.COMMITS: "A procedure or DO block that commits needs a file of its own that begins with: "
     "-- migrate: no-transaction",
     Ban.COMMITS_BELOW: "No function can commit, nor can a procedure that is SECURITY DEFINER or has a SET clause,"
@@ -146,7 +146,7 @@ def beside(event: Beside) -> str:
         case events.Recovered(_, reason):
             return f"it was committed before the connection was lost: {reason}"
         case events.AwaitingOrphan(_, pid):
-            return f"waiting for a statement of an earlier run, which still runs (pid {pid or 'unknown'})"
+            return f"waiting for a statement of an earlier run to end (pid {pid or 'unknown'})"
         case events.IndexFound(_, index):
             return f"the index {index} was built by an earlier run, which was stopped before it could record that"
         case events.IndexDropped(_, index):
@@ -158,14 +158,17 @@ def beside(event: Beside) -> str:
 def advice(blocker: Blocker) -> str:
     """Suggest a way to deal with a blocking session."""
     if blocker.pid == 0:
-        return "A prepared transaction holds the lock: see pg_prepared_xacts, then COMMIT or ROLLBACK PREPARED it."
+        return (
+            "A prepared transaction holds the lock: find it in pg_prepared_xacts, then run COMMIT PREPARED "
+            "or ROLLBACK PREPARED."
+        )
     if blocker.kind == "autovacuum worker" and "wraparound" in (blocker.query or ""):
-        return f"Autovacuum (pid {blocker.pid}) prevents wraparound and won't give way: let it end, then try again."
+        return f"Autovacuum (pid {blocker.pid}) prevents wraparound and won't give way: let it finish, then try again."
     if (blocker.state or "").startswith("idle in transaction"):
-        return f"Pid {blocker.pid} sits idle in a transaction: end it, or SELECT pg_terminate_backend({blocker.pid})."
+        return f"Pid {blocker.pid} is idle in a transaction: end it, or run SELECT pg_terminate_backend({blocker.pid})."
     if blocker.state is None:
-        return f"Pid {blocker.pid} is another role's. A role with pg_read_all_stats can see its state and its query."
-    return f"Pid {blocker.pid} is at work: let it end, or SELECT pg_cancel_backend({blocker.pid})."
+        return f"Pid {blocker.pid} belongs to another role: a role with pg_read_all_stats can see its state and query."
+    return f"Pid {blocker.pid} is running a query: let it finish, or run SELECT pg_cancel_backend({blocker.pid})."
 
 
 def worded(problem: Problem | Contradiction) -> Problem:
@@ -177,21 +180,20 @@ def _contradiction(one: Contradiction) -> tuple[str, Location | None, str]:
     again = f"run it anew, from its first statement: up --from-start {one.version}"
     match one.conflict:
         case Conflict.EDITED:
-            message = (
-                f"edited: applied {one.finished_at:%Y-%m-%d %H:%M:%S} with checksum {(one.checksum or '')[:12]}, "
-                f"the file now has {(one.file_checksum or '')[:12]}"
-            )
+            was, now = (one.checksum or "")[:12], (one.file_checksum or "")[:12]
+            when = f"{one.finished_at:%Y-%m-%d %H:%M:%S}"
+            message = f"edited: it was applied {when} with checksum {was}, and the file now has {now}"
             hint = "Restore the file as it was applied, and put the change into a new migration."
         case Conflict.MISSING:
             was = f"was {'applied' if one.finished_at else 'begun'} {one.started_at:%Y-%m-%d %H:%M:%S}"
             message = f"missing: {one.version}_{one.name} {was}, and has no file"
-            hint = "Restore the file; a deployment must carry all of them."
+            hint = "Restore the file: a deployment needs the files of all applied migrations."
         case Conflict.OUT_OF_ORDER:
             message = f"out of order: version {one.newest}, which is newer, has been applied already"
             hint = "Give it a new version, later than that one; or run it as it is with --allow-out-of-order."
         case Conflict.UNFINISHED_WITHOUT_FILE:
             message = f"unfinished: {one.version}_{one.name} has no file here"
-            hint = "A newer release has begun it. Finish it with that release's files."
+            hint = "A newer release began it: finish it with that release's files."
         case Conflict.UNFINISHED_WANTS_TRANSACTION:
             message = "unfinished: it began without a transaction, and now asks for one"
             hint = "Begin the file with: -- migrate: no-transaction"
@@ -207,7 +209,7 @@ def _contradiction(one: Contradiction) -> tuple[str, Location | None, str]:
             of = count(one.statements, "statement", "statements")
             message = f"unfinished: {one.done} of {of} done; the next one is here"
             hint = (
-                "Correct what is left of the file if it failed there, then run up: it goes on here. "
+                "Correct the rest of the file if it failed there, then run up, which goes on here. "
                 f"To run the file anew: up --from-start {one.version}"
             )
     return message, one.location, hint

@@ -290,7 +290,7 @@ def _ask(session: Session, work: Work, query: str, *, settings: tuple[str, ...] 
     if failed := messages.failure(results):
         error = psycopg.errors.error_from_result(failed)
         if error.sqlstate == "22012":
-            message = f"the entry of {work.migration} is gone from {work.place.table}, or somebody else has finished it"
+            message = f"the entry of {work.migration} is gone from {work.place.table}, or another session finished it"
             raise MigrateError(message) from error
         raise error
     return results[len(before)]

@@ -199,7 +199,8 @@ def plan_of(past: History, request: Request) -> Planned:
     """
     whole = plan.make(request.files, past.entries)
     steps = whole.to_run(to=request.to, out_of_order=request.out_of_order)
-    _check_versions(whole, steps, request)
+    if whole.steps:
+        _check_versions(whole, steps, request)
     if unadopted := _unadopted(past, request.files):
         raise errors.NotAdopted(unadopted)
     wrong = [*request.file_problems]
@@ -236,13 +237,12 @@ def to_carry_out(past: History, request: Request) -> Planned:
 
 def _check_versions(whole: Plan, steps: tuple[Pending, ...], request: Request) -> None:
     if request.to is not None and request.to not in {int(step.version) for step in whole.steps}:
-        newest = whole.steps[-1].version if whole.steps else "none"
-        raise errors.UsageError(f"no migration has version {request.to}", hint=f"The newest version is {newest}.")
+        newest = f"The newest version is {whole.steps[-1].version}."
+        raise errors.UsageError(f"no migration has version {request.to}", hint=newest)
     unfinished = {int(step.version) for step in steps if step.state is plan.State.UNFINISHED}
     if request.from_start is not None and request.from_start not in unfinished:
-        raise errors.UsageError(
-            f"version {request.from_start} is not unfinished", hint="--from-start is for a file that is unfinished."
-        )
+        hint = "--from-start runs an unfinished file anew: status shows which files are unfinished."
+        raise errors.UsageError(f"no unfinished migration has version {request.from_start}", hint=hint)
 
 
 def must_be_writable(past: History) -> None:
