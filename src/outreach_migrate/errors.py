@@ -264,13 +264,23 @@ class LockTimeout(StatementError):
 
 
 class ConnectionFailed(MigrateError):
-    """The server can't be reached, or the connection was lost; `transient` says whether another try may help."""
+    """The server can't be reached, or the connection was lost.
+
+    `transient` says whether another try may help, `full` whether the server has no connection left.
+    """
 
     def __init__(
-        self, message: str, *, hint: str | None = None, outcome: Outcome | None = None, transient: bool = False
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        outcome: Outcome | None = None,
+        transient: bool = False,
+        full: bool = False,
     ) -> None:
         super().__init__(message, hint=hint, outcome=outcome)
         self.transient = transient
+        self.full = full
 
 
 class MissingTool(MigrateError):

@@ -12,7 +12,7 @@ from outreach_migrate.history import foreign
 from outreach_migrate.history.table import NAME, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from outreach_migrate.history.foreign import Foreign
 
@@ -63,6 +63,38 @@ def query(table: Table, search_path: str | None) -> str:
             'checks_client', pg_catalog.current_setting('client_connection_check_interval', true) = '0'
                 AND pg_catalog.version() LIKE '%linux%',
             'citus', EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus'))"""
+
+
+def query_of_many(tables: Sequence[Table]) -> str:
+    """Write the query for the facts of many tables: a row for each, in their order.
+
+    Its columns: whether the schema is there, the relation's facts, whether a type or a relation has the name, and
+    whether a session holds or awaits the lock that would keep the table from being read.
+    """
+    schemas, names = (
+        f"pg_catalog.unnest(ARRAY[{', '.join(map(sql.quote, column))}]::pg_catalog.name[])"
+        for column in ([table.schema for table in tables], [table.name for table in tables])
+    )
+    return f"""
+        WITH locked AS MATERIALIZED (
+            SELECT coalesce(i.indrelid, l.relation) AS oid
+              FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = l.relation
+             WHERE l.mode = 'AccessExclusiveLock' AND l.database = (
+                       SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))
+        SELECT n.oid IS NOT NULL, CASE WHEN c.oid IS NOT NULL THEN {_relation()} END,
+               EXISTS (SELECT FROM pg_catalog.pg_type t
+                        WHERE t.typnamespace = n.oid AND t.typname = w.name AND t.typcategory <> 'A'),
+               c.oid IN (SELECT oid FROM locked)
+          FROM ROWS FROM ({schemas}, {names}) WITH ORDINALITY AS w(schema, name, nth)
+          LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = w.schema
+          LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.name
+         ORDER BY w.nth"""
+
+
+def is_fit(table: Table, relation: dict[str, Any]) -> bool:
+    """Tell from a relation's facts whether it is a history that the role may read."""
+    facts = {"relation": relation, "sql": "", "kept": "", "role": ""}
+    return relation["usage"] and relation["select"] and not unfit(table, facts)
 
 
 def _relation() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
     from outreach_migrate.history.table import Table
 
 
-_SOON = 1  # s: a longer wait means that somebody locks the table, and is reported
+SOON = 1  # s: a longer wait means that somebody locks the table, and is reported
 _PATIENCE = 30  # s: a lock that lasts longer is an error
-_RESET = "RESET ALL; SET client_encoding = 'UTF8'; RESET ROLE; SET standard_conforming_strings = on"
+CLEAN = "RESET ALL; SET client_encoding = 'UTF8'; RESET ROLE; SET standard_conforming_strings = on"
 _NEEDED = ("position", "version", "name", "checksum", "started_at")
 
 
@@ -117,22 +118,22 @@ def history(
     *,
     search_path: str | None = None,
     tell: Callable[[Locked], None] = lambda _: None,
+    patience: int = _PATIENCE,
 ) -> History:
     """Read the table in one message; an absent one is an empty history.
 
-    Raise HistoryError when it is not a history, or the role may not read it, and HistoryLocked when it stays locked;
-    `tell` is called when a lock makes this wait.
+    Raise HistoryError when it is not a history, or the role may not read it, and HistoryLocked when it stays locked for
+    `patience` seconds; `tell` is called when a lock makes this wait.
     """
     try:
-        return _read(connection, table, search_path, patience=_SOON)
+        return _read(connection, table, search_path, patience=SOON)
     except pg.LockNotAvailable:
         tell(Locked(table, _blockers(connection, table)))
-    try:
-        return _read(connection, table, search_path, patience=_PATIENCE - _SOON)
-    except pg.LockNotAvailable:
-        blockers = _blockers(connection, table)
-        message = f"the history table {table} has been locked for {_PATIENCE} s, and can't be read"
-        raise HistoryLocked(message, blockers) from None
+    if patience > SOON:
+        with suppress(pg.LockNotAvailable):
+            return _read(connection, table, search_path, patience=patience - SOON)
+    message = f"the history table {table} has been locked for {patience} s, and can't be read"
+    raise HistoryLocked(message, _blockers(connection, table))
 
 
 def _blockers(connection: Connection, table: Table) -> tuple[Blocker, ...]:
@@ -149,7 +150,7 @@ def _read(connection: Connection, table: Table, search_path: str | None, *, pati
     end, because a message is one implicit transaction. The encoding is set for longer, because RESET ALL sets the
     database's own encoding behind a pooler, and the server would read the next message in it.
     """
-    start = f"{_RESET}; SET LOCAL lock_timeout = '{patience}s'; SET LOCAL statement_timeout = 0;"
+    start = f"{CLEAN}; SET LOCAL lock_timeout = '{patience}s'; SET LOCAL statement_timeout = 0;"
     start += catalog.query(table, search_path)
     try:
         facts, rows = _last_two(connection.execute(f"{start};{_rows(table)}".encode()))
@@ -202,7 +203,7 @@ def foreign_tables(
     connection: Connection, table: Table, *, search_path: str | None, reset: bool = True
 ) -> tuple[Foreign, ...]:
     """Read which other tools have a table where the history is; `reset` is for a session in any state."""
-    start = f"{_RESET}; " if reset else ""
+    start = f"{CLEAN}; " if reset else ""
     cursor = connection.execute(f"{start}SELECT {foreign.query(table, search_path)}".encode())
     while cursor.nextset():
         pass
@@ -220,6 +221,13 @@ def _rows(table: Table) -> str:
         SELECT position, version, name, checksum, started_at AT TIME ZONE 'UTC', finished_at AT TIME ZONE 'UTC',
                statements_done, done_checksum, statements_begun, applied_by, origin
           FROM {table.quoted} ORDER BY position"""
+
+
+def last(cursor: Cursor[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Give the rows of a message's last result."""
+    while cursor.nextset():
+        pass
+    return cursor.fetchall()
 
 
 def _last_two(cursor: Cursor[tuple[Any, ...]]) -> tuple[Any, list[tuple[Any, ...]]]:

@@ -33,6 +33,8 @@ _FINAL = (
     r"|service file|definition of service|server does not support SSL|invalid |bad value|unsupported"
     r"|not currently accepting"
 )
+# The same for a server, a database, a role or a pooler that has as many connections as it may have.
+_FULL = r"too many c|remaining connection slots|no more connections allowed"
 # The words that psycopg puts before libpq's own; and a line break in the middle of libpq's sentence.
 _BEFORE_A_REASON = (
     r"^\s*(?:- host: .*?, port: .*?, hostaddr: .*?: )?"
@@ -81,7 +83,8 @@ def connect(
             transient = not re.search(_FINAL, why)
             left = wait - passed - _SHORTEST * addresses
             if not transient or left <= 0:
-                raise ConnectionFailed(why, hint=_hint(why, waited=wait > 0), transient=transient) from error
+                hint, full = _hint(why, waited=wait > 0), re.search(_FULL, why) is not None
+                raise ConnectionFailed(why, hint=hint, transient=transient, full=full) from error
         tell(Unreachable(why, passed))
         pause(min(0.5, left))
 
@@ -172,7 +175,7 @@ def _hint(why: str, *, waited: bool) -> str | None:
     hints = {
         "password": "Check the user and the password; in a URL, percent-encode signs such as @ : / %.",
         'database ".*" does not exist': "Create the database first, or name another one.",
-        "too many c|remaining connection slots": "The server is out of connections"
+        _FULL: "The server is out of connections"
         + ("." if waited else ": try again with --wait 60."),
         "starting up|recovery|shutting down": "Try again in a moment"
         + ("." if waited else ", or let it try: --wait 60."),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import psycopg
 
 from outreach_migrate import errors
-from outreach_migrate.errors import Outcome
+from outreach_migrate.errors import Outcome, StatementError
 from outreach_migrate.files.migrations import Migration
 from outreach_migrate.history import write
 from outreach_migrate.history.read import History
@@ -189,20 +189,26 @@ def _without_transaction(session: Session, request: Request, work: Work, *, is_n
 def _retried(
     session: Session, request: Request, work: Work, attempt: Callable[[], Done | Overtaken]
 ) -> Done | Overtaken:
-    """Retry a file after a lock timeout, a deadlock or a serialization failure.
-
-    Of a file without a transaction only the first statement is retried.
-    """
+    """Retry a file after a lock timeout, a deadlock or a serialization failure."""
     for left in range(request.lock_retries, 0, -1):
         try:
             return attempt()
-        except errors.StatementError as error:
-            is_later = not work.migration.directives.transaction and error.statement != 1
-            if error.sqlstate not in _RETRIED or is_later:
+        except StatementError as error:
+            if not is_retried(error, work.migration):
                 raise
             session.clean()
-            pause = min(30.0, 0.5 * 2 ** min(request.lock_retries - left, 10)) * random.uniform(0.75, 1.25)
+            pause = pause_after(request.lock_retries - left)
             session.tell(events.Retrying(work.migration, error, pause, left))
             session.watcher.wake()  # which else sleeps through waits of less than a second
             session.stop.pause(pause)
     return attempt()
+
+
+def is_retried(error: StatementError, migration: Migration) -> bool:
+    """Tell whether a file is tried again after an error; of one without a transaction only the first statement is."""
+    return error.sqlstate in _RETRIED and (migration.directives.transaction or error.statement == 1)
+
+
+def pause_after(retries: int) -> float:
+    """Give the seconds until the next try, which double with each, up to 30."""
+    return min(30.0, 0.5 * 2.0 ** min(retries, 10)) * random.uniform(0.75, 1.25)

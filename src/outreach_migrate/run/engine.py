@@ -11,8 +11,9 @@ from outreach_migrate.run import request as planning
 from outreach_migrate.run import sessions
 
 if TYPE_CHECKING:
+    from outreach_migrate.history.read import History
     from outreach_migrate.run import events
-    from outreach_migrate.run.plan import Plan
+    from outreach_migrate.run.plan import Plan, Planned
     from outreach_migrate.run.request import Request
     from outreach_migrate.run.stop import Stop
 
@@ -26,16 +27,26 @@ class Result:
     seconds: float
 
 
-def run(request: Request, tell: events.Tell, stop: Stop) -> Result:
-    """Compare the files with the history, and apply the pending files in order.
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The history that a run's caller has read, and the plan made of it; a run that finds it stale reads it again."""
+
+    past: History
+    planned: Planned
+
+
+def run(request: Request, tell: events.Tell, stop: Stop, known: Known | None = None) -> Result:
+    """Compare the files with the history, unless that is `known`, and apply the pending files in order.
 
     Raise errors.MigrateError; its `outcome` is the state that the run left the database in.
     """
     began = time.monotonic()
     applied: tuple[events.Applied, ...] = ()
     with connections.translated(), sessions.of(request, sessions.one_at_a_time(tell), stop) as session:
-        past = session.history()
-        planned = planning.to_carry_out(past, request)
+        if known:
+            session.meets(known.past)
+        past = known.past if known else session.history()
+        planned = known.planned if known else planning.to_carry_out(past, request)
         session.tell(planned)
         if planned.steps:
             from outreach_migrate.run import apply  # here, because a run with nothing to do needs none of it

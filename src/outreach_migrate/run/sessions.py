@@ -47,7 +47,7 @@ class Session:
 
     `token` marks its messages, so that other sessions find them behind a pooler too. `checks_client` says whether the
     server is asked to look for a client that is gone, `unflushed` whether a commit waits for a later one to make it
-    durable.
+    durable, `is_clean` whether the last message has left the session as DISCARD ALL does.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class Session:
         self.checks_client = False
         self.one_by_one = False
         self.unflushed = False
+        self.is_clean = False
         self._file: Migration | None = None
         self._opened: list[tuple[int, float]] = []
         self._take(connection)
@@ -91,7 +92,7 @@ class Session:
         """Leave the connection open, as DISCARD ALL leaves it."""
         self.stop.leave(self.connection)
         self.connection.remove_notice_handler(self._notice)
-        if not self.connection.closed:
+        if not self.connection.closed and not self.is_clean:
             self.clean()
 
     def reopen(self, *, wait: float) -> None:
@@ -124,6 +125,7 @@ class Session:
     ) -> list[PGresult]:
         """Send one message, see messages.exchange; raise Interrupted when the run was asked to end meanwhile."""
         rows = rows and self.stop.until(rows)
+        self.is_clean = False
         try:
             return messages.exchange(self.connection, message, rows=rows, silent=self.watcher.wake, within=within)
         finally:
@@ -131,6 +133,7 @@ class Session:
 
     def pipeline(self, groups: Sequence[Sequence[str]]) -> list[list[PGresult]]:
         """Send groups of statements, see messages.pipeline; raise Interrupted as exchange does."""
+        self.is_clean = False
         try:
             return messages.pipeline(self.connection, groups, silent=self.watcher.wake)
         finally:
@@ -185,7 +188,7 @@ class Session:
         """
         rollback = ["ROLLBACK"] if self.connection.pgconn.transaction_status != pq.TransactionStatus.IDLE else []
         try:
-            self.exchange("; ".join([*rollback, *RESET]))
+            self.is_clean = messages.failure(self.exchange("; ".join([*rollback, *RESET]))) is None
         except psycopg.Error:
             self.close()
 
@@ -194,10 +197,15 @@ class Session:
         try:
             past = read.history(self.connection, self.table, search_path=self.target.schema, tell=self.tell)
         finally:
+            self.is_clean = False
             self.stop.check()
+        self.meets(past)
+        return past
+
+    def meets(self, past: History) -> None:
+        """Work as the server's facts demand, which come with its history."""
         self.checks_client = past.checks_client
         self.one_by_one = self.watcher.in_cluster = past.citus
-        return past
 
     def flush(self) -> None:
         """Flush the commits that did not wait for the disk. If the connection is lost, the flush is skipped."""

@@ -27,11 +27,16 @@ class Stop:
         self._heard = threading.Event()
         self._lock = threading.Lock()  # so that no connection is closed while it is cancelled
         self._connections: list[psycopg.Connection] = []
+        self._parts: list[Stop] = []
 
     def ask(self, number: int) -> None:
-        """Ask the run to end, because of this signal, and return at once."""
-        self._number = number
-        self._asked.set()
+        """Ask the run, and each of its parts, to end, because of this signal, and return at once."""
+        with self._lock:
+            self._number = number
+            self._asked.set()
+            parts = list(self._parts)
+        for part in parts:
+            part.ask(number)
         threading.Thread(target=self._cancel, name="outreach-migrate cancel", daemon=True).start()
 
     def until(self, rows: Iterator[bytes]) -> Iterator[bytes]:
@@ -40,6 +45,26 @@ class Stop:
             if self._asked.is_set():
                 raise errors.Interrupted(self._number)
             yield chunk
+
+    @contextmanager
+    def part(self) -> Iterator[Stop]:
+        """Give a Stop for one of the run's threads, until the end of the block; it is asked when this one is."""
+        part = Stop()
+        with self._lock:
+            self._parts.append(part)
+            asked = self._asked.is_set()
+        if asked:
+            part.ask(self._number)
+        try:
+            yield part
+        finally:
+            with self._lock:
+                self._parts.remove(part)
+
+    @property
+    def asked(self) -> bool:
+        """Whether the run was asked to end."""
+        return self._asked.is_set()
 
     def check(self) -> None:
         """Raise Interrupted, once, if the run was asked to end. After that no statement is cancelled."""

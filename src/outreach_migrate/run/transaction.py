@@ -73,6 +73,7 @@ def apply(session: Session, work: Work) -> Done | Overtaken:
         if is_taken(error):
             return Overtaken(error)
         raise
+    session.is_clean = True  # the message ends with RESET
     return Done(tuple(tags), write.seconds(results[-len(after)]))
 
 

@@ -1,0 +1,102 @@
+"""The histories of many schemas of one database, read in a few messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from enum import Enum
+
+from psycopg import Connection, errors
+
+from outreach_migrate.errors import HistoryError, HistoryLocked
+from outreach_migrate.history import catalog, read
+from outreach_migrate.history.read import History
+from outreach_migrate.history.table import Table
+from outreach_migrate.postgres import messages
+
+_AT_ONCE = 100  # tables in one transaction, because the locks on each take three places in the server's shared memory
+_PATIENCE = "100ms"  # for a lock that was taken since the look at all locks
+
+
+class Unread(Enum):
+    """The reason why a history was not read together with the others."""
+
+    STRANGE = "only a look at it alone can tell what is wrong"
+    LOCKED = "a session locks it"
+
+
+def histories(connection: Connection, tables: Sequence[Table]) -> dict[Table, History | Unread]:
+    """Read many tables of one database; an absent one is an empty history.
+
+    Only a digest of each comes from the server, and then one history for each digest. So histories that are alike share
+    their entries, whose times and roles are those of any of them.
+    """
+    found: dict[Table, History | Unread] = {}
+    shared: dict[bytes | None, History] = {}
+    for table, digest in _digests(connection, tables):
+        if not isinstance(digest, Unread) and digest not in shared:
+            digest = _share(connection, table, digest, shared)
+        found[table] = digest if isinstance(digest, Unread) else replace(shared[digest], table=table)
+    return found
+
+
+def _share(
+    connection: Connection, table: Table, digest: bytes | None, shared: dict[bytes | None, History]
+) -> bytes | None | Unread:
+    """Read the history that all with its digest share; the digest of an absent one is None."""
+    try:
+        past = read.history(connection, table, search_path=table.schema, patience=read.SOON)
+    except HistoryLocked:
+        return Unread.LOCKED
+    except HistoryError:
+        return Unread.STRANGE
+    if past.missing_schemas or past.table_exists is (digest is None):  # it was dropped, or made, since
+        return Unread.STRANGE
+    shared[digest] = past
+    return digest
+
+
+def _digests(connection: Connection, tables: Sequence[Table]) -> Iterator[tuple[Table, bytes | None | Unread]]:
+    """Give each table's digest, None if it is absent, or the reason why it can't be read."""
+    start = f"{read.CLEAN}; SET LOCAL lock_timeout = '{read.SOON}s'; SET LOCAL statement_timeout = 0;"
+    facts = read.last(connection.execute(f"{start}{catalog.query_of_many(tables)}".encode()))
+    readable = []
+    for table, (schema_exists, relation, name_is_taken, is_locked) in zip(tables, facts, strict=True):
+        if is_locked:
+            yield table, Unread.LOCKED
+        elif relation and catalog.is_fit(table, relation):
+            readable.append(table)
+        elif schema_exists and not relation and not name_is_taken and table.chosen:
+            yield table, None
+        else:
+            yield table, Unread.STRANGE
+    while readable:
+        batch, readable = readable[:_AT_ONCE], readable[_AT_ONCE:]
+        read_so_far = list(_read(connection, batch))
+        yield from zip(batch, read_so_far, strict=False)
+        readable = batch[len(read_so_far) :] + readable
+
+
+def _read(connection: Connection, tables: Sequence[Table]) -> Iterator[bytes | Unread]:
+    """Give the tables' digests, up to the first that can't be read, because it is locked or dropped by now."""
+    before = ("BEGIN READ ONLY", f"SET LOCAL lock_timeout = '{_PATIENCE}'", "SET LOCAL statement_timeout = 0")
+    queries = [f"SELECT {_DIGEST} FROM {table.quoted}" for table in tables]
+    results = messages.exchange(connection, "; ".join([*before, *queries, "COMMIT"]))
+    failed = messages.failure(results)
+    for result in results[len(before) : len(before) + len(tables)]:
+        if result is not failed:
+            yield result.get_value(0, 0) or b""
+    if failed:
+        with suppress(errors.Error):
+            connection.execute("ROLLBACK")
+        error = errors.error_from_result(failed)
+        if connection.closed:
+            raise error
+        yield Unread.LOCKED if isinstance(error, errors.LockNotAvailable) else Unread.STRANGE
+
+
+_DIGEST = """pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.string_agg(
+    ROW(position, version, name, checksum, finished_at IS NULL,
+        statements_done, done_checksum, statements_begun, origin)::pg_catalog.text,
+    ' ' ORDER BY position), 'UTF8')), 'hex')"""
