@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, LiteralString
 
+import click
 import fix_servers
 import psycopg
 import pytest
@@ -33,6 +34,16 @@ THREE = {
     "2_second.sql": "insert into t select generate_series(1, 3);",
     "10_third.sql": "update t set n = 0 where n < 3; delete from t where n = 3;",
 }
+
+
+def _commands(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        yield f"{before}{name}", command
+        if isinstance(command, click.Group):
+            yield from _commands(command, f"{before}{name} ")
+
+
+COMMANDS = dict(_commands(cli.main))  # all of them, also "fleet up"
 # the names of all tables and views but the server's and its extensions'
 TABLES: LiteralString = (
     "SELECT oid::regclass::text FROM pg_class WHERE relkind IN ('r', 'v') AND oid >= 16384"

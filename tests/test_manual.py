@@ -19,8 +19,9 @@ from typing import Any
 import click
 import psycopg
 import pytest
-from fix_cli import Migrate
+from fix_cli import COMMANDS, Migrate
 from fix_servers import Connect
+from psycopg import sql
 
 from outreach_migrate import cli, errors
 from outreach_migrate.cli import manual
@@ -143,10 +144,10 @@ def options(command: click.Command) -> Iterator[tuple[str, click.Option]]:
             )
 
 
-@pytest.mark.parametrize("name", ["", *(name for name in cli.main.commands if name != "psql")])
+@pytest.mark.parametrize("name", ["", *(name for name in COMMANDS if name != "psql")])
 def test_the_options_of_the_manual_are_those_of_the_help(name: str) -> None:
     """Each command's table has every option of its --help, with what it takes and its default, and no other."""
-    command = cli.main.commands[name] if name else cli.main
+    command = COMMANDS[name] if name else cli.main
     rows = {option: row for where, row in tables() if where == name for option in written(row)}
     helps = set() if name else {"-h", "--help"}
     assert rows.keys() == {option for option, _ in options(command)} | helps
@@ -194,7 +195,8 @@ class Shell:
     def typed(self, line: str) -> str:
         """Write a command as it is run here."""
         for shown in ("postgresql://app:secret@db.example/outreach", "host=db.example dbname=outreach user=app"):
-            line = line.replace(shown, self.url)
+            more = f"{self.url}{'&' if '?' in self.url else '?'}"
+            line = line.replace(f"{shown}?", more).replace(shown, self.url)
         return line.replace("outreach-migrate --embedded ", "outreach-migrate ")
 
     def said(self, lines: list[str], *, at: int = 0, then: Callable[[], object] = int) -> list[str]:
@@ -299,11 +301,22 @@ def applied(migrate: Migrate) -> None:
     assert migrate("up").exit_code == 0
 
 
+def tenants(migrate: Migrate) -> None:
+    """Have them, and a schema for each of three tenants, with a table that names these."""
+    project(migrate)
+    with psycopg.connect(migrate.url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE tenant (schema_name text, active bool DEFAULT true, size int)")
+        for name in ("tenant_1", "tenant_2", "tenant_3"):
+            connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
+            connection.execute("INSERT INTO tenant VALUES (%s)", [name])
+
+
 SCENES: dict[str, Callable[[Migrate], None]] = {  # by the first command of a block
     "outreach-migrate --embedded up": failing,
     'psql "$DATABASE_URL"': applied,
     "outreach-migrate --dir . status": unfinished,
     "outreach-migrate rehearse": filled,
+    "outreach-migrate fleet --schemas 'tenant_*' status": tenants,
     "outreach-migrate up --lock-timeout 2s": baseline,
 }
 
@@ -343,7 +356,7 @@ def typed() -> Iterator[tuple[str, list[str]]]:
 @pytest.mark.parametrize(("page", "lines"), list(typed()), ids=lambda value: "" if isinstance(value, str) else value[0])
 def test_a_command_works_as_typed(page: str, lines: list[str], migrate: Migrate, shell: Shell) -> None:
     """Each ends with 0, in a git repository where origin/main has the first of the project's migrations."""
-    (coming if " import " in lines[0] else repository)(migrate)
+    (coming if " import " in lines[0] else tenants if "tenant" in lines[0] else repository)(migrate)
     shell.succeeds(lines)
 
 
@@ -365,7 +378,7 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 
 def test_options_in_the_texts_exist() -> None:
     """An option of ours that is named in code is one of the command line's."""
-    known = {option for one in (cli.main, *cli.main.commands.values()) for param in one.params for option in param.opts}
+    known = {option for one in (cli.main, *COMMANDS.values()) for param in one.params for option in param.opts}
     text = "\n".join(text for name, text in TEXTS.items() if name != "benchmarks")
     code = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=FENCED))
     named = {option for one in code for option in OPTION.findall(one)}

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
-from fix_cli import Migrate, Result
+from fix_cli import COMMANDS, Migrate, Result
 
 from outreach_migrate import cli
 from outreach_migrate.cli import project
@@ -29,7 +29,7 @@ URLS = [
     f"user=app PASSWORD = '{SECRET}'",
 ]
 GROUP = cli.main
-SCOPES: list[tuple[list[str], click.Command]] = [([], GROUP), *(([name], one) for name, one in GROUP.commands.items())]
+SCOPES: list[tuple[list[str], click.Command]] = [([], GROUP), *((name.split(), one) for name, one in COMMANDS.items())]
 
 
 def name(param: click.Parameter) -> str:
@@ -39,7 +39,7 @@ def name(param: click.Parameter) -> str:
 def lines() -> Iterator[tuple[str, ...]]:
     """Give a command line for every option and argument of every command, with {} where the URL goes."""
     for words, command in SCOPES:
-        rest = [] if words else ["up"]
+        rest = ["up"] if isinstance(command, click.Group) else []
         for param in command.params:
             if not isinstance(param, click.Option):
                 yield (*words, "{}")
@@ -133,7 +133,9 @@ def test_psql_may_be_given_any_query(migrate: Migrate) -> None:
 @pytest.mark.parametrize(("table", "key"), list(settings()))
 def test_a_url_in_pyproject_is_never_quoted(table: str, key: str, run: Callable[..., Result], tmp_path: Path) -> None:
     """As the value of a key that takes none, or as a key, nothing of it is told."""
-    command = table.removeprefix("tool.outreach-migrate").strip(".") or "up"
+    words = table.split(".")[2:] or ["up"]
+    if words == ["new"]:
+        words.append("name")
     for url in map(json.dumps, URLS):
         for line in (
             f"{key} = {url}",
@@ -143,11 +145,11 @@ def test_a_url_in_pyproject_is_never_quoted(table: str, key: str, run: Callable[
             f"{key} = {url} {url}",
         ):
             (tmp_path / "pyproject.toml").write_text(f"[{table}]\n{line}\n")
-            ended = run(command, *(["name"] if command == "new" else []))
+            ended = run(*words)
             assert ended.exit_code == 2, (line, ended)
             assert leaks(tmp_path, ended.stdout + ended.stderr) == [], line
     (tmp_path / "pyproject.toml").write_text(f"[{table}.{json.dumps(URL)}]\na = 1\n")
-    assert leaks(tmp_path, run(command).stderr) == []
+    assert leaks(tmp_path, run(*words).stderr) == []
 
 
 @pytest.mark.parametrize(
@@ -157,11 +159,12 @@ def test_a_url_in_a_variable_is_never_quoted(variable: str, run: Callable[..., R
     """Nor is one in any variable of ours, or of libpq's, that takes none."""
     if variable == "OUTREACH_MIGRATE_DATABASE":
         return
-    word = variable.removeprefix("OUTREACH_MIGRATE_").partition("_")[0].lower()
-    command = word if word in GROUP.commands else "up"
+    scope = variable.removeprefix("OUTREACH_MIGRATE_").lower().replace("_", " ")
+    words = max((name for name in COMMANDS if scope.startswith(f"{name} ")), key=len, default="up").split()
+    words += {"new": ["name"], "fleet": ["status"]}.get(words[-1], [])
     (tmp_path / "sql").mkdir()
     for url in URLS:
-        ended = run(command, *(["name"] if command == "new" else []), **{variable: url})
+        ended = run(*words, **{variable: url})
         assert ended.exit_code == 2, (url, ended)
         assert leaks(tmp_path, ended.stdout + ended.stderr) == [], url
 

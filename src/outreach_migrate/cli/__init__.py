@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from outreach_migrate import __version__
-from outreach_migrate.cli import apply, beside, group, look, manual, moving, options, project, schema
+from outreach_migrate.cli import apply, beside, fleet, group, look, manual, moving, options, project, schema
 
 EPILOG = """\
 `outreach-migrate help` lists the pages of the manual, `outreach-migrate help SUBJECT` prints one.
@@ -89,6 +89,7 @@ for command in (
     apply.up,
     look.status,
     beside.new,
+    fleet.fleet,
     moving.import_,
     moving.adopt,
     moving.baseline,

@@ -18,14 +18,7 @@ if TYPE_CHECKING:
 @click.command(cls=usage.Command)
 @options.of_a_run
 @click.option("--dry-run", is_flag=True, help="Print the SQL that would run, and run nothing.")
-@click.option(
-    "--lock-retries",
-    type=click.IntRange(min=0),
-    metavar="N",
-    default=10,
-    show_default=True,
-    help="How often to retry a file after a lock timeout or a deadlock.",
-)
+@options.lock_retries
 @click.option(
     "--from-start", type=int, metavar="VERSION", help="Run an unfinished file anew, from its first statement."
 )

@@ -24,6 +24,7 @@ SUBJECTS = (
     "ci",
     "json",
     "python",
+    "fleets",
     "citus",
     "moving",
     "guarantees",

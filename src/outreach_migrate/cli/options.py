@@ -124,6 +124,16 @@ def of_a_run(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+lock_retries = click.option(
+    "--lock-retries",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=10,
+    show_default=True,
+    help="How often to retry a file after a lock timeout or a deadlock.",
+)
+
+
 def format_of(command: str, third: str, *, help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # noqa: A002
     """Make the option --format of a command: text, json, or a third one."""
     choice = click.Choice(["text", "json", third])

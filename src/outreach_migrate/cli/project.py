@@ -13,7 +13,7 @@ from outreach_migrate.cli import usage
 from outreach_migrate.files import folders
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
 PREFIX = "OUTREACH_MIGRATE"
 _KEY = "outreach-migrate"
@@ -81,23 +81,19 @@ def _defaults(project: Project, table: Any, group: click.Group, path: str) -> di
     if isinstance(table, dict) and isinstance(file := table.get("dump"), str):  # the option of two commands
         run = table.get("up", {})
         table = {**table, "dump": {"out": file}, "up": {"dump": file, **run} if isinstance(run, dict) else run}
-    known: dict[str, click.Option | click.Command] = {**_by_key(group.params), **group.commands}
-    found = _values(project, table, f"{path}: [tool.{_KEY}]", known)
-    for name, command in group.commands.items():
-        if name in found:
-            found[name] = _values(project, found[name], f"{path}: [tool.{_KEY}.{name}]", _by_key(command.params))
+    found = _values(project, table, group, path, f"tool.{_KEY}")
     if "folder" not in found and project.root != ".":
         default = next(param.default for param in group.params if param.name == "folder")
         found["folder"] = project.path(str(default))
     return found
 
 
-def _values(
-    project: Project, table: Any, where: str, known: Mapping[str, click.Option | click.Command]
-) -> dict[str, Any]:
+def _values(project: Project, table: Any, command: click.Command, path: str, name: str) -> dict[str, Any]:
+    where, commands = f"{path}: [{name}]", _commands(command)
+    known: dict[str, click.Option | click.Command] = {**_by_key(command.params), **commands}
     if not isinstance(table, dict):
         raise click.UsageError(f"{where} must be a table")
-    values = {}
+    values: dict[str, Any] = {}
     for key, value in table.items():
         one = known.get(key.replace("_", "-"))
         if usage.has_login(key):
@@ -105,11 +101,13 @@ def _values(
         if one is None:
             raise click.UsageError(f"{where} has an unknown key: {key}{usage.meant(key, known)}")
         is_list = isinstance(value, list) and all(isinstance(part, str) for part in value)
-        if isinstance(one, click.Command) or (one.multiple and is_list):
+        if isinstance(one, click.Command):
+            values[str(one.name)] = _values(project, value, one, path, f"{name}.{one.name}")
+        elif one.multiple and is_list:
             values[str(one.name)] = value
         elif one.multiple or not isinstance(value, str | int | float):
             raise click.UsageError(f"{where} has a {type(value).__name__} as {key}")
-        elif isinstance(one.type, click.Path) and not folders.is_package(str(value)):
+        elif isinstance(one.type, click.Path) and value != "-" and not folders.is_package(str(value)):
             values[str(one.name)] = project.path(str(value))
         else:
             values[str(one.name)] = value if isinstance(value, bool) else str(value)
@@ -127,10 +125,14 @@ def _by_key(params: Iterable[click.Parameter]) -> dict[str, click.Option]:
     return {max(option.opts, key=len).lstrip("-"): option for option in options}
 
 
-def variables(group: click.Group) -> list[str]:
-    """Name the variables that set an option."""
-    scopes = [(PREFIX, group.params), *((f"{PREFIX}_{name}", one.params) for name, one in group.commands.items())]
-    return [f"{scope}_{key}".upper().replace("-", "_") for scope, params in scopes for key in _by_key(params)]
+def _commands(command: click.Command) -> dict[str, click.Command]:
+    return {**command.commands} if isinstance(command, click.Group) else {}
+
+
+def variables(command: click.Command, scope: str = PREFIX) -> list[str]:
+    """Name the variables that set an option of a command, or of one of its own commands."""
+    found = [f"{scope}_{key}".upper().replace("-", "_") for key in _by_key(command.params)]
+    return found + [one for name, below in _commands(command).items() for one in variables(below, f"{scope}_{name}")]
 
 
 def check_variables(group: click.Group) -> None:

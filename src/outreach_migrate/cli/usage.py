@@ -49,6 +49,12 @@ class Command(click.Command):
         return super().get_short_help_str(max(limit, 1000))
 
 
+class Group(Command, click.Group):
+    """A command with commands of its own, which are as strict."""
+
+    command_class = Command
+
+
 def check(ctx: click.Context) -> None:
     """Raise click.BadParameter for a value that looks like a URL where none belongs."""
     for param in ctx.command.params:

@@ -68,8 +68,8 @@ def query(table: Table, search_path: str | None) -> str:
 def query_of_many(tables: Sequence[Table]) -> str:
     """Write the query for the facts of many tables: a row for each, in their order.
 
-    Its columns: whether the schema is there, the relation's facts, whether a type or a relation has the name, and
-    whether a session holds or awaits the lock that would keep the table from being read.
+    Its columns: whether the schema is there, the relation's facts, whether a type has the name, whether a session holds
+    or awaits the lock that would keep the table from being read, and whether another tool may have a table there.
     """
     schemas, names = (
         f"pg_catalog.unnest(ARRAY[{', '.join(map(sql.quote, column))}]::pg_catalog.name[])"
@@ -80,20 +80,25 @@ def query_of_many(tables: Sequence[Table]) -> str:
             SELECT coalesce(i.indrelid, l.relation) AS oid
               FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = l.relation
              WHERE l.mode = 'AccessExclusiveLock' AND l.database = (
-                       SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))
+                       SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())),
+             tools AS MATERIALIZED ({foreign.query_of_many()})
         SELECT n.oid IS NOT NULL, CASE WHEN c.oid IS NOT NULL THEN {_relation()} END,
                EXISTS (SELECT FROM pg_catalog.pg_type t
                         WHERE t.typnamespace = n.oid AND t.typname = w.name AND t.typcategory <> 'A'),
-               c.oid IN (SELECT oid FROM locked)
+               c.oid IN (SELECT oid FROM locked),
+               -- the history itself has such a name, too, unless --table names another
+               EXISTS (SELECT FROM tools WHERE schema = 0)
+                   OR coalesce(tools.count, 0) > (c.oid IS NOT NULL AND w.name = {sql.quote(NAME)})::pg_catalog.int4
           FROM ROWS FROM ({schemas}, {names}) WITH ORDINALITY AS w(schema, name, nth)
           LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = w.schema
           LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.name
+          LEFT JOIN tools ON tools.schema = n.oid
          ORDER BY w.nth"""
 
 
 def is_fit(table: Table, relation: dict[str, Any]) -> bool:
     """Tell from a relation's facts whether it is a history that the role may read."""
-    facts = {"relation": relation, "sql": "", "kept": "", "role": ""}
+    facts = {"relation": relation, "sql": "", "kept": "", "role": "", "foreign": ()}
     return relation["usage"] and relation["select"] and not unfit(table, facts)
 
 

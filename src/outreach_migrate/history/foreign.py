@@ -142,6 +142,19 @@ def query(table: Table, search_path: str | None) -> str:
            AND n.nspname = ANY (ARRAY[{places}]::pg_catalog.name[]))"""
 
 
+def query_of_many() -> str:
+    """Write a query for the schemas in which relations have the name of a tool's table: their oids, and how many.
+
+    A relation in a schema of a tool's own counts in all schemas, as one with the oid 0.
+    """
+    names, own = (", ".join(map(sql.quote, sorted(some))) for some in ({form.name for form in FORMS.values()}, _OWN))
+    return f"""
+        SELECT CASE WHEN n.nspname = ANY (ARRAY[{own}]::pg_catalog.name[]) THEN 0 ELSE n.oid END AS schema,
+               pg_catalog.count(*) AS count
+          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.relname = ANY (ARRAY[{names}]::pg_catalog.name[]) AND c.relkind IN ('r', 'p') GROUP BY 1"""
+
+
 def known(facts: Iterable[dict[str, Any]]) -> tuple[Foreign, ...]:
     """Find the tables that have a tool's form, from the result of `query`."""
     return tuple(

@@ -43,7 +43,7 @@ def histories(connection: Connection, tables: Sequence[Table]) -> dict[Table, Hi
 
 def _share(
     connection: Connection, table: Table, digest: bytes | None, shared: dict[bytes | None, History]
-) -> bytes | None | Unread:
+) -> bytes | Unread | None:
     """Read the history that all with its digest share; the digest of an absent one is None."""
     try:
         past = read.history(connection, table, search_path=table.schema, patience=read.SOON)
@@ -57,24 +57,27 @@ def _share(
     return digest
 
 
-def _digests(connection: Connection, tables: Sequence[Table]) -> Iterator[tuple[Table, bytes | None | Unread]]:
+def _digests(connection: Connection, tables: Sequence[Table]) -> Iterator[tuple[Table, bytes | Unread | None]]:
     """Give each table's digest, None if it is absent, or the reason why it can't be read."""
     start = f"{read.CLEAN}; SET LOCAL lock_timeout = '{read.SOON}s'; SET LOCAL statement_timeout = 0;"
     facts = read.last(connection.execute(f"{start}{catalog.query_of_many(tables)}".encode()))
-    readable = []
-    for table, (schema_exists, relation, name_is_taken, is_locked) in zip(tables, facts, strict=True):
+    readable, doubtful = [], set[Table]()
+    for table, (schema_exists, relation, name_is_taken, is_locked, is_foreign) in zip(tables, facts, strict=True):
+        if is_foreign:  # it counts if the history is empty
+            doubtful.add(table)
         if is_locked:
             yield table, Unread.LOCKED
         elif relation and catalog.is_fit(table, relation):
             readable.append(table)
-        elif schema_exists and not relation and not name_is_taken and table.chosen:
+        elif schema_exists and not (relation or name_is_taken or is_foreign) and table.chosen:
             yield table, None
         else:
             yield table, Unread.STRANGE
     while readable:
         batch, readable = readable[:_AT_ONCE], readable[_AT_ONCE:]
         read_so_far = list(_read(connection, batch))
-        yield from zip(batch, read_so_far, strict=False)
+        for table, digest in zip(batch, read_so_far, strict=False):
+            yield table, Unread.STRANGE if not digest and table in doubtful else digest
         readable = batch[len(read_so_far) :] + readable
 
 

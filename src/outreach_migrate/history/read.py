@@ -271,7 +271,7 @@ def _history(connection: Connection, table: Table, facts: dict[str, Any], entrie
 def _in_use(connection: Connection, found: tuple[Foreign, ...]) -> tuple[Foreign, ...]:
     """Choose the tables that record an applied migration; one that is locked counts."""
     try:
-        message = f"SET LOCAL lock_timeout = '{_SOON}s'; {foreign.in_use(found)}"
+        message = f"SET LOCAL lock_timeout = '{SOON}s'; {foreign.in_use(found)}"
         cursor = connection.execute(message.encode())
         cursor.nextset()
         used = cursor.fetchall()

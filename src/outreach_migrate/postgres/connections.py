@@ -175,8 +175,7 @@ def _hint(why: str, *, waited: bool) -> str | None:
     hints = {
         "password": "Check the user and the password; in a URL, percent-encode signs such as @ : / %.",
         'database ".*" does not exist': "Create the database first, or name another one.",
-        _FULL: "The server is out of connections"
-        + ("." if waited else ": try again with --wait 60."),
+        _FULL: "The server is out of connections" + ("." if waited else ": try again with --wait 60."),
         "starting up|recovery|shutting down": "Try again in a moment"
         + ("." if waited else ", or let it try: --wait 60."),
         "refused|No such file|timed out|timeout expired|resolve|Network": "Check the address"

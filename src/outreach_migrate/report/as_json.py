@@ -10,6 +10,7 @@ from outreach_migrate.report import pages, sentences
 
 if TYPE_CHECKING:
     from outreach_migrate.errors import Contradiction, Location, MigrateError, Problem, ServerMessage
+    from outreach_migrate.run import events
     from outreach_migrate.run.plan import Step
 
 
@@ -30,6 +31,17 @@ def step(step: Step) -> dict[str, Any]:
         }
         if entry
         else None,
+    }
+
+
+def applied(applied: events.Applied) -> dict[str, Any]:
+    """Turn an applied file into JSON."""
+    return {
+        "version": applied.version,
+        "name": applied.name,
+        "path": applied.path,
+        "milliseconds": milliseconds(applied.seconds),
+        "statements": list(applied.statements),
     }
 
 

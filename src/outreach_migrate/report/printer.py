@@ -38,12 +38,15 @@ class Report:
         if unwritten := terminal.lost("stderr"):
             self._unwritten(unwritten)
         if self.as_json:
-            import json
+            self.print_document()
 
-            encoding = getattr(sys.stdout, "encoding", None) or ""
-            plain = not encoding.lower().startswith("utf")  # it may lack a character, but JSON can escape any
-            document = json.dumps(self.document, indent=2, default=str, ensure_ascii=plain)
-            click.echo(display.in_json(document))
+    def print_document(self) -> None:
+        """Print the document on stdout."""
+        _print_json(self.document, indent=2)
+
+    def print_line(self, value: dict[str, Any]) -> None:
+        """Print a JSON value in one line on stdout."""
+        _print_json(value, indent=None)
 
     def _unwritten(self, message: str) -> None:
         """Report on stdout that stderr can't be written; in the document only if it has no other error."""
@@ -96,3 +99,11 @@ class Report:
         self._clear()
         terminal.say(sentences.error(error), err=True)
         self.document |= {"ok": False, "error": as_json.error(error)}
+
+
+def _print_json(value: dict[str, Any], *, indent: int | None) -> None:
+    import json
+
+    encoding = getattr(sys.stdout, "encoding", None) or ""
+    plain = not encoding.lower().startswith("utf")  # it may lack a character, but JSON can escape any
+    click.echo(display.in_json(json.dumps(value, indent=indent, default=str, ensure_ascii=plain)))

@@ -122,15 +122,7 @@ class RunReport(printer.Report):
             for tag in tags:
                 self.result(f"    {tag}")
         self.pending.pop(migration.version, None)
-        self.document["applied"].append(
-            {
-                "version": migration.version,
-                "name": migration.name,
-                "path": migration.path,
-                "milliseconds": as_json.milliseconds(seconds),
-                "statements": list(tags),
-            }
-        )
+        self.document["applied"].append(as_json.applied(self.applied[-1]))
 
     def _once(self, what: object, lines: Iterable[str]) -> None:
         """Report a wait or a long statement when it begins, and then every ten seconds."""

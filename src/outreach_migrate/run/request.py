@@ -157,8 +157,13 @@ def reading(request: Request, tell: Callable[[read.Locked], None]) -> Iterator[L
     """
     with connections.translated(), connections.of(request.connection, request.target, wait=request.wait) as connection:
         past = read.history(connection, request.table, search_path=request.target.schema, tell=tell)
-        made = plan.make(request.files, past.entries)
-        yield Look(connection, past, made, _at_work(connection, past), _unadopted(past, request.files))
+        yield seen(connection, past, request)
+
+
+def seen(connection: psycopg.Connection, past: History, request: Request) -> Look:
+    """Compare the files with a history that was read."""
+    made = plan.make(request.files, past.entries)
+    return Look(connection, past, made, _at_work(connection, past), _unadopted(past, request.files))
 
 
 def _at_work(connection: psycopg.Connection, past: History) -> dict[str, Blocker]:

@@ -1,0 +1,205 @@
+"""The commands fleet up and fleet status, for many targets at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from outreach_migrate import errors
+from outreach_migrate.cli import options, signals, usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from outreach_migrate.errors import Problem
+    from outreach_migrate.files.migrations import Migration
+    from outreach_migrate.fleet.targets import Member
+    from outreach_migrate.report.printer import Report
+
+_SOURCES = ("schemas", "schemas_from", "databases", "databases_from", "targets")
+
+
+class Shard(click.ParamType[tuple[int, int]]):
+    """A part of all targets, such as 2/5."""
+
+    name = "shard"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Read it."""
+        if isinstance(value, tuple):
+            return value
+        nth, _, of = str(value).partition("/")
+        if not (nth.isdecimal() and of.isdecimal() and 1 <= int(nth) <= int(of)):
+            self.fail(f"{value!r} is not a part: 2/5 is the second of five", param, ctx)
+        return int(nth), int(of)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The common options, and the options of `fleet`, by which the targets are found."""
+
+    common: options.Common
+    ctx: click.Context
+    shard: tuple[int, int] | None
+
+    def source(self) -> tuple[str, str]:
+        """Give the option that names the targets, with its value; the command line beats settings."""
+        given = [name for name in _SOURCES if self.ctx.params[name] is not None]
+        if not given:
+            raise errors.UsageError("no targets are named", hint=f"Give one of {_options(_SOURCES)}, after fleet.")
+        nearest = min(options.distance(self.ctx, name) for name in given)
+        given = [name for name in given if options.distance(self.ctx, name) == nearest]
+        if len(given) > 1:
+            raise errors.UsageError(f"the targets are named in {len(given)} ways: {_options(given)}", hint="Give one.")
+        return given[0], self.ctx.params[given[0]]
+
+
+def _options(names: tuple[str, ...] | list[str]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
+
+
+@click.group(cls=usage.Group)
+@click.option("--schemas", metavar="PATTERN", help="The schemas of the database with such a name, as 'tenant_*'.")
+@click.option(
+    "--schemas-from", metavar="QUERY", type=click.UNPROCESSED, help="The schemas that a query on the database names."
+)
+@click.option("--databases", metavar="PATTERN", help="The databases of the server with such a name.")
+@click.option(
+    "--databases-from", metavar="QUERY", type=click.UNPROCESSED, help="The databases that a query on it names."
+)
+@click.option(
+    "--targets",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    metavar="FILE",
+    help="A file with NAME URL a line, where ${VARIABLES} are filled in; - is stdin.",
+)
+@click.option("--shard", type=Shard(), metavar="N/M", help="Only a part of them, by a hash of the name.")
+@click.pass_context
+def fleet(ctx: click.Context, /, shard: tuple[int, int] | None, **_: str | None) -> None:
+    """Migrate many schemas or databases at once, or look at them.
+
+    Each target has its own history. The options here name the targets, and stand before the command; --database names
+    the database or the server.
+    """
+    ctx.obj = Chosen(ctx.obj, ctx, shard)
+
+
+_jobs = click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=4,
+    show_default=True,
+    help="How many targets at once, each on a connection of its own.",
+)
+
+
+@fleet.command
+@_jobs
+@click.option(
+    "--canary",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="Migrate the first N alone, and the others only if these succeed.",
+)
+@click.option("--keep-going", is_flag=True, help="Try all targets, whatever fails.")
+@click.option(
+    "--max-failures",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Start no target any more after this many have failed.",
+)
+@options.of_a_run
+@options.lock_retries
+@click.pass_obj
+def up(chosen: Chosen, /, jobs: int, canary: int, keep_going: bool, max_failures: int, **given: Any) -> None:
+    """Apply the pending migrations of each target, in order."""
+    from outreach_migrate.report import fleet as report
+
+    common = chosen.common
+    out = report.UpReport(as_json=common.as_json, verbosity=common.verbosity)
+    with out, options.told(out):
+        found = _files(common)
+        from outreach_migrate.fleet import up as many
+        from outreach_migrate.postgres.dsn import Target
+
+        with _members(chosen, out) as members:
+            request = options.request(common, Target({}), found, **given)
+            whole = many.Fleet(members, request, jobs, canary, None if keep_going else max_failures)
+            failed = signals.carry_out(partial(many.run, whole), out.event, tick=out.tick, unknown=out.unknown)
+            out.ended()
+            sys.exit(1 if failed else 0)
+
+
+@fleet.command
+@_jobs
+@click.option("--check", is_flag=True, help="Exit with 3 when something is pending, with 1 when something is wrong.")
+@click.pass_obj
+def status(chosen: Chosen, /, jobs: int, check: bool) -> None:
+    """Show which targets are up to date, which are behind, and what is wrong. Writes nothing."""
+    from outreach_migrate.report import fleet_status as report
+
+    common = chosen.common
+    out = report.StatusReport(as_json=common.as_json, verbosity=common.verbosity)
+    with out, options.told(out):
+        found = _files(common)
+        from outreach_migrate.fleet import status as many
+        from outreach_migrate.postgres.dsn import Target
+
+        with _members(chosen, out) as members:
+            request = options.request(common, Target({}), found)
+            work = partial(many.run, members, request, jobs)
+            signals.carry_out(work, out.event, tick=out.tick, unknown=out.unknown)
+            out.ended()
+        sys.exit(1 if out.unreadable or (check and out.wrong) else 3 if check and out.behind else 0)
+
+
+def _files(common: options.Common) -> tuple[tuple[Migration, ...], list[Problem]]:
+    """Read the files once for all targets; raise MigrationFileError if any can't be a migration."""
+    from outreach_migrate.files import folders, migrations
+
+    found = migrations.read(folders.find(common.folder))
+    if found[1]:
+        raise errors.MigrationFileError(found[1])
+    return found
+
+
+@contextmanager
+def _members(chosen: Chosen, out: Report) -> Iterator[tuple[Member, ...]]:
+    """Give the targets that the options name."""
+    from outreach_migrate.fleet import targets
+
+    common, (source, value) = chosen.common, chosen.source()
+    with ExitStack() as stack:
+        if source == "targets":
+            found = targets.listed(_lines(value), os.environ)
+        else:
+            database = stack.enter_context(options.database(common, out))
+            find = {
+                "schemas": targets.schemas,
+                "schemas_from": targets.schemas_from,
+                "databases": targets.databases,
+                "databases_from": targets.databases_from,
+            }[source]
+            found = find(database, value, wait=common.wait)
+        yield targets.members(found, common.table, shard=chosen.shard)
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        with click.open_file(path, encoding="utf-8") as file:
+            return list(file)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise errors.UsageError(f"cannot read the targets in {path}: {reason}") from None

@@ -1,0 +1,1 @@
+"""Many targets at once: find them, look at them, migrate them."""

@@ -1,0 +1,88 @@
+"""The events that a fleet reports while it works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import get_args
+
+from outreach_migrate.errors import Contradiction, MigrateError, Problem
+from outreach_migrate.postgres.connections import Unreachable
+from outreach_migrate.run import events, sessions
+from outreach_migrate.run.plan import Pending, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The targets are found: so many."""
+
+    targets: int
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A worker has turned to a target."""
+
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class PutOff:
+    """A target goes to the back of the queue, because of a lock, say; `left` counts this retry too."""
+
+    target: str
+    error: MigrateError
+    seconds: float
+    left: int
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The run of a target tells this event."""
+
+    target: str
+    event: events.Noticed | events.Waiting | events.Beside
+
+
+@dataclass(frozen=True, slots=True)
+class Fewer:
+    """The server refuses more connections, so only so many workers go on; the target is tried again."""
+
+    target: str
+    workers: int
+    error: MigrateError
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A target is migrated, was up to date, or failed.
+
+    `pending` are the steps that were to run and have not; they are empty if the target's history could not be read.
+    """
+
+    target: str
+    applied: tuple[events.Applied, ...]
+    pending: tuple[Pending, ...]
+    seconds: float
+    error: MigrateError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A target was looked at; without a plan its history could not be read, because of `error`.
+
+    `problems` are those that `status` shows. A plan is shared by all targets with the same history, and its entries
+    have the times of one of them.
+    """
+
+    target: str
+    plan: Plan | None
+    problems: tuple[Problem | Contradiction, ...]
+    seconds: float
+    error: MigrateError | None = None
+
+
+TOLD = (events.Noticed, events.Waiting, *get_args(events.Beside))
+Event = Found | Begun | PutOff | Told | Fewer | Ended | Seen | Unreachable
+Tell = Callable[[Event], None]
+one_at_a_time = sessions.one_at_a_time

@@ -1,0 +1,29 @@
+"""The plans of a fleet, each made once for all histories that are alike."""
+
+from __future__ import annotations
+
+from outreach_migrate.history.read import Entry, History
+from outreach_migrate.run import request as planning
+from outreach_migrate.run.engine import Known
+from outreach_migrate.run.plan import Planned
+from outreach_migrate.run.request import Request
+
+
+class Plans:
+    """The plans made so far, by what they depend on: everything in a history but times and roles."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._made: dict[object, Planned] = {}
+
+    def of(self, past: History) -> Known:
+        """Give the plan of a run for a history; raise as planning.to_carry_out does."""
+        key = (past.standby, past.read_only, past.foreign, past.table.chosen, *map(_relevant, past.entries))
+        if key not in self._made:
+            self._made[key] = planning.to_carry_out(past, self._request)
+        return Known(past, self._made[key])
+
+
+def _relevant(entry: Entry) -> object:
+    done = entry.statements_done, entry.done_checksum, entry.statements_begun
+    return entry.position, entry.version, entry.name, entry.checksum, entry.finished_at is None, *done

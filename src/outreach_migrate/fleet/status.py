@@ -1,0 +1,92 @@
+"""Many targets looked at, without a change to any."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from outreach_migrate.errors import Contradiction, MigrateError, Problem
+from outreach_migrate.files import migrations
+from outreach_migrate.fleet import events, look, workers
+from outreach_migrate.fleet.look import Together
+from outreach_migrate.fleet.targets import Member
+from outreach_migrate.fleet.workers import Crew, Worker
+from outreach_migrate.history.read import History
+from outreach_migrate.run import plan
+from outreach_migrate.run import request as planning
+from outreach_migrate.run.plan import Plan
+from outreach_migrate.run.request import Request
+from outreach_migrate.run.stop import Stop
+
+
+def run(members: Sequence[Member], request: Request, jobs: int, tell: events.Tell, stop: Stop) -> None:
+    """Together at all targets, and tell of each; raise Interrupted after a signal."""
+    tell = events.one_at_a_time(tell)
+    tell(events.Found(len(members)))
+    looks = [Together(some) for some in look.together(members)]
+    crew = Crew(min(jobs, len(looks)), None, request.wait, tell, stop)
+    workers.work(looks, _Looking(request, crew).do, crew)
+    stop.check()
+
+
+class _Looking:
+    """Looks at targets, for all workers."""
+
+    def __init__(self, request: Request, crew: Crew) -> None:
+        self._request = request
+        self._crew = crew
+
+    def do(self, job: Together, worker: Worker[Together]) -> None:
+        """Together at the targets of a database, together where that tells all."""
+        with self._crew.stop.part() as stop:
+            alone = job.members
+            if len(job.members) > 1:
+                try:
+                    found = look.histories(job, worker, stop)
+                except MigrateError as error:
+                    if not worker.retires(error, job, job.members[0].name):
+                        for member in job.members:
+                            self._crew.tell(events.Seen(member.name, None, (), 0.0, error))
+                    return
+                alone = (*self._told(found.readable), *found.strange, *found.locked)
+            for nth, member in enumerate(alone):
+                if stop.asked or not self._alone(member, worker, Together(tuple(alone[nth:])), stop):
+                    return
+
+    def _told(self, readable: Sequence[tuple[Member, History]]) -> list[Member]:
+        """Tell of the targets that nothing is wrong with; give the others, because a problem has its own times."""
+        plans, others = dict[int, tuple[Plan, bool]](), []
+        for member, past in readable:
+            shared = id(past.entries)  # alive as long as `readable`
+            if shared not in plans:
+                plans[shared] = _plan(self._request, past)
+            whole, is_wrong = plans[shared]
+            if is_wrong:
+                others.append(member)
+            else:
+                self._crew.tell(events.Seen(member.name, whole, (), 0.0))
+        return others
+
+    def _alone(self, member: Member, worker: Worker[Together], rest: Together, stop: Stop) -> bool:
+        """Look at one target, and tell of it; False if the worker has retired, and left the rest to the others."""
+        began = time.monotonic()
+        problems: Sequence[Problem | Contradiction] = ()
+        whole, error = None, None
+        try:
+            past = look.alone(member, worker, stop)
+            with worker.reading(member, stop) as connection:
+                seen = planning.seen(connection, past, self._request)
+            whole, problems = seen.plan, seen.problems()
+        except MigrateError as failed:
+            if worker.retires(failed, rest, member.name):
+                return False
+            error = failed
+        self._crew.tell(events.Seen(member.name, whole, tuple(problems), time.monotonic() - began, error))
+        return True
+
+
+def _plan(request: Request, past: History) -> tuple[Plan, bool]:
+    whole = plan.make(request.files, past.entries)
+    files = [step.migration for step in whole.to_run(to=None, out_of_order=True)]
+    is_wrong = whole.contradictions(out_of_order=False) or whole.unfinished() or any(map(migrations.problems, files))
+    return whole, bool(is_wrong)

@@ -1,0 +1,225 @@
+"""The report of a fleet, and that of `fleet up`: a line a target, if asked for, and one for the whole."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from outreach_migrate import display, durations, errors
+from outreach_migrate.report import as_json, printer, sentences, terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from outreach_migrate.errors import MigrateError, Outcome
+    from outreach_migrate.fleet import events
+    from outreach_migrate.run import events as of_run
+
+_EVERY = 10.0  # s between two lines of progress, where there is no terminal
+_NAMES = 10  # that a line shows
+
+
+class FleetReport(printer.Report):
+    """The output for many targets; with JSON a line for each as it ends, and one for the whole."""
+
+    def __init__(self, command: str, *, as_json: bool, verbosity: int) -> None:
+        super().__init__(command, as_json=as_json, verbosity=verbosity)
+        self.began = self.told = time.monotonic()
+        self.targets = 0
+        self.done = 0  # of the targets
+        self.at_work: dict[str, None] = {}
+        self.put_off = set[str]()
+        self.applied = 0  # of the files, in all targets
+        self.wrong: list[str] = []
+        self.first: dict[object, str] = {}  # the first target with an error, or with a wait
+
+    def event(self, event: events.Event) -> None:
+        """Print an event."""
+        from outreach_migrate.fleet import events
+        from outreach_migrate.postgres import connections
+
+        match event:
+            case events.Found(targets):
+                self.targets = targets
+            case events.Begun(target):
+                self.at_work[target] = None
+                self.put_off.discard(target)
+            case events.Fewer(target, workers, error):
+                self.at_work.pop(target, None)
+                at_once = sentences.count(workers, "target", "targets")
+                self.aside(f"the server refuses more connections, so {at_once} at once: {error.message}")
+            case connections.Unreachable(why, _):
+                self.aside(f"waiting for the server: {why}")
+            case events.PutOff():
+                self._put_off(event)
+            case events.Told(target, told):
+                self._told(target, told)
+            case events.Ended(target) | events.Seen(target):
+                self.at_work.pop(target, None)
+                self.put_off.discard(target)
+                self.done += 1
+                self.one(event)
+
+    def one(self, event: events.Ended | events.Seen) -> None:
+        """Print the end of a target."""
+        raise NotImplementedError
+
+    def _put_off(self, event: events.PutOff) -> None:
+        self.at_work.pop(event.target, None)
+        self.put_off.add(event.target)
+        error = event.error
+        file = f"  {error.location.path}" if isinstance(error, errors.StatementError) else ""
+        why = sentences.message(error).removeprefix("canceling statement due to ")
+        again = f"goes to the back, to be retried in {event.seconds:.1f} s or later ({event.left} left)"
+        self.aside(f"{display.in_line(event.target)}{file}  {why}: {again}")
+        for one in getattr(error, "blockers", ()):
+            self.aside(f"    {sentences.blocker(one, 'in the way:')}")
+
+    def _told(self, target: str, event: of_run.Noticed | of_run.Waiting | of_run.Beside) -> None:
+        from outreach_migrate.run import events
+
+        name = display.in_line(target)
+        if isinstance(event, events.Noticed):
+            if self.verbosity > 0:
+                self.aside(f"{name}  {event.migration.path}: {event.notice.severity}: {event.notice.message}")
+        elif isinstance(event, events.Waiting):
+            key = (target, *(one.pid for one in event.blockers))
+            if self.verbosity > 0 and key not in self.first:
+                self.first[key] = target
+                for one in event.blockers:
+                    self.aside(f"{name}  {sentences.blocker(one)}")
+        else:
+            self.aside(f"{name}  {event.migration.path}: {sentences.beside(event)}")
+
+    def tick(self) -> None:
+        """Show how far it is: on a terminal in a live line, elsewhere in a line every ten seconds."""
+        if self.live:
+            self.running(self._progress())
+        elif self.targets and time.monotonic() - self.told >= _EVERY:
+            self.told = time.monotonic()
+            self.aside(self._progress())
+
+    def _progress(self) -> str:
+        parts = [f"{self.done:,} of {self.targets:,}"]
+        parts += [f"{len(self.at_work)} running"] if self.at_work else []
+        parts += [f"{len(self.put_off)} waiting"] if self.put_off else []
+        parts += [f"{len(self.wrong)} failed"] if self.wrong else []
+        passed, left = time.monotonic() - self.began, self.targets - self.done
+        if self.done and left and passed > 1 and (seconds := passed / self.done * left) >= 1:
+            parts.append(f"{_clock(seconds)} left")
+        return "  ".join([*parts, ", ".join(map(display.in_line, self.at_work or self.put_off))])
+
+    def unknown(self) -> Outcome:
+        """Name the targets that a signal ended too late to find out their state."""
+        for target in self.at_work:
+            self.aside(f"{display.in_line(target)}  is abandoned: fleet status shows its state")
+        return errors.Outcome(None, before=self.applied)
+
+    def target_failed(self, target: str, error: MigrateError) -> None:
+        """Print the error of a target; one that another target had before is not printed again."""
+        self.wrong.append(target)
+        place = str(error.location) if isinstance(error, errors.StatementError) else ""
+        first = self.first.setdefault((type(error), place, error.message), target)
+        name = display.in_line(target)
+        self._clear()
+        if first is target or isinstance(error, errors.Interrupted | errors.Refused):
+            terminal.say(f"{name} failed:\n{sentences.error(error)}", err=True)
+        else:
+            terminal.say(f"{name} failed as {display.in_line(first)}: {sentences.message(error)}", err=True)
+
+    def print_document(self) -> None:
+        """Print the last line."""
+        self.print_line(self.document | {"summary": self.summary()})
+
+    def summary(self) -> dict[str, Any]:
+        """Count the targets."""
+        raise NotImplementedError
+
+    def sentence(self) -> str:
+        """Sum the targets up."""
+        raise NotImplementedError
+
+    def ended(self) -> None:
+        """Sum up what was found and done."""
+        self.document["ok"] = not self.wrong and not self.document["error"]
+        self.result(self.sentence())
+
+    def failed(self, error: MigrateError) -> None:
+        """Print an error that ends the whole, and sum up what was done before."""
+        super().failed(error)
+        if self.targets:
+            self.ended()
+
+    def seconds(self) -> float:
+        """Give the time since the command began."""
+        return round(time.monotonic() - self.began, 3)
+
+
+class UpReport(FleetReport):
+    """The output of `fleet up`."""
+
+    def __init__(self, *, as_json: bool, verbosity: int) -> None:
+        super().__init__("fleet up", as_json=as_json, verbosity=verbosity)
+        self.migrated = 0  # targets with an applied file
+        self.up_to_date = 0
+
+    def one(self, event: events.Ended | events.Seen) -> None:
+        """Print the end of a target: always a failure, the others if asked for."""
+        from outreach_migrate.fleet import events
+
+        assert isinstance(event, events.Ended)  # noqa: S101 - nothing else ends here
+        name, count = display.in_line(event.target), len(event.applied)
+        self.applied += count
+        self.migrated += bool(count)
+        self.up_to_date += not (count or event.error)
+        if self.as_json:
+            self.print_line(_as_line(event))
+        if event.error:
+            self.target_failed(event.target, event.error)
+        elif self.verbosity > 0:
+            done = f"{sentences.count(count, 'migration', 'migrations')} applied in {sentences.took(event.seconds)}"
+            self.result(f"{name}  {done if count else 'up to date'}")
+
+    def summary(self) -> dict[str, Any]:
+        """Count the targets; `applied` are those to which files were applied, `migrations` all these files."""
+        return {
+            "targets": self.targets,
+            "applied": self.migrated,
+            "failed": len(self.wrong),
+            "not_started": self.targets - self.done,
+            "seconds": self.seconds(),
+            "migrations": self.applied,
+        }
+
+    def sentence(self) -> str:
+        """Sum the targets up."""
+        whole = f"{self.targets:,} {'target' if self.targets == 1 else 'targets'}"
+        parts = [f"{self.migrated:,} migrated"] if self.migrated else []
+        parts += [f"{self.up_to_date:,} up to date"] if self.up_to_date else []
+        parts += [f"{len(self.wrong):,} failed ({names(self.wrong)})"] if self.wrong else []
+        parts += [f"{self.targets - self.done:,} not started"] if self.targets > self.done else []
+        again = " Run it again: it does only what is left." if self.wrong or self.targets > self.done else ""
+        return f"{whole} in {durations.text(self.seconds())}: {', '.join(parts) or 'nothing to do'}.{again}"
+
+
+def _as_line(event: events.Ended) -> dict[str, Any]:
+    return {
+        "target": event.target,
+        "ok": event.error is None,
+        "applied": [as_json.applied(one) for one in event.applied],
+        "pending": [as_json.step(step) for step in event.pending],
+        "seconds": round(event.seconds, 3),
+        "error": event.error and as_json.error(event.error),
+    }
+
+
+def names(targets: Iterable[str]) -> str:
+    """List the first names, and the number of the others."""
+    every = [display.in_line(one) for one in targets]
+    more = f" and {len(every) - _NAMES:,} more" if len(every) > _NAMES else ""
+    return ", ".join(every[:_NAMES]) + more
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"

@@ -1,0 +1,100 @@
+"""The report of `fleet status`: the targets, grouped by what they have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from outreach_migrate import display
+from outreach_migrate.report import as_json, fleet, sentences, terminal
+
+if TYPE_CHECKING:
+    from outreach_migrate.errors import Contradiction, Problem
+    from outreach_migrate.fleet import events
+    from outreach_migrate.run.plan import Plan, Step
+
+_SHOWN = 5  # targets whose problems are shown, unless all are asked for
+
+
+class StatusReport(fleet.FleetReport):
+    """The output of `fleet status`."""
+
+    def __init__(self, *, as_json: bool, verbosity: int) -> None:
+        super().__init__("fleet status", as_json=as_json, verbosity=verbosity)
+        self.groups: dict[tuple[str, str], list[str]] = {}  # targets by what they have, and by its remark
+        self.counts: dict[tuple[str, str], int] = {}
+        self.behind = 0
+        self.unreadable = 0
+
+    def one(self, event: events.Ended | events.Seen) -> None:
+        """Print a target if asked for, and keep its group."""
+        from outreach_migrate.fleet import events
+
+        assert isinstance(event, events.Seen)  # noqa: S101 - nothing else is seen here
+        pending = [step for step in event.plan.steps if step.state in ("pending", "unfinished")] if event.plan else []
+        group = _group(event.plan, event.problems, pending)
+        self._count(group, event.target)
+        self.behind += bool(pending)
+        if self.as_json:
+            self.print_line(_as_line(event, pending))
+        if self.verbosity > 0:
+            self.result(f"{display.in_line(event.target)}  {' '.join(filter(None, group))}")
+        if event.error:
+            self.unreadable += 1
+            self.target_failed(event.target, event.error)
+        elif event.problems:
+            self.wrong.append(event.target)
+            if len(self.wrong) <= _SHOWN or self.verbosity > 0:
+                for one in event.problems:
+                    text = f"{display.in_line(event.target)}: {sentences.problem(one)}"
+                    terminal.say(text, err=self.as_json or self.verbosity < 0)
+
+    def _count(self, group: tuple[str, str], target: str) -> None:
+        """Count a target; of those that are up to date no name is kept."""
+        self.counts[group] = self.counts.get(group, 0) + 1
+        if not group[0].startswith("at "):
+            self.groups.setdefault(group, []).append(target)
+
+    def summary(self) -> dict[str, Any]:
+        """Count the targets; `applied` are those that have all files."""
+        return {
+            "targets": self.targets,
+            "applied": sum(count for (what, _), count in self.counts.items() if what.startswith("at ")),
+            "pending": self.behind,
+            "failed": len(self.wrong),
+            "not_started": self.targets - self.done,
+            "seconds": self.seconds(),
+        }
+
+    def sentence(self) -> str:
+        """Group the targets: those that are up to date first, then the others."""
+        parts = []
+        for (what, remark), count in sorted(self.counts.items(), key=lambda one: (one[0] in self.groups, -one[1])):
+            listed = f": {fleet.names(self.groups[what, remark])}" if (what, remark) in self.groups else ""
+            parts.append(f"{count:,} {what}{listed}{f' ({remark})' if remark else ''}")
+        return " · ".join(parts) or "no targets"
+
+
+def _group(plan: Plan | None, problems: tuple[Problem | Contradiction, ...], pending: list[Step]) -> tuple[str, str]:
+    """Say what a target has, and add a remark."""
+    if plan is None:
+        return "unreadable", ""
+    if problems:
+        states = {str(one.conflict).partition(",")[0] for one in problems if hasattr(one, "conflict")}
+        return " and ".join(sorted(states)) or "with a file that can't run", ""
+    if pending:
+        return "behind", f"{len(pending)} pending"
+    newest = max((step for step in plan.steps if step.entry), key=lambda step: int(step.version), default=None)
+    return f"at {newest.version if newest else 'nothing'}", "ahead" if plan.counts().get("ahead") else "up to date"
+
+
+def _as_line(event: events.Seen, pending: list[Step]) -> dict[str, Any]:
+    steps = event.plan.steps if event.plan else ()
+    return {
+        "target": event.target,
+        "ok": not (event.error or event.problems),
+        "applied": [{"version": step.version, "name": step.name} for step in steps if step.state == "applied"],
+        "pending": [as_json.step(step) for step in pending],
+        "seconds": round(event.seconds, 3),
+        "error": event.error and as_json.error(event.error),
+        "problems": [as_json.problem(one) for one in event.problems],
+    }

@@ -1,0 +1,493 @@
+"""Fleets: many schemas or databases migrated by one command, each as `up` would, and looked at."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import time
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import fix_servers
+import psycopg
+import pytest
+from click.testing import CliRunner
+from fix_cli import Migrate, Result, Rows
+from fix_private_server import PrivateServer
+from fix_proxy import Proxy
+from fix_servers import Connect
+from fix_waiting import Sessions, until
+from psycopg import sql
+
+from outreach_migrate import cli
+from outreach_migrate.report import fleet as report
+
+PROMPT = 2.0  # s
+FIRST = "CREATE TABLE note (id int);"
+SECOND = "ALTER TABLE note ADD text text; CREATE INDEX ON note (text);"
+ALL = ["fleet", "--schemas", "tenant_*"]
+STRANGE = ["tenant_it's", "tenant_100% %s", 'tenant_"a.b" c', "tenant_ä\\n"]
+
+
+@pytest.fixture
+def tenants(connect: Connect) -> Callable[..., list[str]]:
+    """A function that makes schemas: so many, tenant_1, tenant_2, …, or those of these names."""
+
+    def made(names: int | list[str]) -> list[str]:
+        found = [f"tenant_{n}" for n in range(1, names + 1)] if isinstance(names, int) else names
+        for name in found:
+            connect().execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
+        return found
+
+    return made
+
+
+@pytest.fixture
+def history(connect: Connect) -> Callable[[str], list[str]]:
+    """A function that gives the versions in a schema's history, in order; none without a table."""
+
+    def of(schema: str) -> list[str]:
+        table = sql.Identifier(schema, "schema_migrations")
+        with closing(connect()) as connection:
+            if connection.execute("SELECT to_regclass(%s)", [table.as_string()]).fetchone() == (None,):
+                return []
+            query = sql.SQL("SELECT version FROM {} ORDER BY position").format(table)
+            return [version for (version,) in connection.execute(query)]
+
+    return of
+
+
+History = Callable[[str], list[str]]
+Tenants = Callable[..., list[str]]
+
+
+def lines(ended: Result) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Give the line of each target, by its name, and the last one."""
+    *each, last = map(json.loads, ended.stdout.splitlines())
+    named = {one["target"]: one for one in each}
+    assert len(named) == len(each)
+    return named, last
+
+
+# Targets
+
+
+def test_each_schema_is_migrated_as_up_would(migrate: Migrate, tenants: Tenants, rows: Rows, history: History) -> None:
+    """Whatever its name, a schema gets the tables and a history of its own; a second run has nothing left to do."""
+    names = tenants(["tenant_1", "tenant_2", *STRANGE])
+    tenants(["other"])
+    ended = migrate("--json", *ALL, "up", "-j", "3", files=[FIRST, SECOND])
+    each, last = lines(ended)
+    assert ended.exit_code == 0, ended
+    assert each.keys() == set(names)
+    assert all(one["ok"] and [file["version"] for file in one["applied"]] == ["1", "2"] for one in each.values())
+    summary = last["summary"]
+    assert {**summary, "seconds": 0} == {
+        **{"targets": 6, "applied": 6, "failed": 0, "not_started": 0, "seconds": 0, "migrations": 12},
+    }
+    assert [history(name) for name in (*names, "other", "public")] == [["1", "2"]] * 6 + [[], []]
+    found = rows("SELECT table_schema::text FROM information_schema.columns WHERE column_name = 'text'")
+    assert {name for (name,) in found} == set(names)
+    again = migrate("-v", *ALL, "up")
+    assert again.stdout.splitlines()[:-1] == [f"{name}  up to date" for name in sorted(names)]
+    assert re.fullmatch(r"6 targets in .*: 6 up to date\.", again.stdout.splitlines()[-1])
+
+
+def test_a_fleet_does_what_is_left(migrate: Migrate, tenants: Tenants, history: History) -> None:
+    """Targets with different histories get what each lacks, also one that an `up` has migrated alone."""
+    tenants(3)
+    migrate.write([FIRST])
+    assert migrate("up", url=f"{migrate.url}&schema=tenant_2").exit_code == 0
+    assert migrate(*ALL, "up", "--to", "2", files=[FIRST, SECOND, "SELECT 3;"]).exit_code == 0
+    assert [history(f"tenant_{n}") for n in (1, 2, 3)] == [["1", "2"]] * 3
+
+
+def test_a_query_names_the_targets(migrate: Migrate, tenants: Tenants, rows: Rows, history: History) -> None:
+    """The schemas of --schemas-from are those of a query, which can't write."""
+    tenants(3)
+    rows("CREATE TABLE tenant AS SELECT 'tenant_' || n AS name, n <> 2 AS active FROM generate_series(1, 3) AS n")
+    query = "SELECT name FROM tenant WHERE active"
+    assert migrate("fleet", "--schemas-from", query, "up", files=[FIRST]).exit_code == 0
+    assert [history(f"tenant_{n}") for n in (1, 2, 3)] == [["1"], [], ["1"]]
+    ended = migrate("fleet", "--schemas-from", "DELETE FROM tenant RETURNING name", "up")
+    assert (ended.exit_code, "read-only transaction" in ended.stderr) == (1, True)
+    assert migrate("fleet", "--schemas-from", "SELECT 1; DROP TABLE tenant", "up").exit_code == 1
+    assert rows("SELECT count(*) FROM tenant") == [(3,)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--schemas", "nix_*"], "no schema matches nix_*"),
+        (["--databases", "nix_*"], "no database matches nix_*"),
+        (["--schemas-from", "SELECT 'a' WHERE false"], "the query of --schemas-from gives no target"),
+        (["--databases-from", "SELECT 'a' UNION ALL SELECT 'a'"], "the target a is given twice"),
+        (["--schemas-from", "SELECT 'a', 'b'"], "must have one column"),
+        (["--schemas-from", "SELECT null"], "gives an empty name"),
+        (["--targets", "absent"], "cannot read the targets in absent"),
+        ([], "no targets are named"),
+        (["--schemas", "a", "--databases", "b"], "the targets are named in 2 ways: --schemas, --databases"),
+        (["--schemas", "tenant_*", "--shard", "3/2"], "'3/2' is not a part"),
+    ],
+)
+def test_targets_that_make_no_sense_are_refused(
+    arguments: list[str], words: str, migrate: Migrate, tenants: Tenants
+) -> None:
+    """No target, one named twice, and two ways to name them are wrong usage, in text and in JSON."""
+    tenants(1)
+    ended = migrate("--json", "fleet", *arguments, "up", files=[FIRST])
+    assert ended.exit_code == 2
+    assert words in ended.stderr
+    assert ended.json["error"]["kind"] == "UsageError"
+
+
+def test_a_table_of_one_schema_is_no_history_for_many(migrate: Migrate, tenants: Tenants, rows: Rows) -> None:
+    """--table with a schema would give all targets one history, and is refused; a name alone is in each schema."""
+    tenants(2)
+    ended = migrate("--table", "public.h", *ALL, "up", files=[FIRST])
+    assert (ended.exit_code, "tenant_1 and tenant_2 would have one history, public.h" in ended.stderr) == (2, True)
+    assert migrate("--table", "h", *ALL, "up").exit_code == 0
+    assert rows("SELECT (SELECT count(*) FROM tenant_1.h), (SELECT count(*) FROM tenant_2.h)") == [(1, 1)]
+
+
+def test_shards_are_parts_of_the_whole(migrate: Migrate, tenants: Tenants, history: History) -> None:
+    """Every target is in one of them, and one that has none is done at once."""
+    names = tenants(9)
+    migrate.write([FIRST])
+    counts = []
+    for nth in (1, 2, 3):
+        assert migrate("fleet", "--schemas", "tenant_*", "--shard", f"{nth}/3", "up").exit_code == 0
+        counts.append(sum(map(len, map(history, names))))
+    assert counts[2] == 9
+    assert 0 < counts[0] < counts[1] < 9
+    assert "no targets" in migrate("fleet", "--schemas", "tenant_1", "--shard", "1/99999", "status").stdout
+
+
+def test_settings_name_the_targets(migrate: Migrate, tenants: Tenants) -> None:
+    """[tool.outreach-migrate.fleet] and its up, and variables; the command line beats them."""
+    tenants(3)
+    toml = "[tool.outreach-migrate.fleet]\nschemas = 'tenant_*'\n[tool.outreach-migrate.fleet.up]\njobs = 2\nto = 1\n"
+    (migrate.folder / "pyproject.toml").write_text(toml)
+    migrate.write([FIRST, SECOND])
+    assert "3 migrated" in migrate("fleet", "up").stdout
+    assert "1 behind: tenant_2 (1 pending)" in migrate("fleet", "--schemas-from", "SELECT 'tenant_2'", "status").stdout
+    run = CliRunner(env={"OUTREACH_MIGRATE_FLEET_UP_TO": "2", "DATABASE_URL": migrate.url}).invoke(
+        cli.main, ["fleet", "up"]
+    )
+    assert (run.exit_code, "3 migrated" in run.stdout) == (0, True)
+    (migrate.folder / "pyproject.toml").write_text("[tool.outreach-migrate.fleet.up]\nnix = 2\n")
+    assert "[tool.outreach-migrate.fleet.up] has an unknown key: nix" in migrate("fleet", "up").stderr
+
+
+# Databases, and servers
+
+
+@pytest.fixture
+def elsewhere(private_server: Callable[..., PrivateServer]) -> PrivateServer:
+    """Another server."""
+    return private_server()
+
+
+def made(url: str, name: str) -> str:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+    return fix_servers.url(url, dbname=name)
+
+
+def test_databases_of_two_servers(
+    migrate: Migrate, elsewhere: PrivateServer, tenants: Tenants, history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--targets takes databases and schemas of any server; --databases those of one. A name is shown, no login."""
+    tenants(1)
+    urls = [made(elsewhere.url, name) for name in ("app_1", "app 2", "it's 100%")]
+    made(elsewhere.url, "other")
+    monkeypatch.setenv("HERE", migrate.url)
+    lines_ = ["# regions", "", "here  ${HERE}&schema=tenant_1", *(f'"eu {n}" {url}' for n, url in enumerate(urls[:2]))]
+    (migrate.folder / "targets.txt").write_text("\n".join(lines_))
+    ended = migrate("-v", "fleet", "--targets", "targets.txt", "up", files=[FIRST], url="postgresql://nobody@/nix")
+    assert ended.exit_code == 0, ended
+    assert {line.partition("  ")[0] for line in ended.stdout.splitlines()[:-1]} == {"here", "eu 0", "eu 1"}
+    assert history("tenant_1") == ["1"]
+    ended = migrate("fleet", "--databases", "app*", "status", url=elsewhere.url)
+    assert ended.stdout == "2 at 1 (up to date)\n"
+    ended = migrate("fleet", "--databases-from", """SELECT 'it''s 100%'""", "up", url=elsewhere.url)
+    assert "1 target in" in ended.stdout
+    assert "1 migrated" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a postgresql://u:hunter2@h/${NIX}", "line 1 of the targets, a: the variable NIX is not set"),
+        ("postgresql://u:hunter2@h/d", "line 1 of the targets is not NAME URL"),
+        ("u:hunter2@h/d a", "line 1 of the targets is not NAME URL"),
+        ("a host=h password=hunter2 nix", "line 1 of the targets, a: cannot read the database URL"),
+        ("a dbname=a\nb postgresql://u:hunter2@h:hunter2/d", "line 2 of the targets, b: cannot read the database URL"),
+        ("a dbname=a password=hunter2\na dbname=b", "the target a is given twice"),
+        ("\n# none", "the list of targets is empty"),
+    ],
+)
+def test_a_line_that_names_no_target_is_not_quoted(text: str, words: str, migrate: Migrate) -> None:
+    """The error has the line's number and the target's name, and nothing of a password."""
+    migrate.write([FIRST])
+    run = CliRunner().invoke(cli.main, ["fleet", "--targets", "-", "up"], input=text)
+    assert run.exit_code == 2
+    assert words in run.stderr
+    assert "hunter2" not in run.output
+
+
+# Failures
+
+
+@pytest.mark.parametrize(
+    ("options", "counts"),
+    [
+        ([], (1, 1, 4)),
+        (["--keep-going"], (4, 2, 0)),
+        (["--max-failures", "2"], (2, 2, 2)),
+        (["--canary", "1"], (1, 1, 4)),
+        (["--canary", "2", "--keep-going"], (1, 1, 4)),
+    ],
+)
+def test_a_failure_ends_what_it_should(
+    options: list[str], counts: tuple[int, int, int], migrate: Migrate, tenants: Tenants, history: History
+) -> None:
+    """The first failure keeps others from being started, unless more are allowed; a canary's one always."""
+    tenants(6)
+    fails = "DO $$ BEGIN IF current_schema() IN ('tenant_2', 'tenant_4') THEN RAISE 'no'; END IF; END $$;"
+    ended = migrate("--json", *ALL, "up", "-j", "1", *options, files=[FIRST, fails])
+    assert ended.exit_code == 1
+    each, last = lines(ended)
+    assert [last["summary"][key] for key in ("applied", "failed", "not_started")] == [
+        # a file of a target that fails was applied before
+        counts[0] + counts[1],
+        *counts[1:],
+    ]
+    failed = each["tenant_2"]
+    assert (failed["ok"], failed["error"]["kind"], failed["error"]["line"]) == (False, "StatementError", 1)
+    assert [one["version"] for one in failed["applied"]] == ["1"]
+    assert [one["version"] for one in failed["pending"]] == ["2"]
+    assert history("tenant_2") == ["1"]
+    assert last["ok"] is False
+
+
+def test_an_error_is_printed_once(migrate: Migrate, tenants: Tenants) -> None:
+    """The first target's error is whole, with its place; the others' are told in a line, and all names at the end."""
+    tenants(3)
+    ended = migrate(*ALL, "up", "--keep-going", "-j", "1", files=["SELECT nix;"])
+    assert ended.stderr.startswith('tenant_1 failed:\nsql/1_a.sql:1:8: error: column "nix" does not exist\n')
+    assert ended.stderr.count('tenant_3 failed as tenant_1: column "nix" does not exist\n') == 1
+    assert "3 failed (tenant_1, tenant_2, tenant_3)." in ended.stdout
+
+
+def test_refused_targets_are_told_before_any_runs(
+    migrate: Migrate, tenants: Tenants, rows: Rows, history: History
+) -> None:
+    """What is edited, missing or out of order fails with its name and its own entry; by default nothing runs then."""
+    tenants(4)
+    assert migrate(*ALL, "up", files=[FIRST, "SELECT 2;"]).exit_code == 0
+    rows("UPDATE tenant_2.schema_migrations SET checksum = 'x' WHERE position = 1")
+    rows("UPDATE tenant_3.schema_migrations SET version = '7' WHERE position = 2")
+    rows("UPDATE tenant_3.schema_migrations SET started_at = '2001-02-03 04:05:06Z' WHERE position = 2")
+    migrate.write({"8_c.sql": "SELECT 8;"})
+    ended = migrate(*ALL, "up")
+    assert (ended.exit_code, "1 failed (tenant_2), 3 not started." in ended.stdout) == (1, True), ended
+    assert [history(f"tenant_{n}")[-1] for n in (1, 4)] == ["2", "2"]
+    ended = migrate("--json", *ALL, "up", "--keep-going")
+    each, last = lines(ended)
+    assert each["tenant_2"]["error"]["problems"][0]["message"].startswith("edited")
+    messages = [one["message"] for one in each["tenant_3"]["error"]["problems"]]
+    assert "missing: 7_a was applied 2001-02-03 04:05:06, and has no file" in messages
+    assert any(one.startswith("out of order") for one in messages)
+    assert last["summary"]["applied"] == 2
+    assert [history(f"tenant_{n}")[-1] for n in (1, 4)] == ["8", "8"]
+    shown = migrate(*ALL, "status", "--check")
+    assert shown.exit_code == 1
+    assert "2 at 8 (up to date) · 1 edited: tenant_2 · 1 missing and out of order: tenant_3" in shown.stdout
+    assert "tenant_2: sql/1_a.sql: error: edited: applied" in shown.stdout
+
+
+def test_status_groups_targets(migrate: Migrate, tenants: Tenants, history: History) -> None:
+    """By what they have, in text and in JSON; its exit code is that of `status`, and it makes nothing."""
+    tenants(4)
+    migrate.write([FIRST, SECOND])
+    assert migrate("fleet", "--schemas", "tenant_[12]", "up").exit_code == 0
+    assert migrate("fleet", "--schemas", "tenant_3", "up", "--to", "1").exit_code == 0
+    shown = migrate(*ALL, "status")
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    assert shown.stdout == "2 at 2 (up to date) · 1 behind: tenant_3 (1 pending) · 1 behind: tenant_4 (2 pending)\n"
+    assert "tenant_4  behind 2 pending" in migrate("-v", *ALL, "status").stdout
+    assert migrate(*ALL, "status", "--check").exit_code == 3
+    assert migrate("fleet", "--schemas", "tenant_1", "status", "--check").exit_code == 0
+    each, last = lines(migrate("--json", *ALL, "status"))
+    assert {name: [step["version"] for step in one["pending"]] for name, one in each.items()} == {
+        **{"tenant_1": [], "tenant_2": [], "tenant_3": ["2"], "tenant_4": ["1", "2"]},
+    }
+    assert last["summary"]["pending"] == 2
+    assert history("tenant_4") == []
+
+
+def test_one_schema_that_the_role_may_not_use(
+    migrate: Migrate, tenants: Tenants, rows: Rows, role: tuple[str, str]
+) -> None:
+    """It fails with the grant that is missing, and the others are migrated with --keep-going."""
+    tenants(3)
+    name, url = role
+    rows(f"GRANT ALL ON SCHEMA tenant_1, tenant_2, tenant_3 TO {name}")
+    assert migrate(*ALL, "up", files=[FIRST], url=url).exit_code == 0
+    rows(f"REVOKE ALL ON SCHEMA tenant_2 FROM {name}")
+    ended = migrate(*ALL, "up", "--keep-going", files=[FIRST, SECOND], url=url)
+    assert ended.exit_code == 1
+    assert "tenant_2 failed:\nerror: the role" in ended.stderr
+    assert f"GRANT USAGE ON SCHEMA tenant_2 TO {name};" in ended.stderr
+    assert "2 migrated, 1 failed (tenant_2)." in ended.stdout
+    shown = migrate(*ALL, "status", url=url)
+    assert (shown.exit_code, "2 at 2 (up to date) · 1 unreadable: tenant_2" in shown.stdout) == (1, True)
+
+
+@pytest.mark.parametrize("applied", [[], [FIRST]], ids=["new", "with a history"])
+def test_a_schema_that_is_dropped_meanwhile_is_not_made_again(
+    applied: list[str], migrate: Migrate, tenants: Tenants, rows: Rows
+) -> None:
+    """The target fails with its name, and the others go on; nor is one made that a query still names."""
+    tenants(3)
+    if applied:
+        assert migrate(*ALL, "up", files=applied).exit_code == 0
+    drops = "DO $$ BEGIN DROP SCHEMA IF EXISTS tenant_2 CASCADE; END $$;"
+    ended = migrate(*ALL, "up", "-j", "1", "--keep-going", files=[*applied, drops])
+    assert ended.exit_code == 1
+    assert "tenant_2 failed:\nsql/" in ended.stderr
+    assert "does not exist" in ended.stderr
+    assert "2 migrated, 1 failed (tenant_2)." in ended.stdout
+    ended = migrate("fleet", "--schemas-from", "SELECT 'tenant_1' UNION SELECT 'tenant_2'", "up", "--keep-going")
+    assert "tenant_2 failed:\nerror: the database has no schema tenant_2" in ended.stderr
+    assert rows("SELECT to_regnamespace('tenant_2')") == [(None,)]
+
+
+# Locks, signals, connections
+
+
+def test_a_locked_target_keeps_no_other_waiting(
+    migrate: Migrate, tenants: Tenants, connect: Connect, history: History
+) -> None:
+    """After a lock timeout it goes to the back, with the session in the way; so does one with a locked history."""
+    tenants(6)
+    assert migrate(*ALL, "up", files=[FIRST]).exit_code == 0
+    blocker = connect(application_name="the lock")
+    blocker.execute("BEGIN; LOCK TABLE tenant_1.note; LOCK TABLE tenant_2.schema_migrations")
+    migrate.write([FIRST, SECOND])
+    run = migrate.start(*ALL, "up", "-j", "1", "--lock-timeout", "1200ms")
+    run.says("goes to the back")
+    until(lambda: history("tenant_6") == ["1", "2"])
+    run.says("the history table tenant_2.schema_migrations has been locked")
+    blocker.execute("COMMIT")
+    ended = run.end()
+    assert ended.exit_code == 0, ended
+    assert re.search(r"tenant_1  sql/2_a.sql  lock timeout: goes to the back, .*\n    in the way: pid", ended.stderr)
+    assert "application the lock" in ended.stderr
+    assert "6 migrated" in ended.stdout
+
+
+def test_a_target_that_stays_locked_fails(migrate: Migrate, tenants: Tenants, connect: Connect) -> None:
+    """After the last retry, or once another failure ends the fleet, its lock timeout is told, with the file's place."""
+    tenants(2)
+    assert migrate(*ALL, "up", files=[FIRST]).exit_code == 0
+    connect().execute("BEGIN; LOCK TABLE tenant_1.note")
+    options = ["-j", "1", "--lock-timeout", "10ms", "--lock-retries", "1"]
+    ended = migrate("--json", *ALL, "up", *options, files=[FIRST, SECOND])
+    each, last = lines(ended)
+    assert (ended.exit_code, last["summary"]["failed"], each["tenant_2"]["ok"]) == (1, 1, True)
+    assert (each["tenant_1"]["error"]["kind"], each["tenant_1"]["error"]["line"]) == ("LockTimeout", 1)
+    assert ended.stderr.count("goes to the back") == 1
+
+
+def test_a_signal_ends_all_that_run(migrate: Migrate, tenants: Tenants, sessions: Sessions, history: History) -> None:
+    """Eight statements are cancelled, each target is told, and none is started: 143, within two seconds."""
+    names = tenants(12)
+    migrate.write([FIRST, "SELECT pg_sleep(60);"])
+    run = migrate.start("--json", *ALL, "up", "-j", "8")
+    until(lambda: len(sessions.waiting("PgSleep")) == 8)
+    began = time.monotonic()
+    run.process.send_signal(signal.SIGTERM)
+    ended = run.end()
+    assert time.monotonic() - began < PROMPT
+    assert ended.exit_code == 143
+    each, last = lines(ended)
+    assert {one["error"]["kind"] for one in each.values()} == {"Interrupted"}
+    assert {one["error"]["outcome"]["file"] for one in each.values()} == {"nothing"}
+    assert last["error"]["message"] == "interrupted by SIGTERM"
+    assert [last["summary"][key] for key in ("targets", "failed", "not_started")] == [12, 8, 4]
+    assert sessions.waiting("PgSleep") == []
+    assert sorted(map(len, map(history, names))) == [0] * 4 + [1] * 8
+
+
+def test_a_server_that_refuses_connections_gets_fewer(
+    migrate: Migrate, tenants: Tenants, rows: Rows, role: tuple[str, str]
+) -> None:
+    """More than the server allows are not tried again and again; the fleet goes on with as many as it has."""
+    tenants(8)
+    name, url = role
+    rows(f"GRANT ALL ON SCHEMA {', '.join(f'tenant_{n}' for n in range(1, 9))} TO {name}")
+    rows(f"ALTER ROLE {name} CONNECTION LIMIT 3")
+    ended = migrate(
+        *ALL, "up", "-j", "6", files=["SELECT pg_sleep(0.1);", "-- migrate: no-transaction\nSELECT 2;"], url=url
+    )
+    assert ended.exit_code == 0, ended
+    assert "the server refuses more connections, so 3 targets at once" in ended.stderr
+    assert "8 migrated" in ended.stdout
+
+
+@pytest.mark.parametrize("kind", ["", "-- migrate: no-transaction\n"], ids=["in a transaction", "without"])
+def test_a_pool_smaller_than_the_fleet(
+    kind: str, migrate: Migrate, tenants: Tenants, pgbouncer: Callable[..., str], history: History
+) -> None:
+    """Behind PgBouncer in transaction mode all targets are migrated, though they have fewer connections than asked."""
+    names = tenants(12)
+    migrate.write([FIRST, f"{kind}CREATE INDEX CONCURRENTLY note_id ON note (id);" if kind else SECOND])
+    ended = migrate.process(*ALL, "up", "-j", "8", url=pgbouncer(pool_size=2))
+    assert ended.exit_code == 0, ended
+    assert [history(name) for name in names] == [["1", "2"]] * 12
+
+
+def test_fleets_at_once_apply_each_file_once(migrate: Migrate, tenants: Tenants, rows: Rows, history: History) -> None:
+    """Two fleets, and an `up` of one target beside them, all end well, and each file is applied once in each target."""
+    names = tenants(10)
+    migrate.write(["CREATE TABLE trail (file int);", *(f"INSERT INTO trail VALUES ({n});" for n in (2, 3, 4))])
+    alone = f"{migrate.url}&schema=tenant_5"
+    runs = [migrate.start(*ALL, "up", "-j", "3"), migrate.start(*ALL, "up"), migrate.start("up", url=alone)]
+    ended = [run.end() for run in runs]
+    assert [one.exit_code for one in ended] == [0] * 3, ended
+    assert [history(name) for name in names] == [["1", "2", "3", "4"]] * 10
+    for name in names:
+        trail = sql.SQL("SELECT array_agg(file ORDER BY file) FROM {}").format(sql.Identifier(name, "trail"))
+        assert rows(trail.as_string()) == [([2, 3, 4],)]
+
+
+# Cost, and progress
+
+
+def test_one_message_a_target(migrate: Migrate, tenants: Tenants, proxy: Callable[..., Proxy]) -> None:
+    """All histories take a few messages, whatever their number, a file one, and a worker one connection."""
+    tenants(30)
+    between = proxy()
+    for files, most in (([FIRST], 30 + 10), ([FIRST], 10), ([FIRST, SECOND, "SELECT 3;"], 60 + 10)):
+        before = len(between.messages)
+        assert migrate(*ALL, "up", "-j", "2", files=files, url=between.url).exit_code == 0
+        until(lambda: between.idle)
+        kinds = between.messages[before:]
+        assert kinds.count("Startup") == (3 if most > 10 else 2), kinds
+        assert sum(kind in ("Q", "S") for kind in kinds) <= most
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then(
+    migrate: Migrate, tenants: Tenants, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How many have ended, how many run and failed, and which run."""
+    monkeypatch.setattr(report, "_EVERY", 0.0)
+    tenants(2)
+    fails = "SELECT pg_sleep(0.2); DO $$ BEGIN IF current_schema() = 'tenant_1' THEN RAISE 'no'; END IF; END $$;"
+    ended = migrate(*ALL, "up", "-j", "1", "--keep-going", files=[fails])
+    assert "0 of 2  1 running  tenant_1\n" in ended.stderr
+    assert "1 of 2  1 running  1 failed  tenant_2\n" in ended.stderr
