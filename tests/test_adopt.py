@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import random
+import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, LiteralString
 
+import fix_outreach as scenes
+import psycopg
 import pytest
 from fix_cli import Migrate, Result, Rows
-from fix_servers import Connect
+from fix_faults import ROUNDS, SEED
+from fix_servers import Connect, fresh_database
+from fix_waiting import Sessions, until
 
-ROOT = Path(__file__).parents[1]
+from outreach_migrate.history import write
+from outreach_migrate.history.table import Table
+
 TEXT = "select 1;\n"
 SHA256 = hashlib.sha256(TEXT.encode()).hexdigest()
 SHA384 = hashlib.sha384(TEXT.encode()).hexdigest()
@@ -194,3 +202,368 @@ def test_the_history_of_each_tool_is_taken_over(tool: str, migrate: Migrate, row
     assert "1 migration applied" in migrate("up").stdout
     again = migrate("--json", *command)
     assert (again.exit_code, again.json["present"], again.json["written"]) == (0, 3, False)
+
+
+def problem(run: Result) -> tuple[str, str]:
+    """The one problem that kept a command from its work: message and hint."""
+    assert run.exit_code == 1, run
+    assert run.json["error"]["kind"] == "NotAdopted"
+    [one] = run.json["error"]["problems"]
+    return one["message"], one["hint"]
+
+
+GONE = "UPDATE _prisma_migrations SET finished_at = null, {} WHERE migration_name = '2_two';"
+REFUSED: list[tuple[str, str, str, str]] = [  # the tool, more SQL, and parts of message and hint
+    ("prisma", GONE.format("logs = 'no'"), "2_two is failed", "prisma migrate resolve --rolled-back 2_two"),
+    ("prisma", GONE.format("logs = null"), "2_two is unfinished", "Is it still running?"),
+    ("prisma", GONE.format("rolled_back_at = now()"), "2_two is rolled back", "prisma migrate deploy"),
+    ("golang-migrate", "UPDATE schema_migrations SET dirty = true;", "2 is dirty", "migrate force 2."),
+    ("golang-migrate", "UPDATE schema_migrations SET version = 7;", "has applied 7, and there is no file", "--to 2"),
+    ("sqlx", "UPDATE _sqlx_migrations SET success = false WHERE version = 2;", "2 is dirty", "DELETE FROM"),
+    (
+        "flyway",
+        "UPDATE flyway_schema_history SET success = false WHERE version = '1.10';",
+        "is failed",
+        "flyway repair",
+    ),
+    ("goose", "INSERT INTO goose_db_version (version_id, is_applied) VALUES (9, true);", "has applied 9,", "--to 2"),
+    ("alembic", "INSERT INTO alembic_version VALUES ('a0');", "several heads: a0, b2", "alembic merge heads"),
+    (
+        "alembic",
+        "UPDATE alembic_version SET version_num = 'zz';",
+        "applied zz, and there is no file",
+        "Restore its file",
+    ),
+    ("prisma", "UPDATE _prisma_migrations SET checksum = 'abc';", "edited", "--accept-edited"),
+    ("sqlx", "UPDATE _sqlx_migrations SET checksum = '\\x00';", "edited", "--accept-edited"),
+    (
+        "drizzle",
+        "DELETE FROM drizzle.__drizzle_migrations WHERE id = 1;",
+        "drizzle has not run it",
+        "created_at) VALUES",
+    ),
+    ("dbmate", "INSERT INTO schema_migrations VALUES ('3');", "has applied 3, and there is no file", "--to 2"),
+    ("drizzle", "UPDATE drizzle.__drizzle_migrations SET hash = '00';", "edited", "--accept-edited"),
+]
+
+
+@pytest.mark.parametrize(("tool", "more", "message", "hint"), REFUSED, ids=lambda value: value[:30])
+def test_a_migration_in_the_way_is_refused(
+    tool: str, more: str, message: str, hint: str, migrate: Migrate, rows: Rows, made: Any
+) -> None:
+    """Nothing is written then, and the tool's own way out is named; --dry-run says the same."""
+    made(tool, more)
+    command = ["--json", "adopt", *(["--from", tool, "--rename"] if tool in ("dbmate", "golang-migrate") else [])]
+    for run in (migrate(*command), migrate(*command, "--dry-run")):
+        assert run.exit_code == 1
+        first = run.json["error"]["problems"][0]
+        assert message in first["message"]
+        assert hint in first["hint"]
+        assert run.stderr.endswith("see: outreach-migrate help moving\nNothing was run.\n")
+    assert rows("SELECT count(*) FROM pg_attribute WHERE attname = 'statements_begun'") == [(0,)]
+    if "--accept-edited" in hint:
+        assert verdicts(migrate(*command, "--accept-edited")) == {"1": "adopted", "2": "adopted"}
+
+
+def test_prismas_row_of_a_try_that_failed_does_not_count(migrate: Migrate, made: Any) -> None:
+    """A migration that was rolled back and then applied has two rows; an older checksum lacks zeros."""
+    short = "".join(f"{byte:x}" for byte in bytes.fromhex(SHA256))
+    assert len(short) < len(SHA256)
+    failed = "('c', 'x', null, '2_two', '2024-01-01 10:00', 'error', now())"
+    made(
+        "prisma",
+        "INSERT INTO _prisma_migrations (id, checksum, finished_at, migration_name, started_at, logs, rolled_back_at)"
+        f" VALUES {failed}; UPDATE _prisma_migrations SET checksum = '{short}' WHERE id = 'a';",
+    )
+    run = migrate("--json", "adopt")
+    assert verdicts(run) == {"1": "adopted", "2": "adopted"}
+    assert [one["compared"] for one in run.json["migrations"]] == [True, True]
+
+
+def test_drizzle_knows_a_migration_that_is_still_to_come(migrate: Migrate, made: Any) -> None:
+    """An entry of the journal that is newer than the newest row stays pending; of equal texts its time tells which."""
+    made("drizzle")
+    migrate.write({"3_f.sql": files(("drizzle/0002_c sha256:{sha256} when:30",))["1_f.sql"]})
+    assert verdicts(migrate("--json", "adopt")) == {"1": "adopted", "2": "adopted", "3": "pending"}
+
+
+def test_a_version_that_was_applied_late_is_told(migrate: Migrate, rows: Rows, made: Any) -> None:
+    """It gets its place by the files' order; a pending file that is older than the newest one is told as well."""
+    made("prisma", "UPDATE _prisma_migrations SET started_at = '2025-01-01', finished_at = null WHERE id = 'a';")
+    rows("UPDATE _prisma_migrations SET finished_at = started_at, migration_name = '3_three' WHERE id = 'b'")
+    migrate.write(files(("prisma/1_one", "prisma/2_two", "prisma/3_three")))
+    rows("UPDATE _prisma_migrations SET finished_at = started_at")
+    run = migrate("adopt")
+    assert run.stdout.splitlines()[:3] == [
+        "1  f  adopted, applied 2025-01-01 00:00:00, after a newer one there (its checksum can't be compared)",
+        "2  f  pending, and older than the newest adopted one: up will refuse it",
+        "3  f  adopted, applied 2024-01-02 09:00:00 (its checksum can't be compared)",
+    ]
+    assert rows("SELECT position, version FROM schema_migrations ORDER BY 1") == [(1, "1"), (2, "3")]
+
+
+def test_to_leaves_later_ones_as_they_are(migrate: Migrate, rows: Rows, made: Any) -> None:
+    """An applied one without a file is no obstacle then; it says that `up` would run the others again."""
+    made("goose", "INSERT INTO goose_db_version (version_id, is_applied) VALUES (9, true);")
+    assert migrate("adopt", "--to", "7").exit_code == 2
+    run = migrate("--json", "adopt", "--to", "1")
+    assert verdicts(run) == {"1": "adopted", "2": "applied after --to", "9": "applied after --to"}
+    assert "2  f  left, because of --to: it is applied there, and would be run again" in run.stderr
+    assert rows("SELECT version FROM schema_migrations") == [("1",)]
+
+
+def test_flyways_baseline_stands_for_all_before_it(migrate: Migrate, rows: Rows, made: Any) -> None:
+    """An undone or deleted one is not applied; checksums of Flyway's can't be compared, which is told."""
+    made(
+        "flyway",
+        """UPDATE flyway_schema_history SET type = 'BASELINE', version = '1.9' WHERE version = '1.1';
+           INSERT INTO flyway_schema_history VALUES
+               (4, '2', 'x', 'SQL', 'V2__x.sql', 7, 'ann', now(), 1, true),
+               (5, '2', 'x', 'UNDO_SQL', 'U2__x.sql', 7, 'ann', now(), 1, true);""",
+    )
+    migrate.write({"3_f.sql": "-- migrate: from flyway/V2__x\nselect 1;"})
+    run = migrate("--json", "adopt")
+    assert verdicts(run) == {"1": "adopted", "2": "adopted", "3": "pending"}
+    assert [one["compared"] for one in run.json["migrations"]] == [False, False, None]
+    assert run.stderr.count("(its checksum can't be compared)") == 2
+
+
+# The tool
+
+
+def test_files_without_a_first_line_are_known_by_version_and_name(migrate: Migrate, rows: Rows, made: Any) -> None:
+    """Copies made by hand: by version, or by name where the versions are new; equal bytes have their checksum."""
+    made("prisma")
+    rows("UPDATE _prisma_migrations SET migration_name = '20240101000000_two' WHERE id = 'b'")
+    migrate.write({"1_f.sql": TEXT, "2_f.sql": "select 2;", "3_two.sql": TEXT})
+    assert "outreach-migrate adopt --from prisma. To begin a new history: --table" in migrate("up").stderr
+    run = migrate("--json", "adopt")
+    assert verdicts(run) == {"1": "adopted", "2": "pending", "3": "adopted"}
+    assert [one["compared"] for one in run.json["migrations"]] == [True, None, True]
+
+
+def test_a_new_history_beside_another_tools_is_a_choice(migrate: Migrate, rows: Rows) -> None:
+    """A database that an application shares with one of another tool's: --table says so, once."""
+    rows(filled(MADE["yoyo"].sql))
+    assert migrate("up", files=["create table a ();"]).exit_code == 1
+    assert migrate("status", "--check").exit_code == 1
+    assert migrate("--table", "public.schema_migrations", "up").exit_code == 0
+    assert migrate("up").exit_code == 0
+
+
+def test_another_tools_table_is_not_the_files(migrate: Migrate, rows: Rows) -> None:
+    """Where the files come from one tool and the database has another's, there is nothing to adopt, and `up` runs."""
+    rows(filled(MADE["yoyo"].sql))
+    migrate.write(files(MADE["prisma"].names))
+    run = migrate("adopt")
+    assert run.exit_code == 0
+    assert "nothing to adopt: no table of the other tool's in the schema public" in run.stderr
+    assert "yoyo's table public._yoyo_migration is there" in run.stderr
+    assert migrate("up").exit_code == 0
+
+
+def test_rails_and_dbmate_are_told_apart_by_the_files(migrate: Migrate, rows: Rows) -> None:
+    """Their tables have the same form: without a first line --from must say which."""
+    rows(DBMATE + "INSERT INTO schema_migrations VALUES ('1')")
+    migrate.write(["select 1;"])
+    message, hint = problem(migrate("--json", "adopt"))
+    assert "Rails' or dbmate's" in message
+    assert "--from dbmate" in hint
+
+
+def test_two_tools_tables_need_a_choice(migrate: Migrate, rows: Rows) -> None:
+    """The error names both, and --from."""
+    rows(filled(MADE["yoyo"].sql + MADE["goose"].sql))
+    migrate.write(["select 1;", "select 2;"])
+    message, hint = problem(migrate("--json", "adopt"))
+    assert "goose's table public.goose_db_version and yoyo's table public._yoyo_migration" in message
+    assert hint.startswith("Say which: --from ")
+    assert migrate("adopt", "--from", "goose").exit_code == 0
+
+
+@pytest.mark.parametrize("more", ["", PRISMA, GOOSE, "CREATE TABLE alembic_version (version_num text);"])
+def test_an_empty_database_is_left_alone(more: LiteralString, migrate: Migrate, rows: Rows) -> None:
+    """There is nothing to adopt, which stderr says; then `up` runs as ever."""
+    if more:
+        rows(more)
+    run = migrate("adopt", files=["create table a ();"])
+    assert (run.exit_code, run.stdout) == (0, "")
+    assert run.stderr.startswith("There is nothing to adopt: ")
+    assert migrate("up").exit_code == 0
+
+
+def test_a_schema_of_the_url_has_its_own_history(migrate: Migrate, rows: Rows, made: Any) -> None:
+    """?schema= names the schema of both tables; another schema's table of the tool is somebody else's."""
+    made("prisma")
+    rows("CREATE SCHEMA app; ALTER TABLE _prisma_migrations SET SCHEMA app; CREATE SCHEMA b")
+    url = f"{migrate.url}{'&' if '?' in migrate.url else '?'}schema="
+    assert migrate("adopt", url=f"{url}b").stderr.endswith("in the schema b.\n")
+    assert "outreach-migrate adopt." in migrate("up", url=f"{url}app").stderr
+    assert migrate("adopt", url=f"{url}app").exit_code == 0
+    assert rows("SELECT count(*) FROM app.schema_migrations") == [(2,)]
+
+
+def test_a_tool_whose_history_is_unknown_is_wrong_usage(migrate: Migrate) -> None:
+    """baseline is named, which is for everything else."""
+    run = migrate("--json", "adopt", "--from", "hasura", files=["select 1;"])
+    assert (run.exit_code, "outreach-migrate baseline" in run.stderr) == (2, True)
+
+
+# A table of the history's name
+
+
+def test_the_renamed_table_can_be_had_back(migrate: Migrate, rows: Rows, made: Any) -> None:
+    """Without --rename both ways out are named; with it the SQL that undoes it is told, and works."""
+    made("golang-migrate")
+    _, hint = problem(migrate("--json", "adopt"))
+    assert "adopt --from golang-migrate --rename" in hint
+    assert "--table public.outreach_migrations" in hint
+    before = rows("SELECT * FROM schema_migrations")
+    run = migrate("--json", "adopt", "--rename")
+    assert run.json["renamed"] == "schema_migrations_golang_migrate"
+    assert run.json["undo"] in run.stderr
+    assert rows("SELECT * FROM schema_migrations_golang_migrate") == before
+    rows(run.json["undo"])
+    assert rows("SELECT * FROM schema_migrations") == before
+    assert migrate("--table", "ops", "adopt").exit_code == 0
+    assert rows("SELECT origin FROM ops") == [("golang-migrate",)] * 2
+    rows("CREATE TABLE schema_migrations_golang_migrate ()")
+    assert "which is there already" in problem(migrate("--json", "adopt", "--rename"))[0]
+
+
+# Faults
+
+
+def test_two_at_once_are_one(migrate: Migrate, rows: Rows, made: Any, connect: Connect, sessions: Sessions) -> None:
+    """The one that comes second waits for the first one's transaction, finds its entries, and ends with 0."""
+    made("dbmate")
+    with connect() as gate:
+        gate.execute("BEGIN; LOCK TABLE schema_migrations IN ACCESS SHARE MODE")
+        runs = [migrate.start("--json", "adopt", "--rename") for _ in range(3)]
+        for run in runs:
+            run.says("waiting for the history table public.schema_migrations")
+        until(lambda: len(sessions.waiting("Lock")) == 3)
+    ended = [run.end() for run in runs]
+    assert [one.exit_code for one in ended] == [0, 0, 0], ended
+    assert sorted((one.json["written"], one.json["present"]) for one in ended) == [(False, 2)] * 2 + [(True, 0)]
+    assert len(rows(ENTRIES)) == 2
+
+
+def test_a_tool_at_work_is_waited_for(migrate: Migrate, rows: Rows, made: Any, connect: Connect) -> None:
+    """While the tool writes to its table, adopt waits, and says for whom; it takes the new row, too."""
+    made("dbmate")
+    rows("ALTER TABLE schema_migrations RENAME TO old; CREATE SCHEMA app")
+    rows("ALTER TABLE old SET SCHEMA app; ALTER TABLE app.old RENAME TO schema_migrations")
+    rows("DELETE FROM app.schema_migrations WHERE version = '2'")
+    url = f"{migrate.url}{'&' if '?' in migrate.url else '?'}schema=app"
+    with connect(application_name="dbmate") as tool:
+        tool.execute("BEGIN; INSERT INTO app.schema_migrations VALUES ('2')")
+        run = migrate.start("--table", "public.schema_migrations", "--json", "adopt", url=url)
+        assert "application dbmate" in run.says("waiting for the history table app.schema_migrations")
+        tool.execute("COMMIT")
+    assert verdicts(run.end()) == {"1": "adopted", "2": "adopted"}
+
+
+def test_behind_a_pooler(migrate: Migrate, rows: Rows, made: Any, pgbouncer: Callable[..., str]) -> None:
+    """All of it is one transaction: the pooler may give each of them another connection."""
+    made("prisma")
+    url = pgbouncer(pool_size=1)
+    assert migrate("adopt", url=url).exit_code == 0
+    assert migrate("up", url=url).stdout == "Nothing is pending: 2 migrations are applied.\n"
+
+
+def test_a_role_without_the_right_is_told(migrate: Migrate, rows: Rows, role: tuple[str, str], made: Any) -> None:
+    """Locking the table takes more than reading it; the GRANT that the error names is enough."""
+    made("prisma")
+    rows("GRANT CREATE ON SCHEMA public TO PUBLIC; GRANT SELECT ON _prisma_migrations TO PUBLIC")
+    run = migrate("adopt", url=role[1])
+    assert run.exit_code == 1
+    assert 'GRANT SELECT, UPDATE ON "public"."_prisma_migrations" TO' in run.stderr
+    rows("GRANT UPDATE ON _prisma_migrations TO PUBLIC")
+    assert migrate("adopt", url=role[1]).exit_code == 0
+
+
+@pytest.mark.parametrize("round_", range(max(2, min(ROUNDS, 20))))
+def test_a_killed_one_leaves_nothing(round_: int, migrate: Migrate, rows: Rows, made: Any, sessions: Sessions) -> None:
+    """SIGKILL, or the end of its session, at any instant: the next one finds all or nothing, and completes it."""
+    chance = random.Random(SEED + round_)
+    made("golang-migrate")
+    run = migrate.start("adopt", "--rename")
+    until(sessions.of_runs)
+    time.sleep(chance.uniform(0, 0.05))  # about as long as it takes
+    if chance.random() < 0.5:
+        run.kill()
+    else:
+        rows(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'outreach-migrate' AND datname = current_database()"
+        )
+        run.end()
+    assert rows("SELECT count(*) FROM pg_class WHERE relname ~ '^schema_migrations(_golang_migrate)?$'") in (
+        [(1,)],
+        [(2,)],
+    )
+    assert migrate("adopt", "--rename").exit_code == 0
+    assert [entry[:3] for entry in rows(ENTRIES)] == [(1, "1", "golang-migrate"), (2, "2", "golang-migrate")]
+    assert rows("SELECT * FROM schema_migrations_golang_migrate") == [(2, False)]
+    assert migrate("up").stdout == "Nothing is pending: 2 migrations are applied.\n"
+
+
+# The outreach database
+
+
+def test_the_outreach_database_is_taken_over(migrate: Migrate, rows: Rows) -> None:
+    """As Prisma made it: `import` and `adopt`, and `status` shows the original times; `up` has nothing to do."""
+    scenes.prisma(migrate)
+    before = rows(scenes.SCHEMA)
+    assert migrate("import", "prisma/migrations").exit_code == 0
+    assert "adopt" in migrate("up").stderr
+    assert migrate("adopt").exit_code == 0
+    lines = [re.split("  +", line) for line in migrate("status").stdout.splitlines()]
+    assert [line[:4] for line in lines[1:3]] == [
+        ["20260101000000", "outreach_baseline", "applied", "2026-01-02 08:30:11"],
+        ["20260115000000", "cadence_engine_columns", "applied", "2026-01-16 17:04:52"],
+    ]
+    assert migrate("up").stdout == "Nothing is pending: 2 migrations are applied.\n"
+    assert rows(scenes.SCHEMA) == before
+    with fresh_database(migrate.url) as empty:
+        assert migrate("up", url=empty).exit_code == 0
+        with psycopg.connect(empty) as connection:
+            assert connection.execute(scenes.SCHEMA).fetchall() == before
+
+
+# baseline
+
+
+def test_a_baseline_is_recorded_and_not_run(migrate: Migrate, rows: Rows) -> None:
+    """Up to VERSION; a second one changes nothing, a later one adds to it, and `up` goes on from there."""
+    migrate.write(["create table a ();", "create table b ();", "create table c ();", "create table d ();"])
+    run = migrate("--json", "baseline", "2")
+    assert [one["version"] for one in run.json["recorded"]] == ["1", "2"]
+    assert rows("SELECT version, origin, finished_at = started_at FROM schema_migrations ORDER BY 1") == [
+        ("1", "baseline", True),
+        ("2", "baseline", True),
+    ]
+    assert rows("SELECT to_regclass('a')") == [(None,)]
+    assert migrate("baseline", "2").stdout == "Nothing to record: 2 migrations are recorded as a baseline already.\n"
+    assert migrate("--json", "baseline", "3").json["present"] == 2
+    assert migrate("--json", "up").applied == ["4"]
+    assert "(baseline)" in migrate("status").stdout
+    assert migrate("baseline", "3").exit_code == 0
+    refused = migrate("--json", "baseline", "4")
+    assert refused.exit_code == 1
+    assert [one["path"] for one in refused.json["error"]["problems"]] == ["sql/4_a.sql"]
+    assert migrate("baseline", "5").exit_code == 2
+
+
+def test_two_baselines_at_once_are_one(migrate: Migrate, rows: Rows, connect: Connect, sessions: Sessions) -> None:
+    """The second waits for the first one's entry, and finds it recorded."""
+    migrate.write(["create table a ();"])
+    with connect() as first:
+        first.execute("BEGIN")
+        first.execute(write.create_table(Table("public", "schema_migrations")).encode())
+        run = migrate.start("baseline", "1")
+        until(lambda: sessions.waiting("Lock"))
+        first.execute("ROLLBACK")
+    assert run.end().exit_code == 0
+    assert rows("SELECT version FROM schema_migrations") == [("1",)]

@@ -175,6 +175,8 @@ def _take(
     recorded = tables.read(connection, chosen)
     if not recorded.records:
         return Nothing(empty=chosen)
+    if heads := refusals.heads(recorded):
+        raise NotAdopted([heads])
     matches = matching.match(recorded, request.files, to=wanted.to, accept_edited=wanted.accept_edited)
     takeover = Takeover(recorded, matches, tuple(refusals.problems(recorded, matches)))
     tell(Compared(takeover))

@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from outreach_migrate.errors import Contradiction, Location, MigrateError, MissingTool, Problem, UsageError
-from outreach_migrate.files import migrations, statements
+from outreach_migrate.errors import Contradiction, Location, MigrateError, Problem, UsageError
+from outreach_migrate.files import git, migrations, statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,11 +58,11 @@ def against(folder: str, found: Iterable[Migration], ref: str) -> list[Finding]:
 
     A file that the revision has gained since the branches parted may be missing here, but a new file must be newer.
     """
-    theirs = {name for name in _git(folder, "ls-tree", "-z", "--name-only", ref, "./").split("\0") if name}
+    theirs = {name for name in git.output(folder, "ls-tree", "-z", "--name-only", ref, "./").split("\0") if name}
     if not theirs:  # git keeps no empty folders
         hint = "Name the folder as that revision has it, with --dir; for the change that makes it, leave --base out."
         raise MigrateError(f"{ref} has no folder {folder}: there is nothing to compare with", hint=hint)
-    parted = _git(folder, "merge-base", ref, "HEAD", otherwise=ref).strip()
+    parted = git.output(folder, "merge-base", ref, "HEAD", otherwise=ref).strip()
     since, now = _changes(folder, parted), _changes(folder, ref)
     newest = max((int(name.partition("_")[0]) for name in theirs if migrations.is_name(name)), default=-1)
     problems = []
@@ -85,7 +85,7 @@ def against(folder: str, found: Iterable[Migration], ref: str) -> list[Finding]:
 
 def changed(folder: str, found: Iterable[Migration], ref: str) -> list[Migration]:
     """Choose the files that are new or changed since a git revision."""
-    theirs = _git(folder, "ls-tree", "-z", "--name-only", ref, "./").split("\0")
+    theirs = git.output(folder, "ls-tree", "-z", "--name-only", ref, "./").split("\0")
     changes = _changes(folder, ref)
     names = {migration: os.path.basename(migration.path) for migration in found}
     return [migration for migration, name in names.items() if name not in theirs or name in changes]
@@ -93,24 +93,8 @@ def changed(folder: str, found: Iterable[Migration], ref: str) -> list[Migration
 
 def _changes(folder: str, ref: str) -> dict[str, str]:
     """Read the files of a revision that are modified (M) or deleted (D) in the folder."""
-    fields = _git(
+    fields = git.output(
         folder, "diff", "--relative", "--no-renames", "--diff-filter=MDT", "--name-status", "-z", ref, "--", "."
     )
     statuses, names = fields.split("\0")[0:-1:2], fields.split("\0")[1::2]
     return {name: "D" if status == "D" else "M" for status, name in zip(statuses, names, strict=True)}
-
-
-def _git(folder: str, *arguments: str, otherwise: str | None = None) -> str:
-    import subprocess
-
-    try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, encoding="utf-8", check=False)
-    except OSError as error:
-        raise MissingTool(f"cannot run git: {error.strerror}") from error
-    if done.returncode == 0:
-        return done.stdout
-    if otherwise is not None:
-        return otherwise
-    said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-    hint = "Is the revision there? CI often fetches one commit only: fetch-depth: 0"
-    raise MigrateError(f"git {arguments[0]}: {said}", hint=hint)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from outreach_migrate import __version__
-from outreach_migrate.cli import apply, beside, fleet, group, look, manual, moving, options, project, schema
+from outreach_migrate.cli import accept, apply, beside, fleet, group, look, manual, moving, options, project, schema
 
 EPILOG = """\
 `outreach-migrate help` lists the pages of the manual, `outreach-migrate help SUBJECT` prints one.
@@ -93,6 +93,7 @@ for command in (
     moving.import_,
     moving.adopt,
     moving.baseline,
+    accept.accept,
     look.check,
     apply.rehearse,
     schema.dump,

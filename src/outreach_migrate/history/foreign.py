@@ -10,7 +10,7 @@ from psycopg import sql
 from outreach_migrate.history.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +155,12 @@ def query_of_many() -> str:
          WHERE c.relname = ANY (ARRAY[{names}]::pg_catalog.name[]) AND c.relkind IN ('r', 'p') GROUP BY 1"""
 
 
-def known(facts: Iterable[dict[str, Any]]) -> tuple[Foreign, ...]:
+def known(facts: Collection[dict[str, Any]]) -> tuple[Foreign, ...]:
     """Find the tables that have a tool's form, from the result of `query`."""
     return tuple(
         Foreign(form, one["schema"], one["oid"], one["readable"], frozenset(one["columns"] or ()))
-        for one in facts
         for form in FORMS.values()
+        for one in sorted(facts, key=lambda one: str(one["schema"]))
         if form.name == one["name"]
         and (form.schema == one["schema"] if form.schema else one["schema"] not in _OWN)
         and form.fits(one["columns"] or {})

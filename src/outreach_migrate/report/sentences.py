@@ -183,7 +183,10 @@ def _contradiction(one: Contradiction) -> tuple[str, Location | None, str]:
             was, now = (one.checksum or "")[:12], (one.file_checksum or "")[:12]
             when = f"{one.finished_at:%Y-%m-%d %H:%M:%S}"
             message = f"edited: it was applied {when} with checksum {was}, and the file now has {now}"
-            hint = "Restore the file as it was applied, and put the change into a new migration."
+            hint = (
+                "Restore the file as it was applied, and put the change into a new migration. "
+                f"If it still does the same: outreach-migrate accept {one.version}"
+            )
         case Conflict.MISSING:
             was = f"was {'applied' if one.finished_at else 'begun'} {one.started_at:%Y-%m-%d %H:%M:%S}"
             message = f"missing: {one.version}_{one.name} {was}, and has no file"

@@ -1,0 +1,68 @@
+"""git: its output, and the versions of a file that it has."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+from outreach_migrate.errors import MigrateError, MissingTool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from outreach_migrate.files.migrations import Migration
+
+_COMMITS = 500  # that are looked through for a version of a file
+_LARGEST = 10_000_000  # bytes of a version that is looked at
+_RAW = re.compile(rb"^:[0-7]+ [0-7]+ ([0-9a-f]+) ([0-9a-f]+) ", re.MULTILINE)
+_NONE = re.compile(rb"0+")
+
+
+def output(folder: str, *arguments: str, otherwise: str | None = None) -> str:
+    """Run git in a folder, and give its output, or `otherwise` if it fails; raise MigrateError."""
+    try:
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, encoding="utf-8", check=False)
+    except OSError as error:
+        raise MissingTool(f"cannot run git: {error.strerror}") from error
+    if done.returncode == 0:
+        return done.stdout
+    if otherwise is not None:
+        return otherwise
+    said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    hint = "Is the revision there? CI often fetches one commit only: fetch-depth: 0"
+    raise MigrateError(f"git {arguments[0]}: {said}", hint=hint)
+
+
+def version_with(migration: Migration, checksum: str) -> str | None:
+    """Find the text of a migration's file that has a checksum, among its versions on all branches, also by older names.
+
+    None if there is none, no git, or no repository.
+    """
+    import hashlib  # here, because it loads OpenSSL
+
+    for data in _versions(*os.path.split(os.path.abspath(migration.path))):
+        text = data.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")
+        if hashlib.sha256(text).hexdigest() == checksum:
+            return text.decode()
+    return None
+
+
+def _versions(folder: str, name: str) -> Iterator[bytes]:
+    """Yield the versions of a file, the newest first."""
+    log = ["log", "--all", "--follow", f"--max-count={_COMMITS}", "--format=", "--raw", "--no-abbrev", "--", name]
+    found = dict.fromkeys(blob for pair in _RAW.findall(_bytes(folder, *log)) for blob in reversed(pair))
+    blobs = b"".join(blob + b"\n" for blob in found if not _NONE.fullmatch(blob))
+    for line in _bytes(folder, "cat-file", "--batch-check", given=blobs).splitlines():
+        blob, kind, *size = line.split()
+        if kind == b"blob" and int(size[0]) <= _LARGEST:
+            yield _bytes(folder, "cat-file", "blob", blob.decode())
+
+
+def _bytes(folder: str, *arguments: str, given: bytes = b"") -> bytes:
+    try:
+        return subprocess.run(["git", *arguments], cwd=folder, input=given, capture_output=True, check=False).stdout
+    except OSError:
+        return b""

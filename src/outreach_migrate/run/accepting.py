@@ -1,0 +1,67 @@
+"""Edited files accepted: their present checksums become those of their entries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from outreach_migrate.errors import HistoryError, Location, MigrationFileError, Problem, UsageError
+from outreach_migrate.history import write
+from outreach_migrate.postgres import connections
+from outreach_migrate.run import request as planning
+from outreach_migrate.run import sessions, transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from outreach_migrate.files.migrations import Migration
+    from outreach_migrate.history.read import Entry, Locked
+    from outreach_migrate.run import events
+    from outreach_migrate.run.plan import Step
+    from outreach_migrate.run.request import Request
+    from outreach_migrate.run.stop import Stop
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """A file that is not the one that was applied, and the entry of the one that was."""
+
+    migration: Migration
+    entry: Entry
+
+
+def find(request: Request, versions: Sequence[int], tell: Callable[[Locked], None]) -> tuple[Edited, ...]:
+    """Give those of these versions that were edited since they were applied.
+
+    Raise UsageError for a version that is not applied or has no file, and what `status` raises.
+    """
+    if request.file_problems:
+        raise MigrationFileError(request.file_problems)
+    with planning.reading(request, tell) as seen:
+        steps = {int(step.version): step for step in seen.plan.steps}
+    found = [_checked(steps.get(version), version) for version in dict.fromkeys(versions)]
+    return tuple(one for one in found if one.migration.checksum != one.entry.checksum)
+
+
+def _checked(step: Step | None, version: int) -> Edited:
+    if step is None:
+        raise UsageError(f"no migration has version {version}")
+    if step.migration is None:
+        raise UsageError(f"{step.version}_{step.name} has no file here")
+    if step.entry is None or step.entry.finished_at is None:
+        raise UsageError(f"{step.migration} is not applied", hint="Only an applied file can have been edited.")
+    return Edited(step.migration, step.entry)
+
+
+def record(request: Request, accepted: Sequence[Edited], tell: events.Tell, stop: Stop) -> None:
+    """Record the present checksums, all or none; raise HistoryError if an entry has changed meanwhile."""
+    with connections.translated(), sessions.of(request, tell, stop) as session:
+        connection = session.connection
+        planning.must_be_writable(session.history())
+        connection.execute("; ".join([transaction.BEGIN, *session.opening()]).encode())
+        for one in accepted:
+            statement = write.accept(request.table, one.migration, one.entry.checksum)
+            if len(connection.execute(statement.encode()).fetchall()) != 1:
+                problem = Problem("its entry has changed meanwhile", Location(one.migration.path), "Try again.")
+                raise HistoryError([problem])
+        connection.execute("COMMIT")
