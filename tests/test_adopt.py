@@ -143,7 +143,7 @@ MADE = {
     "alembic": Made(
         """CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY);
            INSERT INTO alembic_version VALUES ('b2');""",
-        ("alembic/a1", "alembic/b2"),
+        ("alembic/a1", "alembic/b2 after:a1"),
     ),
 }
 
@@ -329,6 +329,15 @@ def test_flyways_baseline_stands_for_all_before_it(migrate: Migrate, rows: Rows,
 
 
 # The tool
+
+
+def test_alembics_revision_stands_for_those_that_it_rests_on(migrate: Migrate, made: Any) -> None:
+    """A branch that it does not rest on stays pending, though its files come before."""
+    made("alembic", "UPDATE alembic_version SET version_num = 'd';")
+    names = ("a1", "b2 after:a1", "c after:a1", "d after:a1 after:b2", "e after:d")
+    migrate.write(files(tuple(f"alembic/{name}" for name in names)))
+    adopted, pending = "adopted", "pending"
+    assert list(verdicts(migrate("--json", "adopt")).values()) == [adopted, adopted, pending, adopted, pending]
 
 
 def test_files_without_a_first_line_are_known_by_version_and_name(migrate: Migrate, rows: Rows, made: Any) -> None:

@@ -128,10 +128,7 @@ def _before(tool: str, newest: Record, files: Sequence[Migration]) -> list[Migra
     own = _of(tool, files)
     if tool != "alembic":
         return [one for one in own if int(_keys(tool, one)[0]) < int(newest.keys[0])]
-    place = next((place for place, one in enumerate(own) if newest.keys[0] in _keys(tool, one)), 0)
     graph = {_keys(tool, one)[0]: one.directives.origin.marked("after") for one in own if one.directives.origin}
-    if not any(graph.values()):
-        return own[:place]
     needed, open_ = set[str](), [newest.keys[0]]
     while open_:
         needed.update(following := [*graph.get(open_.pop(), ())])
