@@ -9,24 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from outreach_migrate.errors import (
-    Blocker,
-    ConnectionFailed,
-    Fate,
-    HistoryError,
-    HistoryLocked,
-    Location,
-    LockTimeout,
-    MigrateError,
-    MigrationFileError,
-    Outcome,
-    Problem,
-    Refused,
-    ServerMessage,
-    StatementError,
-    UsageError,
-)
-
 if TYPE_CHECKING:
     from collections.abc import Callable
     from importlib.resources.abc import Traversable
@@ -34,6 +16,23 @@ if TYPE_CHECKING:
 
     import psycopg
 
+    from outreach_migrate.errors import (
+        Blocker,
+        ConnectionFailed,
+        Fate,
+        HistoryError,
+        HistoryLocked,
+        Location,
+        LockTimeout,
+        MigrateError,
+        MigrationFileError,
+        Outcome,
+        Problem,
+        Refused,
+        ServerMessage,
+        StatementError,
+        UsageError,
+    )
     from outreach_migrate.files.migrations import Migration as Migration
     from outreach_migrate.history.read import Entry as Entry
     from outreach_migrate.run import events
@@ -81,7 +80,8 @@ __all__ = [
     "up",
 ]
 
-# These names import psycopg, which takes longer than all the rest, so they are imported on first use.
+# All names are imported on first use: psycopg takes longer than all the rest, and pytest imports this module in every
+# run, because the plug-in's entry point is below it. Names that are not listed here are those of the errors.
 _LATER = {
     "Applied": "run.events",
     "Behind": "run.request",
@@ -92,6 +92,7 @@ _LATER = {
     "State": "run.plan",
     "Step": "run.plan",
 }
+_MODULES = {"errors": "outreach_migrate.errors", "events": "outreach_migrate.run.events"}
 
 
 def up(
@@ -198,8 +199,8 @@ def _ignore(_: object) -> None:
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
-    if name == "events":
-        return import_module("outreach_migrate.run.events")
-    if name in _LATER:
-        return getattr(import_module(f"outreach_migrate.{_LATER[name]}"), name)
+    if name in _MODULES:
+        return import_module(_MODULES[name])
+    if name in __all__:
+        return getattr(import_module(f"outreach_migrate.{_LATER.get(name, 'errors')}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from outreach_migrate import errors
 from outreach_migrate.cli import usage
-from outreach_migrate.files import folders
+from outreach_migrate.files import folders, pyproject
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
 PREFIX = "OUTREACH_MIGRATE"
-_KEY = "outreach-migrate"
-_MENTIONED = re.compile(rb"outreach[-_.]?migrate", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,50 +36,22 @@ def find(group: click.Group) -> Project:
     Without one the project is the current folder. Raise click.UsageError for a file that can't be read, or an unknown
     key.
     """
-    for root in _upwards():
-        path = os.path.join(root, "pyproject.toml")
-        if os.path.isfile(path) and (table := _table(os.path.normpath(path))) is not None:
-            project = Project(root)
-            return Project(root, _defaults(project, table, group, os.path.normpath(path)))
-    return Project()
-
-
-def _upwards() -> Iterator[str]:
-    here, root = os.getcwd(), "."
-    while True:
-        yield root
-        above = os.path.dirname(here)
-        if above == here:
-            return
-        here, root = above, os.pardir if root == "." else os.path.join(os.pardir, root)
-
-
-def _table(path: str) -> Any:
-    """Read [tool.outreach-migrate] of a pyproject.toml, None if absent; a file without the name is not even parsed."""
     try:
-        with open(path, "rb") as file:
-            text = file.read()
-        if not _MENTIONED.search(text):
-            return None
-        import tomllib
-
-        tools = tomllib.loads(text.decode()).get("tool", {})
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise click.UsageError(f"cannot read {path}: {reason}") from None
-    if not isinstance(tools, dict):
-        return None
-    for name in tools:
-        if name != _KEY and re.sub("[-_.]", "", name.lower()) == _KEY.replace("-", ""):
-            raise click.UsageError(f"{path}: [tool.{name}] must be written [tool.{_KEY}]")
-    return tools.get(_KEY)
+        found = pyproject.find(".")
+    except errors.UsageError as error:
+        raise click.UsageError(error.message) from None
+    if found is None:
+        return Project()
+    root, table = found
+    path = os.path.normpath(os.path.join(root, "pyproject.toml"))
+    return Project(root, _defaults(Project(root), table, group, path))
 
 
 def _defaults(project: Project, table: Any, group: click.Group, path: str) -> dict[str, Any]:
     if isinstance(table, dict) and isinstance(file := table.get("dump"), str):  # the option of two commands
         run = table.get("up", {})
         table = {**table, "dump": {"out": file}, "up": {"dump": file, **run} if isinstance(run, dict) else run}
-    found = _values(project, table, group, path, f"tool.{_KEY}")
+    found = _values(project, table, group, path, f"tool.{pyproject.KEY}")
     if "folder" not in found and project.root != ".":
         default = next(param.default for param in group.params if param.name == "folder")
         found["folder"] = project.path(str(default))
