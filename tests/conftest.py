@@ -10,4 +10,5 @@ pytest_plugins = [
     "fix_tools",
     "fix_proxy",
     "fix_faults",
+    "fix_plugin",
 ]

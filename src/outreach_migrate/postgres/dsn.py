@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, urlencode
 
 import psycopg
 from psycopg import conninfo, pq, sql
@@ -107,10 +107,31 @@ def for_psql(target: Target) -> tuple[list[str], dict[str, str]]:
     """
     given = {name: value for name, value in target.parameters.items() if name not in {"password", "sslpassword"}}
     if target.schema:
-        path = re.sub(r"([\\\s])", r"\\\1", sql.Identifier(target.schema).as_string())
-        given["options"] = f"{given.get('options', os.environ.get('PGOPTIONS', ''))} -c search_path={path}"
+        options = given.get("options", os.environ.get("PGOPTIONS", ""))
+        given["options"] = f"{options} {_search_path(target.schema)}"
     password = target.parameters.get("password")
     return ["-d", conninfo.make_conninfo("", **given)], {"PGPASSWORD": password} if password else {}
+
+
+def url(target: Target, *, password: bool = True) -> str:
+    """Write a target as a postgresql:// URL: a socket's folder, or several hosts, as ?host=; the schema as options."""
+    left = {name: value for name, value in target.parameters.items() if value and (password or "password" not in name)}
+    user, secret = left.pop("user", ""), left.pop("password", "")
+    login = quote(user, safe="") + (f":{quote(secret, safe='')}" if secret else "")
+    place, dbname = "", left.pop("dbname", "")
+    host = left.get("host", "/")
+    if not host.startswith("/") and "," not in host:
+        port = f":{left.pop('port')}" if "port" in left else ""
+        place = (f"[{left.pop('host')}]" if ":" in host else quote(left.pop("host"), safe="")) + port
+    if target.schema:
+        left["options"] = f"{left.get('options', '')} {_search_path(target.schema)}".strip()
+    query = f"?{urlencode(left, quote_via=quote, safe='')}" if left else ""
+    return f"postgresql://{login}{'@' if login else ''}{place}/{quote(dbname, safe='')}{query}"
+
+
+def _search_path(schema: str) -> str:
+    path = re.sub(r"([\\\s])", r"\\\1", sql.Identifier(schema).as_string())
+    return f"-c search_path={path}"
 
 
 def _without_foreign(url: str) -> tuple[str, str, str | None]:

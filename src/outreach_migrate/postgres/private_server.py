@@ -46,10 +46,17 @@ def program(name: str) -> Path:
 
 
 @contextmanager
-def server(folder: Path, *, settings: Mapping[str, str] | None = None, find: Find = program) -> Iterator[str]:
+def server(
+    folder: Path,
+    *,
+    settings: Mapping[str, str] | None = None,
+    find: Find = program,
+    stays: Callable[[], bool] = lambda: False,
+) -> Iterator[str]:
     """Run PostgreSQL on `folder`/data, made if missing, and yield its conninfo; the last user stops it.
 
-    `settings` count only if this call starts the server. Raise MissingTool or ConnectionFailed.
+    `settings` count only if this call starts the server. `stays` is asked at the end: if true, the server goes on
+    without users. Raise MissingTool or ConnectionFailed.
     """
     folder = folder.resolve()
     with _failing_in(folder):
@@ -72,7 +79,7 @@ def server(folder: Path, *, settings: Mapping[str, str] | None = None, find: Fin
             raise
         finally:
             with suppress(FileNotFoundError), _turn(folder):  # the folder may be gone by now
-                if _taken(users):
+                if not stays() and _taken(users):
                     _halt(folder, patience)
 
 

@@ -32,9 +32,18 @@ def styled(text: str, *, colour: str | None = None, bold: bool | None = None) ->
 
 def say(line: str, *, err: bool = False, end: str = "\n") -> None:
     """Print lines of text and an end, with control characters escaped, except the report's own colours."""
-    text = "\x1b".join(map(display.escaped, line.split(_MARK)))
+    text = _shown(line)
     # the stream is named, because click's own choice writes UTF-8 even if Python is set to ASCII; None is a closed one
     click.echo(text + end, nl=False, file=sys.stderr if err else sys.stdout, err=err)
+
+
+def plain(text: str) -> str:
+    """Give a text as it is printed, but without colours."""
+    return click.unstyle(_shown(text))
+
+
+def _shown(text: str) -> str:
+    return "\x1b".join(map(display.escaped, text.split(_MARK)))
 
 
 def is_dumb() -> bool:

@@ -1,0 +1,76 @@
+"""The files that a template database is made of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import outreach_migrate
+from outreach_migrate import errors
+from outreach_migrate.files import folders, migrations, pyproject
+from outreach_migrate.history import table as tables
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from outreach_migrate.files.folders import Folder
+    from outreach_migrate.files.migrations import Migration
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """The migrations of a folder, the seeds that follow them, and the history's table."""
+
+    folder: Folder
+    migrations: tuple[Migration, ...]
+    seeds: tuple[tuple[str, str], ...] = ()
+    table: str = tables.NAME
+
+    def before(self, version: str) -> tuple[Recipe, Migration]:
+        """Give the recipe of the migrations before a version, without seeds, and the version's migration.
+
+        Raise UsageError where no migration has this version.
+        """
+        for place, migration in enumerate(self.migrations):
+            if version.isdecimal() and migration.number == int(version):
+                return replace(self, migrations=self.migrations[:place], seeds=()), migration
+        newest = self.migrations[-1].version if self.migrations else "none"
+        raise errors.UsageError(f"no migration has version {version}", hint=f"The newest version is {newest}.")
+
+    def digest(self, *circumstances: object) -> str:
+        """Hash the files and all else that a template depends on, such as the server's version, as hex digits."""
+        files = [(one.version, one.name, one.checksum) for one in self.migrations]
+        parts = [files, self.seeds, self.table, outreach_migrate.__version__, [str(one) for one in circumstances]]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def read(start: Path, seeds: Sequence[Path]) -> Recipe:
+    """Read the migrations and settings of the project that `start` lies in, and the seeds.
+
+    Raise UsageError or MigrationFileError.
+    """
+    root, settings = pyproject.find(str(start)) or (str(start), {})
+    if not isinstance(settings, dict):
+        raise errors.UsageError(f"{root}/pyproject.toml: [tool.{pyproject.KEY}] must be a table")
+    folder = folders.find(_folder(root, str(settings.get("dir", "sql"))))
+    found, problems = migrations.read(folder)
+    if problems:
+        raise errors.MigrationFileError(problems)
+    texts = tuple((str(seed), _text(seed)) for seed in seeds)
+    return Recipe(folder, found, texts, str(settings.get("table", tables.NAME)))
+
+
+def _folder(root: str, given: str) -> str:
+    return given if folders.is_package(given) else os.path.normpath(os.path.join(root, given))
+
+
+def _text(seed: Path) -> str:
+    try:
+        return seed.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise errors.UsageError(f"cannot read the seed {seed}: {reason}") from None
