@@ -15,7 +15,7 @@ def escaped(text: str) -> str:
 
 def in_line(text: str) -> str:
     r"""Escape a text that must stay in one line, newlines as \n."""
-    return escaped(text).replace("\n", "\\n").replace("\t", "\\t")
+    return text if text.isprintable() else escaped(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def in_json(document: str) -> str:
@@ -42,3 +42,8 @@ def width(text: str) -> int:
         0 if unicodedata.category(one) in combining else 2 if unicodedata.east_asian_width(one) in "WF" else 1
         for one in text
     )
+
+
+def padded(text: str, columns: int) -> str:
+    """Fill a text with spaces up to a width."""
+    return text.ljust(columns) if text.isascii() else text + " " * (columns - width(text))

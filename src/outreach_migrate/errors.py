@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Self
+from typing import NamedTuple, Self
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(NamedTuple):
     """A place in a file; line and column count from 1, in characters."""
 
     path: str
@@ -22,8 +20,7 @@ class Location:
         return ":".join(str(part) for part in (self.path, self.line, self.column) if part is not None)
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """A mistake in a file or in the history, found before anything ran."""
 
     message: str
@@ -47,8 +44,7 @@ class Conflict(StrEnum):
     UNFINISHED_CHANGED = "unfinished, and changed where it is done"
 
 
-@dataclass(frozen=True, slots=True)
-class Contradiction:
+class Contradiction(NamedTuple):
     """A file and the history that contradict each other; times and checksum are the entry's.
 
     `location` is the file's, or its next statement's; `newest` is the newest applied version. Of an unfinished file
@@ -82,8 +78,7 @@ class Fate(StrEnum):
     SCRATCH = "scratch"  # it ran in a scratch database, which is dropped
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """The state that a run left the database in.
 
     `file` is null when no file was running. Of an unfinished file `done` of `statements` are done. `before` counts the
@@ -102,8 +97,7 @@ class Outcome:
     durable: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Blocker:
+class Blocker(NamedTuple):
     """A session that the run waits for; pid 0 is a prepared transaction.
 
     `wanted` and `held` are lock modes; `held` is null for a session that is only ahead in the queue. `relation` is null
@@ -182,8 +176,7 @@ class HistoryLocked(MigrateError):
         self.blockers = blockers
 
 
-@dataclass(frozen=True, slots=True)
-class ServerMessage:
+class ServerMessage(NamedTuple):
     """An error or notice in PostgreSQL's own fields.
 
     https://www.postgresql.org/docs/current/protocol-error-fields.html

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from outreach_migrate.files import commands, copies, statements
 
@@ -35,8 +35,7 @@ _OPENERS = {'"': "quoted identifier", "$": "dollar-quoted string", "/": "/* comm
 _CUT = 1_000_000  # characters between the places where a large text can be cut
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """Something in a text that a migration may not have, and its offset in characters."""
 
     offset: int

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from enum import Enum
 
 from psycopg import Connection, errors
@@ -37,7 +36,7 @@ def histories(connection: Connection, tables: Sequence[Table]) -> dict[Table, Hi
     for table, digest in _digests(connection, tables):
         if not isinstance(digest, Unread) and digest not in shared:
             digest = _share(connection, table, digest, shared)
-        found[table] = digest if isinstance(digest, Unread) else replace(shared[digest], table=table)
+        found[table] = digest if isinstance(digest, Unread) else shared[digest]._replace(table=table)
     return found
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 from psycopg import errors as pg
@@ -31,8 +30,7 @@ CLEAN = "RESET ALL; SET client_encoding = 'UTF8'; RESET ROLE; SET standard_confo
 _NEEDED = ("position", "version", "name", "checksum", "started_at")
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A row of the table; times are by the database's clock.
 
     Three fields are for a file without a transaction, and null otherwise. `statements_done` counts the statements that
@@ -69,8 +67,7 @@ class Entry:
         return took if self.origin == "run" else took or None
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(NamedTuple):
     """The table's entries when it was read, and facts about the server.
 
     `missing_schemas` are the schemas of the table and of the URL that are not there yet. `checks_client` says whether
@@ -104,8 +101,7 @@ class History:
         return self.table.schema not in self.missing_schemas
 
 
-@dataclass(frozen=True, slots=True)
-class Locked:
+class Locked(NamedTuple):
     """Reading the table waits, because `blockers` lock it; they are empty if the role can't see them."""
 
     table: Table

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from psycopg import sql
 
@@ -13,8 +13,7 @@ from outreach_migrate.errors import UsageError
 NAME = "schema_migrations"
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """A table's schema and name; the search path plays no part.
 
     `chosen` says whether an option or the URL names it. The default is refused when another table may be meant.

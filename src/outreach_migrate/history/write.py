@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from psycopg import sql
 
@@ -34,8 +33,7 @@ _COLUMNS = """
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """The place of a file's entry: the table, the statements that make an absent one, and the position.
 
     `previous` is the position of an entry that must still be there when the file ends, 0 for none.
@@ -70,8 +68,7 @@ def insert(place: Place, migration: Migration) -> str:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """A migration that was applied by other means; times that are not known become the moment of the recording."""
 
     migration: Migration

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from psycopg import Connection, sql
 
@@ -114,11 +113,10 @@ def _shown(found: Iterable[Blocker]) -> tuple[Blocker, ...]:
     """Leave out the literals of the sessions' queries."""
     from outreach_migrate.files import scanner  # a run that nobody blocks needs none of its patterns
 
-    return tuple(replace(one, query=one.query and scanner.redacted(one.query)[:120]) for one in found)
+    return tuple(one._replace(query=one.query and scanner.redacted(one.query)[:120]) for one in found)
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """A long statement's progress; `percent` is of its phase, null if the phase has no measure."""
 
     command: str

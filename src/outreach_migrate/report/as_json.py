@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from outreach_migrate import errors
@@ -24,7 +23,7 @@ def step(step: Step) -> dict[str, Any]:
         "path": migration.path if migration else None,
         "checksum": migration.checksum if migration else None,
         "entry": {
-            **{key: value for key, value in asdict(entry).items() if key not in {"version", "name"}},
+            **{key: value for key, value in entry._asdict().items() if key not in {"version", "name"}},
             "started_at": entry.started_at.isoformat(),
             "finished_at": entry.finished_at.isoformat() if entry.finished_at else None,
             "timed": entry.is_timed,
@@ -61,7 +60,7 @@ def error(error: MigrateError) -> dict[str, Any]:
         "hint": sentences.hint(error),
         "help": pages.page(error),
         "state": sentences.state(error),
-        "outcome": error.outcome and asdict(error.outcome),
+        "outcome": error.outcome and error.outcome._asdict(),
         "version": error.outcome and error.outcome.version,
     }
     if isinstance(error, errors.StatementError):
@@ -74,7 +73,7 @@ def error(error: MigrateError) -> dict[str, Any]:
     if isinstance(error, errors.Refused):
         value["problems"] = [problem(one) for one in error.problems]
     if isinstance(error, errors.LockTimeout | errors.HistoryLocked):
-        value["blockers"] = [{**asdict(blocker), "advice": sentences.advice(blocker)} for blocker in error.blockers]
+        value["blockers"] = [{**blocker._asdict(), "advice": sentences.advice(blocker)} for blocker in error.blockers]
     return value
 
 
@@ -86,7 +85,7 @@ def _place(error: MigrateError) -> Location | None:
 
 def notice(notice: ServerMessage) -> dict[str, Any]:
     """Turn a notice into JSON, with the fields that the server has filled."""
-    return {key: value for key, value in asdict(notice).items() if value is not None}
+    return {key: value for key, value in notice._asdict().items() if value is not None}
 
 
 def location(location: Location | None) -> dict[str, Any]:

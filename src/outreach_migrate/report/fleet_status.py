@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from outreach_migrate import display
+from outreach_migrate.errors import Contradiction
 from outreach_migrate.report import as_json, fleet, sentences, terminal
 
 if TYPE_CHECKING:
-    from outreach_migrate.errors import Contradiction, Problem
+    from outreach_migrate.errors import Problem
     from outreach_migrate.fleet import events
     from outreach_migrate.run.plan import Plan, Step
 
@@ -79,7 +80,7 @@ def _group(plan: Plan | None, problems: tuple[Problem | Contradiction, ...], pen
     if plan is None:
         return "unreadable", ""
     if problems:
-        states = {str(one.conflict).partition(",")[0] for one in problems if hasattr(one, "conflict")}
+        states = {str(one.conflict).partition(",")[0] for one in problems if isinstance(one, Contradiction)}
         return " and ".join(sorted(states)) or "with a file that can't run", ""
     if pending:
         return "behind", f"{len(pending)} pending"

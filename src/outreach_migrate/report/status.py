@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from outreach_migrate import display
@@ -31,7 +30,7 @@ class StatusReport(printer.Report):
                 "ok": not problems,
                 "migrations": [as_json.step(step) for step in plan.steps],
                 "counts": plan.counts(),
-                "at_work": [{"version": version, **asdict(run)} for version, run in at_work.items()],
+                "at_work": [{"version": version, **run._asdict()} for version, run in at_work.items()],
                 "problems": [as_json.problem(problem) for problem in problems],
             }
             return
@@ -46,10 +45,10 @@ class StatusReport(printer.Report):
 
 def _table(rows: list[tuple[str, ...]]) -> str:
     rows = [_HEAD, *(tuple(map(display.in_line, row)) for row in rows)]
-    widths = [max(display.width(row[column]) for row in rows) for column in range(len(_HEAD))]
+    widths = [max(map(display.width, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
-        cells = [cell + " " * (width - display.width(cell)) for cell, width in zip(row, widths, strict=True)]
+        cells = list(map(display.padded, row, widths))
         if row is not _HEAD:
             cells[2] = terminal.styled(cells[2], colour=_COLOURS.get(row[2], "red"))
         lines.append("  ".join(cells).rstrip())

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from outreach_migrate.errors import Conflict, Contradiction, Location
 from outreach_migrate.files import pieces
@@ -94,8 +95,7 @@ class Plan:
         ]
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
+class Planned(NamedTuple):
     """A plan without contradictions; `steps` are to run."""
 
     plan: Plan
@@ -154,7 +154,7 @@ def _conflict(step: Step, newest: int, from_start: int | None) -> Contradiction 
         case State.MISSING:
             return _told(step, Conflict.MISSING)
         case State.OUT_OF_ORDER:
-            return replace(_told(step, Conflict.OUT_OF_ORDER), newest=newest)
+            return _told(step, Conflict.OUT_OF_ORDER)._replace(newest=newest)
         case State.UNFINISHED if migration and entry:
             if migration.directives.transaction:
                 return _told(step, Conflict.UNFINISHED_WANTS_TRANSACTION)
@@ -170,7 +170,7 @@ def _unfinished(step: Step) -> Contradiction:
         return _told(step, Conflict.UNFINISHED_WITHOUT_FILE)
     told, whole = _told(step, Conflict.UNFINISHED), list(pieces.cut(migration.sql))
     place = migration.location(whole[told.done].start) if told.done < len(whole) else told.location
-    return replace(told, location=place, statements=len(whole))
+    return told._replace(location=place, statements=len(whole))
 
 
 def _told(step: Step, conflict: Conflict) -> Contradiction:
