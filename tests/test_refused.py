@@ -513,9 +513,10 @@ class TestFolder:
     @pytest.mark.parametrize("files", [{}, {"README.md": "none yet"}])
     def test_a_folder_without_migrations_is_refused(self, migrate: Migrate, files: dict[str, str]) -> None:
         """No migrations at all are a wrong folder rather than nothing to do."""
-        [problem] = problems(migrate("--json", "up", files=files or {".keep": ""}))
-        assert problem["path"] == "sql"
-        assert "no migrations" in problem["message"]
+        for arguments in (["up"], ["up", "--to", "5"]):
+            [problem] = problems(migrate("--json", *arguments, files=files or {".keep": ""}))
+            assert problem["path"] == "sql"
+            assert "no migrations" in problem["message"]
 
     def test_a_folder_that_is_a_file_is_refused(self, migrate: Migrate) -> None:
         """A file's name is none for --dir."""
