@@ -249,6 +249,14 @@ def test_a_subscription_is_dropped_with_its_slot_or_without(
     assert rows("SELECT count(*) FROM pg_replication_slots WHERE slot_name = %s", slot) == [(slots,)]
 
 
+def test_a_subscription_that_is_not_there_can_be_left_out(migrate: Migrate) -> None:
+    """The file, of which nothing is done, may become any other without a transaction."""
+    failed = migrate("up", files={"1_a.sql": "DROP SUBSCRIPTION s"})
+    assert 'subscription "s" does not exist' in failed.stderr
+    assert failed.stderr.endswith("1_a is unfinished: 0 of 1 statement done; the next up goes on there.\n")
+    assert migrate("up", files={"1_a.sql": "DROP SUBSCRIPTION IF EXISTS s"}).exit_code == 0
+
+
 @pytest.mark.parametrize("before", ["SELECT 1;", "ALTER SUBSCRIPTION other SET (slot_name = NONE);"])
 def test_dropping_a_subscription_beside_others_is_refused(migrate: Migrate, before: str) -> None:
     """Whether it has a slot is not in the text, unless the file has taken it away before."""

@@ -151,7 +151,8 @@ def test_a_session_that_is_terminated(directive: str, migrate: Migrate, rows: Ro
     assert error["message"].startswith("lost the connection while 2_b ran: ")
     assert "terminating connection due to administrator command" in error["message"]
     assert (error["path"], error["version"]) == ("sql/2_b.sql", "2")
-    kept = "2_b is unfinished: 1 of 2 statements done." if directive else "Nothing of this file was applied."
+    unfinished = "2_b is unfinished: 1 of 2 statements done; the next up goes on there."
+    kept = unfinished if directive else "Nothing of this file was applied."
     assert error["state"] == f"{kept} 1 migration before it was applied and recorded."
     assert error["hint"] == "Run up again."
     assert rows("SELECT id FROM t ORDER BY id") == [(1,), (2,)][: 2 if directive else 1]

@@ -145,7 +145,7 @@ def test_a_failure_leaves_the_file_unfinished_and_up_goes_on_there(
     failed = migrate("up", files={"1_a.sql": f"{HEAD}{trail(1, 2)}\nSELECT 1/0;\n{trail(4)}", "2_b.sql": trail(5)})
     assert failed.exit_code == 1
     assert "1_a.sql:4:1: error: division by zero" in failed.stderr
-    assert "1_a is unfinished: 2 of 4 statements done." in failed.stderr
+    assert "1_a is unfinished: 2 of 4 statements done; the next up goes on there." in failed.stderr
     assert rows(HISTORY) == [(2, 2, False)]
     status = migrate("status")
     assert "unfinished: 2 of 4 statements done" in status.stdout

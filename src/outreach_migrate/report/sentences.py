@@ -123,7 +123,7 @@ def _outcome(outcome: Outcome) -> str:
             text = f"{outcome.migration} was applied and recorded."
         case Fate.UNFINISHED:
             whole = count(outcome.statements or 0, "statement", "statements")
-            text = f"{outcome.migration} is unfinished: {outcome.done} of {whole} done."
+            text = f"{outcome.migration} is unfinished: {outcome.done} of {whole} done; the next up goes on there."
         case Fate.ROLLED_BACK:
             text = "Everything that was rehearsed is rolled back."
         case Fate.SCRATCH:
