@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/outreach-migrate --embedded
-TOOLS := tests/test_moving_from_tools.py
+TOOLS := tests/test_moving_from_tools.py tests/test_type_checkers.py
 
 .PHONY: help up status psql test test-faults test-tools bench check clean
 .DEFAULT_GOAL := help
@@ -20,7 +20,7 @@ psql: .venv/installed ## open psql on that server
 	@$(RUN) psql
 
 test: .venv/tests ## run the tests on a real PostgreSQL
-	@$(BIN)/python -m pytest -n 6 --dist worksteal --ignore $(TOOLS)
+	@$(BIN)/python -m pytest -n 6 --dist worksteal $(TOOLS:%=--ignore=%)
 
 test-faults: .venv/tests ## kill runs and servers a hundred times over; the largest input
 	@OUTREACH_FAULT_ROUNDS=100 $(BIN)/python -m pytest -n 6 --dist worksteal tests/test_faults.py tests/test_loss.py tests/test_input.py \

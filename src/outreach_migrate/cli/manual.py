@@ -21,6 +21,7 @@ SUBJECTS = (
     "when-a-run-stops",
     "rehearse",
     "schema",
+    "types",
     "ci",
     "json",
     "python",

@@ -2,40 +2,117 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from outreach_migrate.cli import options, usage
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from outreach_migrate.run.request import Request
+
+
+def _of_a_file(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that `dump` and `types` share."""
+    shared = [
+        click.option(
+            "--out", type=click.Path(dir_okay=False), metavar="FILE", help="Write it to FILE.  [default: stdout]"
+        ),
+        click.option("--check", is_flag=True, help="Write nothing; exit with 1 and a diff when FILE is out of date."),
+        click.option(
+            "--scratch", is_flag=True, help="Use what the files give, on a private PostgreSQL. Needs no database."
+        ),
+    ]
+    for option in reversed(shared):
+        command = option(command)
+    return command
+
 
 @click.command(cls=usage.Command)
-@click.option("--out", type=click.Path(dir_okay=False), metavar="FILE", help="Write it to FILE.  [default: stdout]")
-@click.option("--check", is_flag=True, help="Write nothing; exit with 1 and a diff when FILE is out of date.")
-@click.option("--scratch", is_flag=True, help="Dump what the files give, on a private PostgreSQL. Needs no database.")
+@_of_a_file
 @click.pass_obj
 def dump(common: options.Common, /, out: str | None, check: bool, scratch: bool) -> None:
     """Write the schema as one file, to review and to commit.
 
     The text is pg_dump's, without owners, versions, the history table, and all else that would change from run to run.
     """
+    from outreach_migrate.schema import dump as schema
+
+    def text(request: Request) -> str:
+        return schema.schema(request.target, request.table, wait=request.wait)
+
+    _make(common, "dump", "schema", text, out=out, check=check, scratch=scratch)
+
+
+@click.command(cls=usage.Command)
+@_of_a_file
+@click.option(
+    "--style",
+    type=click.Choice(["dataclass", "pydantic", "msgspec", "typeddict"]),
+    default="dataclass",
+    show_default=True,
+    metavar="STYLE",
+    help="The classes: dataclass, pydantic, msgspec or typeddict.",
+)
+@click.option("--schema", metavar="NAME", help="The schema with the tables.  [default: the URL's, or public]")
+@click.option("--inserts", is_flag=True, help="Add a TypedDict for each table, with the columns of an INSERT.")
+@click.pass_obj
+def types(
+    common: options.Common,
+    /,
+    out: str | None,
+    check: bool,
+    scratch: bool,
+    style: str,
+    schema: str | None,
+    inserts: bool,
+) -> None:
+    """Write a Python module with a class for each table and view of the migrated schema.
+
+    psycopg's class_row makes rows of them. A type checker then knows the columns that are there.
+    """
+    from outreach_migrate.schema import classes, types
+
+    def text(request: Request) -> str:
+        wanted = types.Wanted(schema or request.target.schema or "public", classes.Style(style), inserts=inserts)
+        path = os.path.relpath(out, common.project.root) if out else None
+        return types.module(request, wanted, path)
+
+    _make(common, "types", "module", text, out=out, check=check, scratch=scratch)
+
+
+def _make(
+    common: options.Common,
+    command: str,
+    key: str,
+    text: Callable[[Request], str],
+    *,
+    out: str | None,
+    check: bool,
+    scratch: bool,
+) -> None:
+    """Make a text from a database, and print it, write it, or compare it with the file."""
     from outreach_migrate.report.schema import DumpReport
     from outreach_migrate.schema import dump as schema
 
     if check and not out:
         raise click.UsageError("--check compares with a file: name it with --out")
-    with DumpReport(as_json=common.as_json, verbosity=common.verbosity) as report, options.told(report):
+    with DumpReport(command, as_json=common.as_json, verbosity=common.verbosity) as report, options.told(report):
         with ExitStack() as stack:
             if scratch:
                 request = stack.enter_context(options.migrated(common))
             else:
                 target = stack.enter_context(options.database(common, report))
                 request = options.request(common, target, ((), []))
-            text = schema.schema(request.target, request.table, wait=request.wait)
+            made = text(request)
         if out is None:
-            report.printed(text)
+            report.printed(made, key)
         else:
-            dumped = schema.compared(out, text)
+            dumped = schema.compared(out, made)
             if not check:
                 schema.write(dumped)
             report.dumped(dumped, written=not check)

@@ -19,14 +19,11 @@ _COLOURS = {"+": "green", "-": "red", "@": "cyan"}  # of the lines of a diff
 
 
 class DumpReport(printer.Report):
-    """The output of `dump`."""
+    """The output of `dump` and of `types`, whose text is the document's `schema` or `module`."""
 
-    def __init__(self, *, as_json: bool, verbosity: int) -> None:
-        super().__init__("dump", as_json=as_json, verbosity=verbosity)
-
-    def printed(self, text: str) -> None:
-        """Print the schema, at any verbosity, because it was asked for."""
-        self.document["schema"] = text
+    def printed(self, text: str, key: str) -> None:
+        """Print the text, at any verbosity, because it was asked for."""
+        self.document[key] = text
         if not self.as_json:
             terminal.say(text.rstrip("\n"))
 
