@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import fix_tools
 import pytest
-from fix_cli import Migrate
+from fix_cli import Migrate, Rows
 from fix_servers import fresh_database
 from fix_tools import Dump, Project
 
@@ -26,6 +26,28 @@ def test_an_empty_database_becomes_like_the_tools_own(
     with fresh_database(server_url) as empty:
         assert migrate("up", url=empty).exit_code == 0
         assert dump(empty) == dump(migrate.url)
+
+
+@pytest.mark.parametrize("project", IMPORTED, indirect=True)
+def test_the_tools_own_database_is_taken_over(project: Project, migrate: Migrate, dump: Dump, rows: Rows) -> None:
+    """`status` has all as applied, at the tool's own times if it keeps any, and `up` has nothing to do."""
+    before = dump(migrate.url)
+    assert migrate("import", project.folder, *project.arguments).exit_code == 0
+    in_place = ["--from", "dbmate", "--rename"] if project.tool == "dbmate" else []
+    assert f"outreach-migrate {' '.join(['adopt', *in_place])}" in migrate("up").stderr
+    adopted = migrate("--json", "adopt", *in_place)
+    assert [one["verdict"] for one in adopted.json["migrations"]] == ["adopted"] * 3
+    steps = migrate("--json", "status").json["migrations"]
+    assert [step["state"] for step in steps] == ["applied"] * 3
+    assert {step["entry"]["timed"] for step in steps} == {project.tool in ("prisma", "yoyo")}
+    if project.tool == "prisma":
+        starts = rows("SELECT started_at, finished_at FROM _prisma_migrations ORDER BY started_at")
+        assert rows("SELECT started_at, finished_at FROM schema_migrations ORDER BY position") == starts
+    if project.tool == "yoyo":
+        starts = rows("SELECT applied_at_utc AT TIME ZONE 'UTC' FROM _yoyo_migration ORDER BY 1")
+        assert rows("SELECT started_at FROM schema_migrations ORDER BY position") == starts
+    assert migrate("up").stdout == "Nothing is pending: 3 migrations are applied.\n"
+    assert dump(migrate.url) == before
 
 
 # alembic's own
