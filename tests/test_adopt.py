@@ -18,12 +18,18 @@ from fix_faults import ROUNDS, SEED
 from fix_servers import Connect, fresh_database
 from fix_waiting import Sessions, until
 
-from outreach_migrate.history import write
+from outreach_migrate.cli import manual
+from outreach_migrate.history import foreign, write
 from outreach_migrate.history.table import Table
 
 TEXT = "select 1;\n"
 SHA256 = hashlib.sha256(TEXT.encode()).hexdigest()
 SHA384 = hashlib.sha384(TEXT.encode()).hexdigest()
+# the page has one for each tool
+RECIPES = {
+    tool.lower(): command
+    for tool, command in re.findall(r"^\| (\S+) \|.*\| `(adopt.*?)` \|$", manual.page("moving"), re.MULTILINE)
+}
 ENTRIES: LiteralString = """
     SELECT position, version, origin, started_at AT TIME ZONE 'UTC' || '', finished_at AT TIME ZONE 'UTC' || ''
       FROM public.schema_migrations ORDER BY position"""
@@ -175,6 +181,11 @@ def verdicts(run: Result) -> dict[str, str]:
     return {one["name"] if one["path"] is None else one["version"]: one["verdict"] for one in run.json["migrations"]}
 
 
+def test_each_tool_has_a_recipe() -> None:
+    """The manual names the command for each tool whose table is known."""
+    assert RECIPES.keys() == MADE.keys() == foreign.FORMS.keys()
+
+
 @pytest.mark.parametrize("tool", MADE)
 def test_the_history_of_each_tool_is_taken_over(tool: str, migrate: Migrate, rows: Rows, made: Any) -> None:
     """All is applied with the original times, `up` has nothing to do, and the tool's table stays as it is."""
@@ -182,11 +193,11 @@ def test_the_history_of_each_tool_is_taken_over(tool: str, migrate: Migrate, row
     migrate.write({"3_new.sql": "create table new ();"})
     refused = migrate("up")
     assert refused.exit_code == 1
-    in_place = tool in ("dbmate", "golang-migrate")
-    command = ["adopt", "--from", tool, "--rename"] if in_place else ["adopt"]
-    assert f"outreach-migrate {' '.join(command)}." in refused.stderr
-    shown = migrate("status")
-    assert f"outreach-migrate {' '.join(command)}." in shown.output
+    in_place = " --rename" in RECIPES[tool]
+    named = f"outreach-migrate adopt --from {tool} --rename." if in_place else "outreach-migrate adopt."
+    assert named in refused.stderr
+    assert named in migrate("status").output
+    command = RECIPES[tool].split()
     run = migrate("--json", *command)
     assert run.exit_code == 0, run
     assert (run.json["tool"], run.json["written"]) == (tool, True)

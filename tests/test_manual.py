@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import click
+import fix_outreach
 import psycopg
 import pytest
 from fix_cli import COMMANDS, Migrate
@@ -315,6 +316,7 @@ SCENES: dict[str, Callable[[Migrate], None]] = {  # by the first command of a bl
     "outreach-migrate --embedded up": failing,
     'psql "$DATABASE_URL"': applied,
     "outreach-migrate --dir . status": unfinished,
+    "outreach-migrate import prisma/migrations": fix_outreach.prisma,
     "outreach-migrate rehearse": filled,
     "outreach-migrate fleet --schemas 'tenant_*' status": tenants,
     "outreach-migrate up --lock-timeout 2s": baseline,
