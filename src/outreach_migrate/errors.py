@@ -38,6 +38,7 @@ class Conflict(StrEnum):
     EDITED = "edited"
     MISSING = "missing"
     OUT_OF_ORDER = "out of order"
+    PARTLY_REPLACED = "applied in part by files that it replaces"
     UNFINISHED = "unfinished"
     UNFINISHED_WITHOUT_FILE = "unfinished, and has no file"
     UNFINISHED_WANTS_TRANSACTION = "unfinished, and wants a transaction now"
@@ -48,7 +49,7 @@ class Contradiction(NamedTuple):
     """A file and the history that contradict each other; times and checksum are the entry's.
 
     `location` is the file's, or its next statement's; `newest` is the newest applied version. Of an unfinished file
-    `done` of `statements` are done.
+    `done` of `statements` are done; of the `replaced` files of a squashed one, `entries` are there.
     """
 
     conflict: Conflict
@@ -62,6 +63,8 @@ class Contradiction(NamedTuple):
     newest: int | None = None
     done: int = 0
     statements: int = 0
+    entries: int = 0
+    replaced: int = 0
 
     def __str__(self) -> str:
         return f"{self.version}_{self.name} is {self.conflict}"

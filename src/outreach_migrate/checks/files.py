@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from outreach_migrate.errors import Contradiction, Location, MigrateError, Problem, UsageError
 from outreach_migrate.files import git, migrations, statements
+from outreach_migrate.files.squashed import Replaced
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -56,7 +57,8 @@ def files(found: Iterable[Migration], problems: Iterable[Problem]) -> list[Findi
 def against(folder: str, found: Iterable[Migration], ref: str) -> list[Finding]:
     """Compare the files with those of a git revision: new ones must be newer, the others must not have changed.
 
-    A file that the revision has gained since the branches parted may be missing here, but a new file must be newer.
+    The files that a new squashed file replaces may be gone. A file that the revision has gained since the branches
+    parted may be missing here, but a new file must be newer.
     """
     theirs = {name for name in git.output(folder, "ls-tree", "-z", "--name-only", ref, "./").split("\0") if name}
     if not theirs:  # git keeps no empty folders
@@ -66,8 +68,11 @@ def against(folder: str, found: Iterable[Migration], ref: str) -> list[Finding]:
     since, now = _changes(folder, parted), _changes(folder, ref)
     newest = max((int(name.partition("_")[0]) for name in theirs if migrations.is_name(name)), default=-1)
     problems = []
+    new, replaced = _squashed(folder, ref, theirs, found := list(found))
     for migration in found:
         name = os.path.basename(migration.path)
+        if migration is new:
+            continue
         if "M" in (since.get(name), now.get(name)):
             hint = "Restore it, and put the change into a new migration."
             message = f"changed: it is in {ref}, and may have been applied"
@@ -75,12 +80,27 @@ def against(folder: str, found: Iterable[Migration], ref: str) -> list[Finding]:
         elif name not in theirs and migration.number <= newest:
             message = f"out of order: version {newest} is in {ref} already, and newer"
             problems.append(Problem(message, Location(migration.path), "Give it a later version."))
-    for name in sorted(theirs):
+    for name in sorted(theirs - replaced):
         if since.get(name) == "D" and migrations.is_name(name) and not os.path.exists(os.path.join(folder, name)):
             problems.append(
                 Problem(f"renamed or deleted: it is in {ref}", Location(os.path.join(folder, name)), "Restore it.")
             )
     return [Finding(problem) for problem in problems]
+
+
+def _squashed(
+    folder: str, ref: str, theirs: set[str], found: Iterable[Migration]
+) -> tuple[Migration | None, frozenset[str]]:
+    """Find a new squashed file that replaces exactly the revision's files up to its version, and give their names."""
+    for migration in found:
+        if migration.replaces and os.path.basename(migration.path) not in theirs:
+            numbers = {name: int(name.partition("_")[0]) for name in theirs if migrations.is_name(name)}
+            names = [name for name, number in numbers.items() if number <= migration.number]
+            contents = git.contents(folder, ref, names)
+            pairs = [(numbers[name], migrations.checksum(contents[name])) for name in names]
+            if Replaced().then(pairs) in migration.replaces:
+                return migration, frozenset(names)
+    return None, frozenset()
 
 
 def changed(folder: str, found: Iterable[Migration], ref: str) -> list[Migration]:

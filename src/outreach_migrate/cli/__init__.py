@@ -99,6 +99,7 @@ for command in (
     schema.dump,
     schema.types,
     schema.drift,
+    schema.squash,
     beside.psql,
     manual.help_,
 ):

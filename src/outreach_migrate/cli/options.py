@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from psycopg import Connection
+
     from outreach_migrate.cli.project import Project
     from outreach_migrate.errors import Problem
     from outreach_migrate.files.migrations import Migration
@@ -207,6 +209,22 @@ def migrated(common: Common) -> Iterator[Request]:
     asked = request(common, dsn.Target({}, schema), (found, []))
     with scratch.migrated(asked, found, private=scratch_folder(common)) as made:
         yield replace(asked, target=made.target)
+
+
+@contextmanager
+def perhaps_beside(
+    common: Common, found: tuple[tuple[Migration, ...], list[Problem]], out: Report
+) -> Iterator[tuple[Request, Connection | None]]:
+    """Give a request for a scratch database, and a connection to the database that it may be beside; None without."""
+    from outreach_migrate.postgres import connections, dsn
+
+    if not (common.database or common.embedded):
+        yield request(common, dsn.Target({}), found), None
+        return
+    with database(common, out) as target:
+        asked = request(common, target, found)
+        with connections.translated(), connections.of(None, target, wait=asked.wait) as connection:
+            yield asked, connection
 
 
 @contextmanager

@@ -142,3 +142,28 @@ def drift(common: options.Common, /, ignore: tuple[str, ...], form: str) -> None
         with options.database(common, out) as target:
             request = options.request(common, target, found)
             out.found(comparing.find(request, private=options.scratch_folder(common), ignore=ignore))
+
+
+@click.command(cls=usage.Command)
+@click.option("--through", type=int, metavar="VERSION", required=True, help="The newest file to replace.")
+@click.option("--without-rows", is_flag=True, help="Leave out the rows that the files leave behind.")
+@click.pass_obj
+def squash(common: options.Common, /, through: int, without_rows: bool) -> None:
+    """Replace the files up to VERSION by one, VERSION_squashed.sql.
+
+    It has the schema and the rows that they give: they are applied to a scratch database, beside the database if one is
+    named, else on a private PostgreSQL. A database that has all of them is up to date; an empty one runs the new file.
+    """
+    from outreach_migrate.files import folders, migrations
+    from outreach_migrate.report.schema import SquashReport
+    from outreach_migrate.schema import squash as squashing
+
+    with SquashReport(as_json=common.as_json, verbosity=common.verbosity) as out, options.told(out):
+        folder = folders.on_disk(common.folder)
+        found = migrations.read(folder)
+        with ExitStack() as stack:
+            request, beside = stack.enter_context(options.perhaps_beside(common, found, out))
+            private = options.scratch_folder(common)
+            done = squashing.make(request, through, folder, private=private, beside=beside, with_rows=not without_rows)
+        squashing.write(done)
+        out.squashed(done, with_rows=not without_rows)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from outreach_migrate import durations
-from outreach_migrate.files import control, statements
+from outreach_migrate.files import control, squashed, statements
 from outreach_migrate.files.control import Isolation
 from outreach_migrate.files.outline import Finding
 
@@ -73,7 +73,7 @@ def read(sql: str, outline: Outline) -> Directives:
     for line in lines:
         text = line[1].strip()
         word, _, value = text.partition(" ")
-        if _DBMATE.match(line[1]):
+        if _DBMATE.match(line[1]) or squashed.is_one(sql, text):
             continue
         if line.start() > head:
             findings.append(Finding(line.start(1), "a directive belongs before the first statement"))

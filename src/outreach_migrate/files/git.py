@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from outreach_migrate.errors import MigrateError, MissingTool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from outreach_migrate.files.migrations import Migration
 
@@ -34,6 +34,20 @@ def output(folder: str, *arguments: str, otherwise: str | None = None) -> str:
     said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
     hint = "Is the revision there? CI often fetches one commit only: fetch-depth: 0"
     raise MigrateError(f"git {arguments[0]}: {said}", hint=hint)
+
+
+def contents(folder: str, ref: str, names: Sequence[str]) -> dict[str, bytes]:
+    """Read files of a folder as a revision has them, all by one process.
+
+    https://git-scm.com/docs/git-cat-file#_batch_output
+    """
+    rest = _bytes(folder, "cat-file", "--batch", given="".join(f"{ref}:./{name}\n" for name in names).encode())
+    found = dict[str, bytes]()
+    for name in names:
+        head, _, rest = rest.partition(b"\n")
+        size = int(head.split()[-1])
+        found[name], rest = rest[:size], rest[size + 1 :]
+    return found
 
 
 def version_with(migration: Migration, checksum: str) -> str | None:

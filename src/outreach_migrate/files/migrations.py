@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING
 
 from outreach_migrate import display
 from outreach_migrate.errors import Location, MigrationFileError, Problem
-from outreach_migrate.files import commands, control, copies, directives, folders, outline, statements, ways_down
+from outreach_migrate.files import (
+    commands,
+    control,
+    copies,
+    directives,
+    folders,
+    outline,
+    squashed,
+    statements,
+    ways_down,
+)
 from outreach_migrate.files.commands import Command
 
 if TYPE_CHECKING:
@@ -21,6 +31,7 @@ if TYPE_CHECKING:
     from outreach_migrate.files.directives import Directives
     from outreach_migrate.files.folders import File, Folder
     from outreach_migrate.files.outline import Finding, Outline
+    from outreach_migrate.files.squashed import Replaced
 
 _NAME = re.compile(r"([0-9]+)_(.+)\.sql", re.DOTALL)
 _AT_ONCE = 1_000_000  # characters that a checksum encodes at a time, lest a large text be in memory twice
@@ -41,6 +52,11 @@ class Migration:
     def checksum(self) -> str:
         """The SHA-256 of the file's text, in hex."""
         return self.copied.checksum if self.copied else _sha256(self.sql)
+
+    @property
+    def replaces(self) -> tuple[Replaced, ...]:
+        """The sets of files that this one replaces; a database that has one of them is up to date."""
+        return squashed.of(self.sql)
 
     @property
     def number(self) -> int:
@@ -170,6 +186,11 @@ def _read_file(file: File) -> Migration | Problem | None:
         return Problem(f"cannot be read: {error.strerror}", Location(shown))
     except copies.NotUtf8 as error:
         return Problem(str(error), Location(shown, error.line), "Save the file as UTF-8.")
+
+
+def checksum(data: bytes) -> str:
+    """Give the checksum of a file's content."""
+    return _sha256(data.decode(errors="surrogateescape").removeprefix("\ufeff").replace("\r\n", "\n"))
 
 
 def _sha256(text: str) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from outreach_migrate.files.migrations import Migration
     from outreach_migrate.files.scanner import Token
+    from outreach_migrate.files.statements import Statement
 
 _FIRST = {
     "alter",
@@ -32,15 +33,14 @@ _NOBODY = {"current_role", "current_user", "none", "public", "session_user"}
 _CONNECTS = {Command.CREATE_SUBSCRIPTION, Command.DROP_SUBSCRIPTION, Command.ALTER_SUBSCRIPTION}
 
 
-def shared(migration: Migration) -> tuple[int, str] | None:
-    """Find the first statement that may change an object of the whole server: its offset, and its telling words.
+def shared(migration: Migration) -> Iterator[tuple[Statement, str]]:
+    """Give the statements that may change an object of the whole server, each with its telling words.
 
     In a function or a DO block the words alone count, whatever the block makes of them.
     """
-    for start, read in _reaching([migration]):
+    for statement, read in _reaching([migration]):
         if found := next(filter(None, map(_changes, read, read[1:], [*read[2:], None])), None) or _grants(read):
-            return start, found
-    return None
+            yield statement, found
 
 
 def _changes(verb: Token, noun: Token, after: Token | None) -> str | None:
@@ -119,9 +119,9 @@ def extensions(found: Iterable[Migration]) -> list[str]:
     return list(named)
 
 
-def _reaching(found: Iterable[Migration]) -> Iterator[tuple[int, list[Token]]]:
+def _reaching(found: Iterable[Migration]) -> Iterator[tuple[Statement, list[Token]]]:
     """Give the statements that may name something outside of the database, with the tokens of their strings too."""
     for migration in found:
         for statement in statements.split(migration.sql):
             if not _FIRST.isdisjoint(statement.words[:1]):
-                yield statement.start, list(scanner.with_strings(migration.sql[statement.start : statement.end]))
+                yield statement, list(scanner.with_strings(migration.sql[statement.start : statement.end]))

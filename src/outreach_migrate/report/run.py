@@ -95,7 +95,7 @@ class RunReport(printer.Report):
         self.document["ahead"] = [as_json.step(step) for step in ahead]
         self.pending = {step.version: step for step in steps}
         if not steps:
-            done = sum(step.state == "applied" for step in plan.steps)
+            done = sum(step.state in ("applied", "squashed") for step in plan.steps)
             later = sum(step.state in ("pending", "unfinished") for step in plan.steps)  # than --to
             where = " up to this version" if later else ""
             more = f", {sentences.count(later, 'later one is', 'later ones are')} pending" if later else ""

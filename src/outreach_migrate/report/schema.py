@@ -1,4 +1,4 @@
-"""The reports of `dump` and `drift`."""
+"""The reports of `dump`, `drift` and `squash`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from outreach_migrate.schema.differences import Difference
     from outreach_migrate.schema.drift import Drift
     from outreach_migrate.schema.dump import Dumped
+    from outreach_migrate.schema.squash import Squash
 
 _COLOURS = {"+": "green", "-": "red", "@": "cyan"}  # of the lines of a diff
 
@@ -68,6 +69,23 @@ class DriftReport(printer.Report):
             sys.exit(1)
 
 
+class SquashReport(printer.Report):
+    """The output of `squash`."""
+
+    def __init__(self, *, as_json: bool, verbosity: int) -> None:
+        super().__init__("squash", as_json=as_json, verbosity=verbosity)
+
+    def squashed(self, done: Squash, *, with_rows: bool) -> None:
+        """Name the new file, the files that it replaces, and the tables whose rows it has."""
+        self.document |= {"path": done.file.path, "replaced": [one.path for one in done.replaced], "rows": done.rows}
+        count = sentences.count(len(done.replaced), "file", "files")
+        self.result(f"{done.file.path} replaces {count}, from {done.replaced[0]} to {done.replaced[-1]}.")
+        if with_rows and done.rows:
+            shown = ", ".join(f"{display.in_line(name)} ({count})" for name, count in done.rows.items())
+            self.result(f"It has the rows that they leave behind: {shown}.")
+        self.aside("Deploy the release before this one everywhere first: a database with only some of them is refused.")
+
+
 def value(drift: Drift) -> dict[str, Any]:
     """Turn drift into JSON."""
     comparison = drift.comparison
@@ -118,14 +136,14 @@ def title(one: Difference) -> str:
 
 def summary(drift: Drift) -> str:
     """Sum up a comparison."""
-    comparison, files = drift.comparison, sentences.count(len(drift.files), "file", "files")
+    comparison, give = drift.comparison, sentences.count(len(drift.files), "file gives", "files give")
     ignored = f", {comparison.ignored} ignored" if comparison.ignored else ""
     count = len(comparison.differences)
     if not count:
         objects = sentences.count(comparison.objects, "object is", "objects are")
-        return f"No drift: {objects} as {files} give them{ignored}."
+        return f"No drift: {objects} as {give} them{ignored}."
     differ = sentences.count(count, "object differs", "objects differ")
-    return f"{differ} from what {files} give{ignored}: - is as the files give it, + as the database has it."
+    return f"{differ} from what {give}{ignored}: - is as the files give it, + as the database has it."
 
 
 def _coloured(line: str) -> str:

@@ -173,7 +173,19 @@ def advice(blocker: Blocker) -> str:
 
 def worded(problem: Problem | Contradiction) -> Problem:
     """Put a contradiction between a file and the history into words."""
-    return problem if isinstance(problem, Problem) else Problem(*_contradiction(problem))
+    if isinstance(problem, Problem):
+        return problem
+    told = _partly_replaced if problem.conflict is Conflict.PARTLY_REPLACED else _contradiction
+    return Problem(*told(problem))
+
+
+def _partly_replaced(one: Contradiction) -> tuple[str, Location | None, str]:
+    before = "Deploy the release before the squash first"
+    if one.entries < one.replaced:
+        message = f"{one.entries} of the {one.replaced} files that it replaces are applied"
+        return message, one.location, f"{before}: its files apply the rest."
+    message = f"it replaces {one.replaced} files, but {one.entries} are applied, not all of them the same"
+    return message, one.location, f"{before}: its status shows what is there besides, or edited."
 
 
 def _contradiction(one: Contradiction) -> tuple[str, Location | None, str]:

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from outreach_migrate.run.plan import Plan, Step
 
 _HEAD = ("VERSION", "NAME", "STATE", "APPLIED (UTC)", "TOOK", "BY")
-_COLOURS = {"applied": "green", "pending": "cyan", "ahead": "yellow"}  # of states; the others are red
+_COLOURS = {
+    "applied": "green",
+    "squashed": "green",
+    "pending": "cyan",
+    "ahead": "yellow",
+}  # of states; the others are red
 
 
 class StatusReport(printer.Report):

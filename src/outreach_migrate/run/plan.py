@@ -11,6 +11,7 @@ from typing import NamedTuple
 from outreach_migrate.errors import Conflict, Contradiction, Location
 from outreach_migrate.files import pieces
 from outreach_migrate.files.migrations import Migration
+from outreach_migrate.files.squashed import Replaced
 from outreach_migrate.history.read import Entry
 
 
@@ -24,6 +25,7 @@ class State(StrEnum):
     MISSING = "missing"
     AHEAD = "ahead"
     OUT_OF_ORDER = "out of order"
+    SQUASHED = "squashed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +51,10 @@ class Pending(Step):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All steps, in order of their versions."""
+    """All steps, in order of their versions; `partly` is a squashed file, if others than it replaces are applied."""
 
     steps: tuple[Step, ...]
+    partly: Contradiction | None = None
 
     @property
     def pending(self) -> tuple[Pending, ...]:
@@ -79,9 +82,13 @@ class Plan:
         """List the contradictions that keep a run from starting."""
         allowed = {State.OUT_OF_ORDER} if out_of_order else set()
         newest = max((step.entry.number for step in self.steps if step.entry), default=0)
-        return [
-            found for step in self.steps if step.state not in allowed and (found := _conflict(step, newest, from_start))
+        below = int(self.partly.version) if self.partly else -1
+        found = [
+            _conflict(step, newest, from_start)
+            for step in self.steps
+            if step.state not in allowed and int(step.version) > below
         ]
+        return [*filter(None, [self.partly, *found])]
 
     def unfinished(self, *, at_work: Collection[str] = ()) -> list[Contradiction]:
         """List the unfinished versions with their progress, without those that a living run works on."""
@@ -121,13 +128,38 @@ def make(migrations: Iterable[Migration], entries: Iterable[Entry]) -> Plan:
     """Compare files and entries, version by version."""
     files = {migration.number: migration for migration in migrations}
     done = {entry.number: entry for entry in entries}
+    squashed = [migration for migration in files.values() if migration.replaces]
+    covered, partly = _covered(squashed[-1], done.values()) if squashed else (frozenset[int](), None)
+    return Plan(tuple(_steps(files, done, covered)), partly)
+
+
+def _covered(squashed: Migration, entries: Iterable[Entry]) -> tuple[frozenset[int], Contradiction | None]:
+    """Give the versions that a squashed file covers, or a contradiction if the entries are not those that it replaces.
+
+    A database that ran the squashed file itself has no other entry up to its version.
+    """
+    replaced = [entry for entry in entries if entry.number <= squashed.number]
+    if not replaced or [(entry.number, entry.name) for entry in replaced] == [(squashed.number, squashed.name)]:
+        return frozenset(), None
+    found = Replaced().then((entry.number, entry.checksum) for entry in replaced)
+    if found in squashed.replaces and all(entry.finished_at for entry in replaced):
+        return frozenset(entry.number for entry in replaced), None
+    return frozenset(), Contradiction(
+        Conflict.PARTLY_REPLACED,
+        squashed.version,
+        squashed.name,
+        location=Location(squashed.path),
+        entries=len(replaced),
+        replaced=squashed.replaces[0].files,
+    )
+
+
+def _steps(files: dict[int, Migration], done: dict[int, Entry], covered: frozenset[int]) -> Iterator[Step]:
     newest_file, newest_entry = max(files, default=-1), max(done, default=-1)
-    return Plan(tuple(_steps(files, done, newest_file, newest_entry)))
-
-
-def _steps(files: dict[int, Migration], done: dict[int, Entry], newest_file: int, newest_entry: int) -> Iterator[Step]:
     for number in sorted(files.keys() | done.keys()):
-        if number in files:
+        if number in covered:
+            yield Step(State.SQUASHED, done[number].version, done[number].name, files.get(number), done[number])
+        elif number in files:
             migration, entry = files[number], done.get(number)
             state = _state(migration, entry, newest_entry)
             kind = Step if state in (State.APPLIED, State.EDITED) else Pending

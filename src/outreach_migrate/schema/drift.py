@@ -111,4 +111,4 @@ def _applied(plan: Plan) -> list[Migration]:
     ]
     if wrong:
         raise errors.HistoryError(wrong)
-    return [step.migration for step in plan.having(State.APPLIED) if step.migration]
+    return [step.migration for step in plan.having(State.APPLIED, State.SQUASHED) if step.migration]

@@ -16,7 +16,7 @@ from outreach_migrate.postgres import connections
 from outreach_migrate.schema import pg_dump
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from psycopg import Connection
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _HEAD = "-- The schema that the migrations give. outreach-migrate dump makes this file again: don't edit it.\n"
 # pg_dump's comment before each object; matched with text between statements only
-_ENTRY = re.compile(r"^-- (Name: (.*); Type: (.*); Schema: .*); Owner: .*$", re.MULTILINE)
+_ENTRY = re.compile(r"^-- (?:Data for )?(Name: (.*); Type: (.*); Schema: .*); Owner: .*$", re.MULTILINE)
 # Settings of the session that loads the file: they differ by version, and are nobody's schema.
 _TIMEOUTS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout")
 
@@ -60,9 +60,35 @@ def schema(target: Target, history: Table, *, wait: float = 0) -> str:
     The same schema gives the same text: it has no owners, versions, random keys and session limits. Left out are
     subscriptions and user mappings, whose texts have passwords, and the comments that extensions bring along.
     """
+
+    def leaves(kind: str, name: str) -> bool:
+        return kind in ("SUBSCRIPTION", "USER MAPPING") or _is_extensions_comment(kind, name)
+
+    return _HEAD + _stable(*_read(target, history, "--schema-only", wait=wait), leaves)
+
+
+def whole(target: Target, history: Table, *options: str) -> str:
+    """Give a database as SQL that a run can apply to an empty one, with its rows; `options` are pg_dump's own.
+
+    The history table is left out, and its schema, because a run makes both.
+    """
+
+    def leaves(kind: str, name: str) -> bool:
+        is_historys = kind == "SCHEMA" and name == history.schema != "public"
+        return is_historys or _is_extensions_comment(kind, name)
+
+    return _stable(*_read(target, history, *options), leaves)
+
+
+def _is_extensions_comment(kind: str, name: str) -> bool:
+    return kind == "COMMENT" and name.startswith("EXTENSION ")
+
+
+def _read(target: Target, history: Table, *options: str, wait: float = 0) -> tuple[str, str]:
+    """Read pg_dump's text, and the role that migrates."""
     with connections.translated(), closing(connections.connect(target, wait=wait)) as connection:
         version, role = connection.info.server_version // 10000, _role(connection, history)
-    return _HEAD + stable(pg_dump.text(target, version, history, "--schema-only"), role)
+    return pg_dump.text(target, version, history, *options), role
 
 
 def _role(connection: Connection, history: Table) -> str:
@@ -72,14 +98,15 @@ def _role(connection: Connection, history: Table) -> str:
     return str(connection.execute(query.encode(), (history.quoted,)).fetchall()[0][0])
 
 
-def stable(text: str, role: str) -> str:
+def _stable(text: str, role: str, leaves: Callable[[str, str], bool]) -> str:
     """Give pg_dump's text without everything that differs between two dumps of the same schema.
 
-    The default privileges of `role`, which migrates, are those of the role that loads the text.
+    The default privileges of `role`, which migrates, are those of the role that loads the text. `leaves` tells by kind
+    and name which objects are left out.
     """
     paragraphs = list[str]()
     for entry, found in _entries(text):
-        if entry and _is_left_out(entry):
+        if entry and leaves(entry[3], entry[2]):
             continue
         if entry and entry[3] == "DEFAULT ACL":
             found = [_of_the_loader(one, role) for one in found]
@@ -113,10 +140,6 @@ def _of_the_loader(statement: str, role: str) -> str:
     if [token.word for token in words[3:5]] == ["for", "role"] and words[5].name == role:
         return f"{statement[: words[3].start]}{statement[words[5].end :].lstrip()}"
     return statement
-
-
-def _is_left_out(entry: re.Match[str]) -> bool:
-    return entry[3] == "USER MAPPING" or (entry[3] == "COMMENT" and entry[2].startswith("EXTENSION "))
 
 
 def compared(path: str, text: str) -> Dumped:

@@ -22,14 +22,13 @@ if TYPE_CHECKING:
 
 _DEBIAN = Path("/usr/lib/postgresql")
 _LIMIT = "30s"  # for a lock that another session holds; pg_dump itself only reads
-_OURS = ["--no-owner", "--no-subscriptions", "--encoding=UTF8", f"--lock-wait-timeout={_LIMIT}"]
+_OURS = ["--no-owner", "--encoding=UTF8", f"--lock-wait-timeout={_LIMIT}"]
 
 
 def text(target: Target, version: int, leaving: Table, *options: str) -> str:
     """Give pg_dump's text of a database, without the table `leaving`; `options` are pg_dump's own.
 
-    `version` is the server's, a major one. Subscriptions are left out, because their texts have passwords. Raise
-    MissingTool or MigrateError.
+    `version` is the server's, a major one. Raise MissingTool or MigrateError.
     """
     program = _program(version)
     named, variables = dsn.for_psql(replace(target, schema=None))

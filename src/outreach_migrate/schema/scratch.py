@@ -115,9 +115,8 @@ def _obstacle(beside: Connection, files: Sequence[Migration]) -> str | None:
     if not may_create:
         return f"the role {role} may not create a database"
     for migration in files:
-        if found := reach.shared(migration):
-            place = migration.location(found[0])
-            return f"{place} has {found[1]}, which changes the whole server"
+        for statement, words in reach.shared(migration):
+            return f"{migration.location(statement.start)} has {words}, which changes the whole server"
     return None
 
 
