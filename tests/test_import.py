@@ -403,7 +403,7 @@ def test_transaction_control_that_changes_something_stays_and_check_refuses_it(t
     prisma(migrate, ("1_a", text))
     run = migrate("import", "old")
     assert run.exit_code == 0
-    assert "1 of them needs a hand before it can run" in run.stderr
+    assert "1 of them must be completed by hand before it can run" in run.stderr
     assert "sql/1_a.sql:" in run.stderr
     assert text in (migrate.files / "1_a.sql").read_text()
     assert migrate("check").exit_code == 1
@@ -416,8 +416,8 @@ def test_transaction_control_that_changes_something_stays_and_check_refuses_it(t
     ("tool", "name", "text", "said"),
     [
         ("goose", "00002_b.go", "package main", "goose runs Go code here"),
-        ("goose", "00002_b.sql", "-- +goose Up\n-- +goose ENVSUB ON\nselect '$X';\n", "variables of the environment"),
-        ("tern", "002_b.sql", "select '{{.name}}';", "a template of tern's"),
+        ("goose", "00002_b.sql", "-- +goose Up\n-- +goose ENVSUB ON\nselect '$X';\n", "environment variables"),
+        ("tern", "002_b.sql", "select '{{.name}}';", "a tern template"),
         ("flyway", "V2__b.sql", "create table ${schema}.b ();", "Flyway writes a value in the place of ${schema}"),
         ("flyway", "V2__b.java", "class V2__b {}", "Flyway runs Java code here"),
         ("yoyo", "002_b.py", "from yoyo import step\n__depends__ = {'001_a'}\n", "yoyo runs Python code here"),
@@ -478,7 +478,7 @@ def test_an_unsure_shape_is_an_error(files: dict[str, str], said: str, migrate: 
     old(migrate, files)
     run = migrate("import", "old")
     assert run.exit_code == 2
-    assert f"old may be of {said}" in run.stderr
+    assert f"old may be a folder of {said}" in run.stderr
     assert "--from" in run.stderr
     assert not migrate.files.exists()
 
@@ -537,9 +537,9 @@ def test_a_python_without_alembic_is_named(migrate: Migrate) -> None:
 def test_a_folder_of_nobody_is_an_error(migrate: Migrate) -> None:
     """It names the tools that are known; an unknown name says which was meant."""
     old(migrate, {"notes.txt": "x"})
-    assert "old has no migrations of a tool that is known" in migrate("import", "old").stderr
+    assert "old has no migrations of a known tool" in migrate("import", "old").stderr
     assert "did you mean goose?" in migrate("import", "old", "--from", "gose").stderr
-    assert "old has no migrations of goose's" in migrate("import", "old", "--from", "goose").stderr
+    assert "old has no goose migrations" in migrate("import", "old", "--from", "goose").stderr
 
 
 def test_another_databases_migrations_are_refused(migrate: Migrate) -> None:

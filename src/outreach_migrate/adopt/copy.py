@@ -69,7 +69,7 @@ def plan(folder: str, target: str, tool: str | None = None, *, python: str | Non
     tool = folders.tool(folder, tool)
     read = folders.read(folder, tool, python)
     if not read.sources:
-        raise UsageError(f"{folder} has no migrations of {tool}'s", hint=folders.shape(tool))
+        raise UsageError(f"{folder} has no {tool} migrations", hint=folders.shape(tool))
     _check_target(folder, target, read.sources)
     there = _there(target)
     present = {one.directives.origin.name for one in there if _is_from(one, tool) and one.directives.origin}

@@ -69,9 +69,9 @@ def tool(folder: str, given: str | None) -> str:
         found = _candidates(folder)
         if not found:
             known = ", ".join(TOOLS)
-            raise UsageError(f"{folder} has no migrations of a tool that is known", hint=f"Known are {known}.")
+            raise UsageError(f"{folder} has no migrations of a known tool", hint=f"The known tools are {known}.")
         if len(found) > 1:
-            message = f"{folder} may be of {', '.join(found[:-1])} or {found[-1]}"
+            message = f"{folder} may be a folder of {', '.join(found[:-1])} or {found[-1]}"
             raise UsageError(message, hint=f"Say which: --from {found[0]}, …")
         [given] = found
     if given not in TOOLS:

@@ -138,7 +138,7 @@ def _check(request: Request, wanted: Wanted) -> None:
         raise MigrationFileError(request.file_problems)
     if wanted.tool is not None and wanted.tool not in foreign.FORMS:
         known = ", ".join(foreign.FORMS)
-        hint = f"Known are {known}. For any other: outreach-migrate baseline VERSION."
+        hint = f"The known tools are {known}. For any other: outreach-migrate baseline VERSION."
         raise UsageError(f"the histories of {wanted.tool} can't be adopted", hint=hint)
     if wanted.to is not None and wanted.to not in {one.number for one in request.files}:
         raise UsageError(f"no migration has version {wanted.to}")

@@ -61,7 +61,10 @@ class ImportReport(printer.Report):
         self.result(f"{count} {did}, from {planned.tool}{present}.")
         wrong = sum(bool(new.problems or new.source.unwritten) for new in planned.files)
         if wrong:
-            one, many = "of them needs a hand before it can run", "of them need a hand before they can run"
+            one, many = (
+                "of them must be completed by hand before it can run",
+                "of them must be completed by hand before they can run",
+            )
             self.aside(f"{sentences.count(wrong, one, many)}: check says where.")
 
 

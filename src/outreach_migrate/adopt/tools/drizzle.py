@@ -66,7 +66,7 @@ def _entries(path: str) -> list[tuple[str, int | None]]:
         dialect = journal.get("dialect", "postgresql")
         entries = [(str(one["tag"]), int(one["when"]) if "when" in one else None) for one in journal["entries"]]
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise source.malformed(path, 1, "not a journal of drizzle's") from error
+        raise source.malformed(path, 1, "not a drizzle journal") from error
     if dialect not in ("postgresql", "pg"):
         raise UsageError(f"{path}: these migrations are for {dialect}, not for PostgreSQL")
     return entries

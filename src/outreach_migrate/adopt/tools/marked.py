@@ -35,7 +35,7 @@ def goose(folder: str) -> Folder:
         text = source.read(entry.path)
         marks = list(_goose_marks(entry.path, text))
         alone = any(word == "no transaction" for _, word in marks)
-        unwritten = "goose substitutes variables of the environment in it" if _substitutes(text, marks) else ""
+        unwritten = "goose puts environment variables into it" if _substitutes(text, marks) else ""
         cuts = tuple(_goose_cuts(entry.path, text, marks))
         return Source(name, found[1], title, entry.path, text, transaction=not alone, cuts=cuts, unwritten=unwritten)
 
@@ -52,7 +52,7 @@ def dbmate(folder: str) -> Folder:
         text = source.read(entry.path)
         marks = list(_DBMATE_MARK.finditer(text))
         if not marks or marks[0][1] != "up":
-            raise source.malformed(entry.path, 1, "no -- migrate:up, or not before -- migrate:down")
+            raise source.malformed(entry.path, 1, "there is no -- migrate:up before -- migrate:down")
         options = [text[mark.start() :].partition("\n")[0].split() for mark in marks if mark[1] == "up"]
         cuts, last = list[Cut](), len(text)
         for mark in reversed(marks):
@@ -93,7 +93,7 @@ def tern(folder: str) -> Folder:
             text,
             transaction=not _TERN_ALONE.search(up),
             cuts=tuple(cuts),
-            unwritten="it is a template of tern's" if "{{" in up else "",
+            unwritten="it is a tern template" if "{{" in up else "",
         )
 
     return _folder(folder, one, key=lambda found: int(found.version))
