@@ -490,8 +490,11 @@ def test_an_unsure_shape_is_an_error(files: dict[str, str], said: str, migrate: 
         ("sqitch", {"sqitch.plan": ""}),
         ("sql-migrate", {"1_a.sql": f"-- +migrate Up\n{A}"}),
         ("node-pg-migrate", {"1_a.sql": f"-- Up Migration\n{A}"}),
+        ("node-pg-migrate", {"1700000000000_a.js": "exports.up = pgm => {}"}),
+        ("liquibase", {"db.changelog-master.yaml": "databaseChangeLog:"}),
         ("graphile-migrate", {"committed/000001.sql": "--! Previous: -\n"}),
         ("liquibase", {"a.sql": "--liquibase formatted sql\n"}),
+        ("asyncpg-trek", {"20240101_initial_up_a.sql": A}),
     ],
 )
 def test_a_tool_that_is_not_imported_is_named(tool: str, files: dict[str, str], migrate: Migrate) -> None:
@@ -499,8 +502,8 @@ def test_a_tool_that_is_not_imported_is_named(tool: str, files: dict[str, str], 
     old(migrate, files)
     run = migrate("import", "old")
     assert run.exit_code == 2
-    assert f"folders of {tool} are recognised, but not yet imported" in run.stderr
-    assert "hint: By hand" in run.stderr
+    assert f"old is of {tool}, which is not imported" in run.stderr
+    assert "help moving" in run.stderr
     assert not migrate.files.exists()
 
 
@@ -538,6 +541,8 @@ def test_a_folder_of_nobody_is_an_error(migrate: Migrate) -> None:
     """It names the tools that are known; an unknown name says which was meant."""
     old(migrate, {"notes.txt": "x"})
     assert "old has no migrations of a known tool" in migrate("import", "old").stderr
+    old(migrate, TOOLS["prisma"][0], "project/prisma/migrations")
+    assert "Perhaps: outreach-migrate import project/prisma/migrations\n" in migrate("import", "project").stderr
     assert "did you mean goose?" in migrate("import", "old", "--from", "gose").stderr
     assert "old has no goose migrations" in migrate("import", "old", "--from", "goose").stderr
 

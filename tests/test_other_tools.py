@@ -123,3 +123,40 @@ def test_a_folder_of_folders_is_named(migrate: Migrate, path: str, whose: str, f
     assert migrate(*command.split()[1:]).exit_code == 0
     assert (migrate.folder / copy).is_file()
     assert migrate("up").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("files", "whose", "command"),
+    [
+        (["V1__a.sql", "V1_2__b.sql"], "Flyway's, refinery's or yandex-pgmigrate's", "--dir NEW import sql"),
+        (["inner/V1__a.sql"], "Flyway's", "--dir NEW import sql"),
+        (["0001.a.sql"], "yoyo's", "--dir NEW import sql"),
+        (["meta/_journal.json", "0000_a.sql"], "drizzle's", "--dir NEW import sql"),
+        (["20240101000000_a/migration.sql", "20240101000000_a/snapshot.json"], "drizzle's", "import sql"),
+        (["alembic.ini"], "alembic's", "--dir NEW import sql"),
+        (["env.py", "versions/a.py"], "alembic's", "import ."),
+        (["sqitch.plan"], "sqitch's", "help moving"),
+        (["committed/000001.sql"], "graphile-migrate's", "help moving"),
+        (["000001.sql"], "graphile-migrate's", "help moving"),
+        (["20240101_initial_up_a.sql", "20240101_a_down_initial.sql"], "asyncpg-trek's", "help moving"),
+    ],
+)
+def test_a_folder_of_another_tools_form_is_refused(
+    files: list[str], whose: str, command: str, migrate: Migrate
+) -> None:
+    """`up`, `status` and `check` name the command that makes files of it, or the page with a recipe."""
+    for name in files:
+        (migrate.files / name).parent.mkdir(parents=True, exist_ok=True)
+        (migrate.files / name).write_text("select 1;\n")
+    for one in ("up", "status", "check"):
+        run = migrate(one)
+        assert (run.exit_code, one) in [(1, "up"), (0, "status"), (1, "check")]
+        assert f"sql: error: this is {whose} folder" in run.stdout + run.stderr
+        assert f": outreach-migrate {command}\n" in run.stdout + run.stderr
+
+
+def test_a_file_among_migrations_that_has_another_tools_name_is_refused(migrate: Migrate) -> None:
+    """Its name has no version here."""
+    run = migrate("check", files={"1_a.sql": "select 1;", "V2__b.sql": "select 1;"})
+    assert "sql/V2__b.sql: error: not a migration's name" in run.stdout
+    assert "this is one of Flyway's, refinery's or yandex-pgmigrate's. To copy a whole folder" in run.stdout

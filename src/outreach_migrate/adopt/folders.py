@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from typing import TYPE_CHECKING
 
 from outreach_migrate.adopt import source
 from outreach_migrate.adopt.tools import alembic, drizzle, flat, flyway, marked, nested, yoyo
-from outreach_migrate.errors import UsageError
+from outreach_migrate.errors import MigrateError, UsageError
 from outreach_migrate.files import ways_down
 
 if TYPE_CHECKING:
@@ -48,13 +49,16 @@ _SHAPES = {
 }
 RECOGNISED = (
     *("refinery", "yandex-pgmigrate", "node-pg-migrate"),
-    *("graphile-migrate", "sqitch", "sql-migrate", "liquibase"),
+    *("graphile-migrate", "sqitch", "sql-migrate", "liquibase", "asyncpg-trek"),
 )
-_BY_HAND = (
-    "By hand: write each migration's SQL, without its way down, into a file VERSION_name.sql of its own; its versions "
-    "must rise in the order in which the tool runs them. More: outreach-migrate help moving"
-)
+_BY_HAND = "The manual has a recipe that works by hand: outreach-migrate help moving"
+_BY_NAME = {
+    "asyncpg-trek": re.compile(r"[0-9]{8}_initial_up_\w+\.(?:sql|py)"),
+    "node-pg-migrate": re.compile(r"[0-9]{13}_.*\.[cm]?[jt]s", re.DOTALL),
+    "liquibase": re.compile(r".*changelog.*\.(?:xml|ya?ml|json)", re.DOTALL | re.IGNORECASE),
+}
 
+_NOT_ENTERED = {"node_modules", "target", "vendor", "venv"}
 _PLAIN = re.compile(r"[0-9]+_.*\.sql", re.DOTALL)
 _CAPITAL = re.compile(r"(?:[VUB][0-9]|R__).*\.sql", re.DOTALL)
 _FLYWAYS = re.compile(r"R__|B[0-9]|[VU][0-9]+(?:_[0-9]|\.[0-9]+[._][0-9])|.*\.sql\.conf$", re.DOTALL)
@@ -68,14 +72,14 @@ def tool(folder: str, given: str | None) -> str:
     if given is None:
         found = _candidates(folder)
         if not found:
-            known = ", ".join(TOOLS)
-            raise UsageError(f"{folder} has no migrations of a known tool", hint=f"The known tools are {known}.")
+            hint = f"The known tools are {', '.join(TOOLS)}.{_perhaps(folder)}"
+            raise UsageError(f"{folder} has no migrations of a known tool", hint=hint)
         if len(found) > 1:
             message = f"{folder} may be a folder of {', '.join(found[:-1])} or {found[-1]}"
             raise UsageError(message, hint=f"Say which: --from {found[0]}, …")
         [given] = found
     if given not in TOOLS:
-        raise UsageError(f"{folder}: folders of {given} are recognised, but not yet imported", hint=_BY_HAND)
+        raise UsageError(f"{folder} is of {given}, which is not imported", hint=_BY_HAND)
     return given
 
 
@@ -100,6 +104,23 @@ def _candidates(folder: str) -> list[str]:
     return list(dict.fromkeys(_by_whole(folder, names, inner) or _by_files(folder, names)))
 
 
+def _perhaps(folder: str) -> str:
+    """Name a folder further down that has a tool's migrations, if there is one."""
+    try:
+        below = next(filter(_candidates, _below(folder)), None)
+    except MigrateError:
+        return ""
+    return f" Perhaps: outreach-migrate import {shlex.quote(below)}" if below else ""
+
+
+def _below(folder: str) -> Iterator[str]:
+    """Yield the folders in a folder, and those in them."""
+    for entry in source.listed(folder):
+        if entry.is_dir() and entry.name not in _NOT_ENTERED:
+            yield entry.path
+            yield from (inner.path for inner in source.listed(entry.path) if inner.is_dir())
+
+
 def _by_whole(folder: str, names: set[str], inner: dict[str, set[str]]) -> list[str]:
     """Name the tools of a folder that has a file of theirs beside the migrations, or a folder for each of them."""
     files = {file for inside in inner.values() for file in inside}
@@ -109,6 +130,9 @@ def _by_whole(folder: str, names: set[str], inner: dict[str, set[str]]) -> list[
         return ["alembic"]
     if os.path.exists(os.path.join(folder, drizzle.JOURNAL)) or {"migration.sql", "snapshot.json"} <= files:
         return ["drizzle"]
+    for tool, pattern in _BY_NAME.items():
+        if any(map(pattern.fullmatch, names)):
+            return [tool]
     if "committed" in inner:
         return ["graphile-migrate"]
     if "migration.sql" in files:

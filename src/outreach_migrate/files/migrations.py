@@ -17,6 +17,7 @@ from outreach_migrate.files import (
     copies,
     directives,
     folders,
+    foreign,
     outline,
     squashed,
     statements,
@@ -150,6 +151,8 @@ def read(folder: Folder) -> tuple[tuple[Migration, ...], list[Problem]]:
         hint = "Name the folder with --dir."
         problem = Problem(f"cannot read the folder: {error.strerror or error}", Location(str(folder)), hint)
         raise MigrationFileError([problem]) from error
+    if another := foreign.of_folder(folder, names := [file.name for file in files], named=any(map(is_name, names))):
+        return (), [another]
     for file in files:
         one = _read_file(file) if file.name.lower().endswith(".sql") else None
         if isinstance(one, Problem):
@@ -158,8 +161,7 @@ def read(folder: Folder) -> tuple[tuple[Migration, ...], list[Problem]]:
             found.append(one)
     if not found and not problems:
         hint = "Make the first with: outreach-migrate new NAME. Or name another folder with --dir."
-        none = Problem("there are no migrations in this folder", Location(str(folder)), hint)
-        problems.append(ways_down.of_folder(folder) or none)
+        problems.append(Problem("there are no migrations in this folder", Location(str(folder)), hint))
     found.sort(key=lambda migration: (migration.number, migration.path))
     problems += _same_version_twice(found)
     return tuple(found), problems
@@ -173,11 +175,11 @@ def _read_file(file: File) -> Migration | Problem | None:
     try:
         if file.is_dir():
             return None
+        if shown == path and (another := foreign.of_name(path)):
+            return another
         if not match or shown != path:
             hint = "It must be VERSION_name.sql, where VERSION is digits."
             return Problem("not a migration's name", Location(shown), hint)
-        if another := ways_down.of_name(path):
-            return another
         if not file.is_file() and os.stat(file.path):  # opening a FIFO would hang; a link to nothing can't be read
             return Problem("not a regular file", Location(shown))
         # a checkout on Windows must not fail a deployment, so its CRLFs don't count

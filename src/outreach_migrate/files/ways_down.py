@@ -1,20 +1,16 @@
-"""Other tools' marks, files and folders with a way down, which would run too."""
+"""Other tools' marks, and the ways down below them, which would run too."""
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from outreach_migrate.errors import Location, Problem
-from outreach_migrate.files import statements
+from outreach_migrate.files import foreign, statements
 from outreach_migrate.files.outline import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from outreach_migrate.files.folders import Folder
 
 TERN = "---- create above / drop below ----"  # tern's mark
 
@@ -38,9 +34,6 @@ _SIGNS = (
     "IGRATION",
     "drop below",
 )  # quick to search for
-_ENDINGS = {".down.sql": "golang-migrate's or sqlx's", ".rollback.sql": "yoyo's"}
-_FOLDERS = {"migration.sql": "Prisma's", "up.sql": "diesel's or Hasura's"}
-_NO_WAY_DOWN = "there is no way down"
 _IMPORTED = {"goose", "dbmate", "tern"}  # of those above, the tools whose folders `import` copies
 
 
@@ -79,7 +72,7 @@ def findings(sql: str, folder: str = "") -> Iterator[Finding]:
             continue
         elif mark.tool == "dbmate" or any(mark.start < start < end for start in starts):
             keep = f"below {ups[0].text}" if end < len(sql) else "above this line"
-            hint = f"Keep the part {keep}, and remove the rest: the whole file is run, and {_NO_WAY_DOWN}."
+            hint = f"Keep the part {keep}, and remove the rest: the whole file is run, and {foreign.NO_WAY_DOWN}."
             message = f"{mark.tool}'s way down begins here: {mark.text}"
             yield Finding(mark.start, message, _or_copy(hint, mark.tool, folder))
             return
@@ -92,13 +85,7 @@ def _begins(sql: str, mark: _Mark, folder: str) -> Finding:
 
 
 def _or_copy(hint: str, tool: str, folder: str) -> str:
-    return f"{hint} {_copied(folder)} --from {tool}" if tool in _IMPORTED else hint
-
-
-def _copied(folder: str) -> str:
-    import shlex
-
-    return f"To copy a whole folder of such files: outreach-migrate --dir NEW import {shlex.quote(folder or os.curdir)}"
+    return f"{hint} {foreign.copied(folder, tool)}" if tool in _IMPORTED else hint
 
 
 def _marks(sql: str) -> Iterator[_Mark]:
@@ -121,34 +108,3 @@ def _starts(sql: str, marks: list[_Mark]) -> set[int]:
         texts += [sql[last : mark.start], ";x;", "-" * (len(mark.text) - 3)]
         last = mark.start + len(mark.text)
     return {statement.start for statement in statements.split("".join([*texts, sql[last:]]))}
-
-
-def of_name(path: str) -> Problem | None:
-    """Report a file whose name says that it is another tool's way down."""
-    for ending, whose in _ENDINGS.items():
-        if path.lower().endswith(ending):
-            message = f"{whose} way down, which would be run as well"
-            hint = f"Remove the file: every .sql file of the folder is run, and {_NO_WAY_DOWN}."
-            if ending == ".down.sql":
-                hint += f" {_copied(os.path.dirname(path))}"
-            return Problem(message, Location(path), hint)
-    return None
-
-
-def of_folder(folder: Folder) -> Problem | None:
-    """Report another tool's folder, in which each migration is a folder."""
-    import glob
-    import shlex
-
-    if not isinstance(folder, str | os.PathLike):
-        return None
-    folder = os.fspath(folder)
-
-    for name, whose in _FOLDERS.items():
-        found = sorted(glob.glob(f"{glob.escape(folder)}/*/{name}") or glob.glob(f"{glob.escape(folder)}/*/*/{name}"))
-        if found:
-            message = f"this is {whose} folder, where each migration is a folder with a file {name}"
-            above = shlex.quote(os.path.dirname(os.path.dirname(found[0])))
-            hint = f"Here a migration is a file. To make files of them: outreach-migrate import {above}"
-            return Problem(message, Location(folder), hint)
-    return None

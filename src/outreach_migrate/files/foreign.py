@@ -1,0 +1,105 @@
+"""Files and folders of another tool's form."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from outreach_migrate.errors import Location, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from outreach_migrate.files.folders import Folder
+
+NO_WAY_DOWN = "there is no way down"
+_WAYS_DOWN = {".down.sql": "golang-migrate's or sqlx's", ".rollback.sql": "yoyo's"}
+_NAMES = (
+    (re.compile(r"(?:[VUB][0-9]+(?:[._][0-9]+)*|R)__.*\.sql", re.DOTALL), "Flyway's, refinery's or yandex-pgmigrate's"),
+    (re.compile(r"[0-9]+\.[^\W\d][^.]*\.sql", re.DOTALL), "yoyo's"),
+    (re.compile(r"[0-9]{6}(?:-.+)?\.sql", re.DOTALL), "graphile-migrate's"),
+)
+_TREK = "_initial_up_"  # asyncpg-trek needs a file of this name; others of its files are named as a migration here
+_FOLDERS = {"migration.sql": "Prisma's", "up.sql": "diesel's or Hasura's"}
+_FILES = {"alembic.ini": "alembic's", "sqitch.plan": "sqitch's"}
+_RECIPE = "It can't be imported, but there is a recipe: outreach-migrate help moving"
+
+
+def copied(folder: str, tool: str | None = None) -> str:
+    """Word the command that copies a folder whose files lie where the new ones would."""
+    command = f"outreach-migrate --dir NEW import {_quoted(folder or os.curdir)}"
+    return f"To copy a whole folder of such files: {command}{f' --from {tool}' if tool else ''}"
+
+
+def of_name(path: str) -> Problem | None:
+    """Report a file whose name says that it is another tool's, and not a migration here."""
+    for ending, whose in _WAYS_DOWN.items():
+        if path.lower().endswith(ending):
+            message = f"{whose} way down, which would be run as well"
+            hint = f"Remove the file: every .sql file of the folder is run, and {NO_WAY_DOWN}."
+            return Problem(message, Location(path), f"{hint} {copied(os.path.dirname(path))}")
+    for pattern, whose in _NAMES:
+        if pattern.fullmatch(os.path.basename(path)):
+            hint = f"It must be VERSION_name.sql, where VERSION is digits; this is one of {whose}."
+            further = _RECIPE if whose.startswith("graphile") else copied(os.path.dirname(path))
+            return Problem("not a migration's name", Location(path), f"{hint} {further}")
+    return None
+
+
+def of_folder(folder: Folder, names: Iterable[str], *, named: bool) -> Problem | None:
+    """Report another tool's folder; if files are `named` as migrations are here, it must be without doubt."""
+    if not isinstance(folder, str | os.PathLike):
+        return None
+    folder, names = os.fspath(folder), set(names)
+    if "meta" in names and os.path.exists(os.path.join(folder, "meta", "_journal.json")):
+        return _problem(folder, "drizzle's", copied(folder))
+    if any(_TREK in name for name in names):
+        return _problem(folder, "asyncpg-trek's", _RECIPE)
+    return None if named else _of_names(folder, names) or _of_folders(folder)
+
+
+def _of_names(folder: str, names: set[str]) -> Problem | None:
+    for name, whose in _FILES.items():
+        if name in names:
+            return _problem(folder, whose, _RECIPE if name == "sqitch.plan" else _made(folder))
+    if {"env.py", "versions"} <= names:
+        above = os.path.dirname(os.path.abspath(folder))
+        hint = "To make files of it, name the folder with alembic.ini: outreach-migrate import"
+        return _problem(folder, "alembic's", f"{hint} {_quoted(os.path.relpath(above))}")
+    for pattern, whose in _NAMES:
+        if any(map(pattern.fullmatch, names)):
+            return _problem(folder, whose, _RECIPE if whose.startswith("graphile") else copied(folder))
+    return _problem(folder, "graphile-migrate's", _RECIPE) if "committed" in names else None
+
+
+def _of_folders(folder: str) -> Problem | None:
+    """Report a folder in which each migration is a folder."""
+    import glob  # here, because few runs need it
+
+    for name, whose in _FOLDERS.items():
+        found = sorted(glob.glob(f"{glob.escape(folder)}/*/{name}") or glob.glob(f"{glob.escape(folder)}/*/*/{name}"))
+        if found:
+            inner = os.path.dirname(found[0])
+            above = os.path.dirname(inner)
+            whose = "drizzle's" if os.path.exists(os.path.join(inner, "snapshot.json")) else whose
+            message = f"this is {whose} folder, where each migration is a folder with a file {name}"
+            hint = f"Here a migration is a file. To make files of them: outreach-migrate import {_quoted(above)}"
+            return Problem(message, Location(folder), hint)
+    if glob.glob(f"{glob.escape(folder)}/*/V[0-9]*__*.sql"):
+        return _problem(folder, "Flyway's", _made(folder))
+    return None
+
+
+def _problem(folder: str, whose: str, hint: str) -> Problem:
+    return Problem(f"this is {whose} folder", Location(folder), hint)
+
+
+def _made(folder: str) -> str:
+    return f"To make files of it: outreach-migrate --dir NEW import {_quoted(folder)}"
+
+
+def _quoted(folder: str) -> str:
+    import shlex
+
+    return shlex.quote(folder)
