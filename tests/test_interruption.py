@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -226,16 +227,17 @@ def test_a_signal_is_not_lost_in_a_flood_of_notices(
     until(lambda: not sessions.of_runs())
 
 
-@pytest.mark.parametrize("full", ["stdout", "stderr"])
+@pytest.mark.parametrize("full", ["stdout", "stderr", "terminal"])
 def test_a_signal_does_not_wait_for_a_reader_that_never_reads(
     migrate: Migrate, full: str, rows: Rows, sessions: Sessions
 ) -> None:
-    """A pipe that is full and read by nobody keeps no run from its end; the text for it is lost."""
+    """A pipe or terminal that is full and read by nobody keeps no run from its end; the text for it is lost."""
     flood = "DO $$ BEGIN FOR i IN 1..700 LOOP RAISE NOTICE '%', repeat('x', 200); END LOOP; END $$;"
     quick = {f"{number}_{'x' * 200}.sql": "SELECT 1;" for number in range(1, 400)}
-    migrate.write({**({"1_a.sql": flood} if full == "stderr" else quick), "9000_a.sql": "SELECT pg_sleep(60);"})
+    migrate.write({**(quick if full == "stdout" else {"1_a.sql": flood}), "9000_a.sql": "SELECT pg_sleep(60);"})
     command = [sys.executable, "-m", "outreach_migrate", "--database", migrate.url, "up"]
-    stdout, stderr = (subprocess.PIPE if name == full else subprocess.DEVNULL for name in ("stdout", "stderr"))
+    ours, theirs = pty.openpty() if full == "terminal" else os.pipe()
+    stdout, stderr = (theirs if full in (name, "terminal") else subprocess.DEVNULL for name in ("stdout", "stderr"))
     with subprocess.Popen(command, cwd=migrate.folder, stdout=stdout, stderr=stderr) as run:
         until(lambda: sessions.waiting("PgSleep"))
         run.send_signal(signal.SIGINT)
@@ -243,6 +245,8 @@ def test_a_signal_does_not_wait_for_a_reader_that_never_reads(
         assert run.wait(PATIENCE) == 128 + signal.SIGINT
         assert time.monotonic() - began < PROMPT
         until(lambda: not sessions.of_runs())
+    os.close(ours)
+    os.close(theirs)
     assert rows("SELECT count(*) FROM schema_migrations WHERE version = '9000'") == [(0,)]
 
 

@@ -59,6 +59,7 @@ class _Descriptor(io.RawIOBase):
 
     def __init__(self, number: int) -> None:
         self._number = number
+        self._target = _unblocked(number)
         self.failure: OSError | None = None
         self.deadline: float | None = None
 
@@ -75,15 +76,23 @@ class _Descriptor(io.RawIOBase):
         view = memoryview(data).cast("B")
         while not self.failure:
             try:
-                if select.select([], [self._number], [], _LOOK)[1]:
-                    return os.write(self._number, view[: select.PIPE_BUF])
-            except BlockingIOError:  # the parent process made it non-blocking
-                continue
+                if select.select([], [self._target], [], _LOOK)[1]:
+                    return os.write(self._target, view[: select.PIPE_BUF])
+            except BlockingIOError:  # there is room, but not enough
+                time.sleep(_LOOK)
             except OSError as error:
                 self.failure = error
             if self.deadline and time.monotonic() > self.deadline:
                 self.failure = BrokenPipeError(errno.EPIPE, "nobody reads")
         return view.nbytes
+
+
+def _unblocked(number: int) -> int:
+    """Open a terminal anew, because it blocks even if it has some room, and other processes share the descriptor."""
+    try:
+        return os.open(os.ttyname(number), os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+    except OSError:  # no terminal, or not this user's
+        return number
 
 
 def take_over() -> None:
