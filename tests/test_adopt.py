@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -454,18 +455,21 @@ def test_the_renamed_table_can_be_had_back(migrate: Migrate, rows: Rows, made: A
 # Faults
 
 
-def test_two_at_once_are_one(migrate: Migrate, rows: Rows, made: Any, connect: Connect, sessions: Sessions) -> None:
+@pytest.mark.parametrize(("tool", "mode"), [("dbmate", "ACCESS SHARE"), ("prisma", "ROW EXCLUSIVE")])
+def test_two_at_once_are_one(
+    tool: str, mode: str, migrate: Migrate, rows: Rows, made: Any, connect: Connect, sessions: Sessions
+) -> None:
     """The one that comes second waits for the first one's transaction, finds its entries, and ends with 0."""
-    made("dbmate")
+    made(tool)
     with connect() as gate:
-        gate.execute("BEGIN; LOCK TABLE schema_migrations IN ACCESS SHARE MODE")
-        runs = [migrate.start("--json", "adopt", "--rename") for _ in range(3)]
+        gate.execute(f"BEGIN; LOCK TABLE {foreign.FORMS[tool].name} IN {mode} MODE".encode())
+        runs = [migrate.start("--json", *RECIPES[tool].split()) for _ in range(2)]
         for run in runs:
-            run.says("waiting for the history table public.schema_migrations")
-        until(lambda: len(sessions.waiting("Lock")) == 3)
+            run.says(f"waiting for the history table public.{foreign.FORMS[tool].name}")
+        until(lambda: len(sessions.waiting("Lock")) == 2)
     ended = [run.end() for run in runs]
-    assert [one.exit_code for one in ended] == [0, 0, 0], ended
-    assert sorted((one.json["written"], one.json["present"]) for one in ended) == [(False, 2)] * 2 + [(True, 0)]
+    assert [one.exit_code for one in ended] == [0, 0], ended
+    assert sorted((one.json["written"], one.json["present"]) for one in ended) == [(False, 2), (True, 0)]
     assert len(rows(ENTRIES)) == 2
 
 
@@ -501,6 +505,25 @@ def test_a_role_without_the_right_is_told(migrate: Migrate, rows: Rows, role: tu
     assert 'GRANT SELECT, UPDATE ON "public"."_prisma_migrations" TO' in run.stderr
     rows("GRANT UPDATE ON _prisma_migrations TO PUBLIC")
     assert migrate("adopt", url=role[1]).exit_code == 0
+
+
+def test_a_signal_ends_it_while_it_waits(migrate: Migrate, rows: Rows, made: Any, connect: Connect) -> None:
+    """It ends at once, and leaves nothing."""
+    made("prisma")
+    with connect() as gate:
+        gate.execute("BEGIN; LOCK TABLE _prisma_migrations IN ROW EXCLUSIVE MODE")
+        run = migrate.start("--json", "adopt")
+        run.says("waiting for the history table")
+        run.process.send_signal(signal.SIGTERM)
+        ended = run.end()
+    assert (ended.exit_code, ended.json["error"]["kind"]) == (143, "Interrupted")
+    assert rows("SELECT to_regclass('schema_migrations')") == [(None,)]
+
+
+def test_a_time_that_is_none_is_told(migrate: Migrate, made: Any) -> None:
+    """Python's datetime ends with the year 9999."""
+    made("prisma", "UPDATE _prisma_migrations SET started_at = 'infinity' WHERE id = 'a';")
+    assert "public._prisma_migrations has a time that" in problem(migrate("--json", "adopt"))[0]
 
 
 @pytest.mark.parametrize("round_", range(max(2, min(ROUNDS, 20))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -127,13 +128,18 @@ def _before(tool: str, newest: Record, files: Sequence[Migration]) -> list[Migra
     """Choose the files that the newest applied one rests on, without that one."""
     own = _of(tool, files)
     if tool != "alembic":
-        return [one for one in own if int(_keys(tool, one)[0]) < int(newest.keys[0])]
+        return [one for one in own if _number(_keys(tool, one)[0]) < _number(newest.keys[0])]
     graph = {_keys(tool, one)[0]: one.directives.origin.marked("after") for one in own if one.directives.origin}
     needed, open_ = set[str](), [newest.keys[0]]
     while open_:
         needed.update(following := [*graph.get(open_.pop(), ())])
         open_ += following
     return [one for one in own if _keys(tool, one)[0] in needed]
+
+
+def _number(key: str) -> float:
+    """Read a version; a first line that has none was changed by hand, and comes before nothing."""
+    return int(key) if key.isdecimal() else math.inf
 
 
 def _pairs(tool: str, records: Sequence[Record], files: Sequence[Migration]) -> dict[str, Migration]:

@@ -8,6 +8,10 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+
+from outreach_migrate.errors import NotAdopted, Problem
+
 if TYPE_CHECKING:
     from psycopg import Connection
 
@@ -58,7 +62,7 @@ class Recorded:
 
 
 # Each query gives: name, checksum, start and end as UTC, standing; in the order of application. Of several rows with
-# one name the last counts.
+# one name the last counts. A time without a zone is cast in the database's TimeZone.
 _QUERIES = {
     # packages/schema-engine's migration_persistence; a migration that failed and was resolved has a row for each try
     "prisma": """
@@ -71,7 +75,7 @@ _QUERIES = {
         SELECT version::text, null, null, null, CASE WHEN dirty THEN 'dirty' ELSE 'applied' END
           FROM {table} WHERE version >= 0""",
     "goose": """
-        SELECT version_id::text, null, tstamp AT TIME ZONE {zone} AT TIME ZONE 'UTC', null,
+        SELECT version_id::text, null, tstamp::timestamptz AT TIME ZONE 'UTC', null,
                CASE WHEN is_applied THEN 'applied' ELSE 'undone' END
           FROM {table} WHERE version_id > 0 ORDER BY id""",
     # the time in nanoseconds, or -1
@@ -82,14 +86,13 @@ _QUERIES = {
           FROM {table} ORDER BY installed_on, version""",
     "tern": "SELECT version::text, null, null, null, 'applied' FROM {table} WHERE version > 0",
     "flyway": """
-        SELECT version, null, installed_on AT TIME ZONE {zone} AT TIME ZONE 'UTC',
-               (installed_on + pg_catalog.make_interval(secs => execution_time / 1e3)) AT TIME ZONE {zone}
-                   AT TIME ZONE 'UTC',
+        SELECT version, null, installed_on::timestamptz AT TIME ZONE 'UTC',
+               (installed_on + pg_catalog.make_interval(secs => execution_time / 1e3))::timestamptz AT TIME ZONE 'UTC',
                CASE WHEN NOT success THEN 'failed' WHEN type LIKE 'UNDO%' OR type = 'DELETE' THEN 'undone'
                     WHEN type LIKE '%BASELINE' THEN 'baseline' ELSE 'applied' END
           FROM {table} WHERE version IS NOT NULL ORDER BY installed_rank""",
     "diesel": """
-        SELECT version, null, run_on AT TIME ZONE {zone} AT TIME ZONE 'UTC', null, 'applied'
+        SELECT version, null, run_on::timestamptz AT TIME ZONE 'UTC', null, 'applied'
           FROM {table} ORDER BY run_on, version""",
     "supabase": "SELECT version, null, null, null, 'applied' FROM {table} ORDER BY version",
     "drizzle": """
@@ -101,6 +104,7 @@ _QUERIES = {
           FROM {table} ORDER BY applied_at_utc, migration_id""",
     "alembic": "SELECT version_num, null, null, null, 'applied' FROM {table} ORDER BY version_num",
 }
+_ZONELESS = {"goose", "flyway", "diesel"}
 _UP_TO = {"golang-migrate", "tern", "alembic"}
 # The database's TimeZone. The session's own may be the client's, or the role's.
 _ZONE = """(SELECT coalesce(
@@ -115,11 +119,12 @@ _FLYWAY = re.compile(r"[A-Z]?([0-9][0-9._]*?)(?:__.*)?", re.DOTALL)
 
 def read(connection: Connection, table: Foreign) -> Recorded:
     """Read a tool's table in the transaction that is open."""
-    query = _QUERIES[table.tool]
-    is_zoned = "{zone}" in query
-    sql = query.replace("{table}", table.table.quoted).replace("{zone}", _ZONE)
-    rows = connection.execute(sql.encode()).fetchall()
-    zone = connection.execute(f"SELECT {_ZONE}".encode()).fetchall()[0][0] if is_zoned and rows else None
+    zone = connection.execute(f"SELECT pg_catalog.set_config('TimeZone', {_ZONE}, true)".encode()).fetchall()[0][0]
+    try:
+        rows = connection.execute(_QUERIES[table.tool].replace("{table}", table.table.quoted).encode()).fetchall()
+    except psycopg.DataError as error:
+        problem = Problem(f"{table} has a time that Python's datetime can't hold: {error}", hint="Correct the row.")
+        raise NotAdopted([problem]) from error
     last = dict[str, Record]()
     for row in rows:
         record = _record(table.tool, *row)
@@ -129,6 +134,7 @@ def read(connection: Connection, table: Foreign) -> Recorded:
     if table.tool == "prisma":  # which was sorted for the last row of each name
         kept.sort(key=lambda one: one.started_at or datetime.min.replace(tzinfo=UTC))
     newest = None if "name" in table.columns else _newest(last)
+    zone = zone if table.tool in _ZONELESS else None
     return Recorded(table, tuple(kept), table.tool in _UP_TO, zone, newest)
 
 
