@@ -20,7 +20,7 @@ from fix_servers import Connect, fresh_database
 from fix_waiting import Sessions, until
 
 from outreach_migrate.cli import manual
-from outreach_migrate.history import foreign, write
+from outreach_migrate.history import foreign, forms, write
 from outreach_migrate.history.table import Table
 
 TEXT = "select 1;\n"
@@ -184,7 +184,13 @@ def verdicts(run: Result) -> dict[str, str]:
 
 def test_each_tool_has_a_recipe() -> None:
     """The manual names the command for each tool whose table is known."""
-    assert RECIPES.keys() == MADE.keys() == foreign.FORMS.keys()
+    assert RECIPES.keys() == MADE.keys() == forms.FORMS.keys()
+
+
+def test_each_form_is_looked_for() -> None:
+    """A run looks for their names, and reads the forms only where it finds one."""
+    assert {form.name for form in forms.FORMS.values()} == {*foreign.NAMES}
+    assert {form.schema for form in forms.FORMS.values() if form.schema} == {*foreign.OWN}
 
 
 @pytest.mark.parametrize("tool", MADE)
@@ -462,10 +468,10 @@ def test_two_at_once_are_one(
     """The one that comes second waits for the first one's transaction, finds its entries, and ends with 0."""
     made(tool)
     with connect() as gate:
-        gate.execute(f"BEGIN; LOCK TABLE {foreign.FORMS[tool].name} IN {mode} MODE".encode())
+        gate.execute(f"BEGIN; LOCK TABLE {forms.FORMS[tool].name} IN {mode} MODE".encode())
         runs = [migrate.start("--json", *RECIPES[tool].split()) for _ in range(2)]
         for run in runs:
-            run.says(f"waiting for the history table public.{foreign.FORMS[tool].name}")
+            run.says(f"waiting for the history table public.{forms.FORMS[tool].name}")
         until(lambda: len(sessions.waiting("Lock")) == 2)
     ended = [run.end() for run in runs]
     assert [one.exit_code for one in ended] == [0, 0], ended

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from outreach_migrate.files.directives import Origin
-    from outreach_migrate.history.foreign import Foreign
+    from outreach_migrate.history.forms import Foreign
 
 
 class Standing(StrEnum):

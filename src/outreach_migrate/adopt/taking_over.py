@@ -13,8 +13,8 @@ from psycopg import sql
 from outreach_migrate.adopt import matching, refusals, tables
 from outreach_migrate.adopt.matching import Match, Verdict
 from outreach_migrate.errors import HistoryLocked, MigrateError, MigrationFileError, NotAdopted, Problem, UsageError
-from outreach_migrate.history import catalog, foreign, read, write
-from outreach_migrate.history.foreign import Foreign
+from outreach_migrate.history import catalog, foreign, forms, read, write
+from outreach_migrate.history.forms import Foreign
 from outreach_migrate.history.table import Table
 from outreach_migrate.history.write import Place
 from outreach_migrate.postgres import activity, connections
@@ -136,8 +136,8 @@ def _is_in_place(table: Table, chosen: Foreign) -> bool:
 def _check(request: Request, wanted: Wanted) -> None:
     if request.file_problems:
         raise MigrationFileError(request.file_problems)
-    if wanted.tool is not None and wanted.tool not in foreign.FORMS:
-        known = ", ".join(foreign.FORMS)
+    if wanted.tool is not None and wanted.tool not in forms.FORMS:
+        known = ", ".join(forms.FORMS)
         hint = f"The known tools are {known}. For any other: outreach-migrate baseline VERSION."
         raise UsageError(f"the histories of {wanted.tool} can't be adopted", hint=hint)
     if wanted.to is not None and wanted.to not in {one.number for one in request.files}:

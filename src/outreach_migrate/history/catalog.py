@@ -14,7 +14,7 @@ from outreach_migrate.history.table import NAME, Table
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from outreach_migrate.history.foreign import Foreign
+    from outreach_migrate.history.forms import Foreign
 
 _COLUMNS = (
     *("position", "version", "name", "checksum", "started_at", "finished_at"),
@@ -184,7 +184,9 @@ def unfit(table: Table, facts: dict[str, Any]) -> list[Problem]:
     if kind in _NO_TABLES or kind == "c":
         return [_in_the_way(table, facts, *(_NO_TABLES | _TYPES)[kind])]
     if not set(_COLUMNS) <= set(relation["columns"]):
-        return [stranger(table, relation["columns"], foreign.known(facts["foreign"]))]
+        from outreach_migrate.history import forms
+
+        return [stranger(table, relation["columns"], forms.known(facts["foreign"]))]
     if kind in _NO_PLAIN_TABLES:
         return [_no_plain_table(table, facts, *_NO_PLAIN_TABLES[kind])]
     return [*_filtered(table, facts), *_keyless(table, facts)]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from psycopg import Connection, Cursor
 
     from outreach_migrate.errors import Blocker
-    from outreach_migrate.history.foreign import Foreign
+    from outreach_migrate.history.forms import Foreign
     from outreach_migrate.history.table import Table
 
 
@@ -58,7 +58,9 @@ class Entry(NamedTuple):
     @property
     def is_timed(self) -> bool:
         """Whether the times are those of the migration; some tools that it was adopted from keep none."""
-        return self.origin not in foreign.UNTIMED
+        from outreach_migrate.history import forms
+
+        return self.origin not in forms.UNTIMED
 
     @property
     def seconds(self) -> float | None:
@@ -199,11 +201,13 @@ def foreign_tables(
     connection: Connection, table: Table, *, search_path: str | None, reset: bool = True
 ) -> tuple[Foreign, ...]:
     """Read which other tools have a table where the history is; `reset` is for a session in any state."""
+    from outreach_migrate.history import forms
+
     start = f"{CLEAN}; " if reset else ""
     cursor = connection.execute(f"{start}SELECT {foreign.query(table, search_path)}".encode())
     while cursor.nextset():
         pass
-    return foreign.known(cursor.fetchall()[0][0])
+    return forms.known(cursor.fetchall()[0][0])
 
 
 def set_search_path(schema: str | None) -> str:
@@ -250,7 +254,6 @@ def _entry(row: tuple[Any, ...]) -> Entry:
 
 
 def _history(connection: Connection, table: Table, facts: dict[str, Any], entries: tuple[Entry, ...]) -> History:
-    found = () if entries else foreign.known(facts["foreign"])
     return History(
         table=table,
         entries=entries,
@@ -260,14 +263,19 @@ def _history(connection: Connection, table: Table, facts: dict[str, Any], entrie
         read_only=facts["read_only"],
         checks_client=bool(facts["checks_client"]),
         citus=facts["citus"],
-        foreign=_in_use(connection, found) if found else (),
+        foreign=_in_use(connection, facts["foreign"]) if facts["foreign"] and not entries else (),
     )
 
 
-def _in_use(connection: Connection, found: tuple[Foreign, ...]) -> tuple[Foreign, ...]:
+def _in_use(connection: Connection, facts: list[dict[str, Any]]) -> tuple[Foreign, ...]:
     """Choose the tables that record an applied migration; one that is locked counts."""
+    from outreach_migrate.history import forms  # here, because few databases have such tables
+
+    found = forms.known(facts)
+    if not found:
+        return ()
     try:
-        message = f"SET LOCAL lock_timeout = '{SOON}s'; {foreign.in_use(found)}"
+        message = f"SET LOCAL lock_timeout = '{SOON}s'; {forms.in_use(found)}"
         cursor = connection.execute(message.encode())
         cursor.nextset()
         used = cursor.fetchall()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from outreach_migrate.adopt.baseline import Baseline
     from outreach_migrate.adopt.matching import Match
     from outreach_migrate.adopt.taking_over import Nothing, Takeover
-    from outreach_migrate.history.foreign import Foreign
+    from outreach_migrate.history.forms import Foreign
     from outreach_migrate.schema.drift import Drift
 
 
