@@ -151,13 +151,20 @@ def server_url(pytestconfig: pytest.Config) -> str:
     return _started(pytestconfig).url
 
 
+@pytest.fixture(scope="session")
+def maintenance(server_url: str) -> Iterator[psycopg.Connection]:
+    """A connection to the maintenance database; to open two for each test would cost a quarter of its database."""
+    with closing(psycopg.connect(server_url, autocommit=True)) as connection:
+        yield connection
+
+
 @pytest.fixture
-def database(server_url: str, request: pytest.FixtureRequest) -> Iterator[str]:
+def database(server_url: str, maintenance: psycopg.Connection, request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of an empty database, dropped after the test; for a test that is marked each_way, in each of them."""
     if getattr(request, "param", None) == "citus":
         yield request.getfixturevalue("citus")
         return
-    with fresh_database(server_url) as found:
+    with _empty(maintenance, server_url) as found:
         if getattr(request, "param", None) == "one by one":
             seem_citus(found)
         yield found
@@ -178,12 +185,18 @@ def seem_citus(database: str) -> None:
 @contextmanager
 def fresh_database(server_url: str) -> Iterator[str]:
     """Make an empty database, to be dropped; give its URL."""
+    with closing(psycopg.connect(server_url, autocommit=True)) as connection, _empty(connection, server_url) as found:
+        yield found
+
+
+@contextmanager
+def _empty(maintenance: psycopg.Connection, server_url: str) -> Iterator[str]:
     name = sql.Identifier(dbname := f"outreach_{uuid.uuid4().hex[:12]}")
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(name))
+    # in memory, to copy the files takes half of the CPU that a copy through the WAL does: 9 ms instead of 17
+    strategy = sql.SQL(" STRATEGY file_copy" if maintenance.info.server_version >= 150000 else "")
+    maintenance.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0{}").format(name, strategy))
     yield url(server_url, dbname=dbname)
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+    maintenance.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
 
 
 @pytest.fixture
