@@ -103,6 +103,7 @@ def up(
     table: str = "schema_migrations",
     to: int | str | None = None,
     allow_out_of_order: bool = False,
+    before_deploy: bool = False,
     lock_timeout: Duration = "5s",
     lock_retries: int = 10,
     statement_timeout: Duration | None = None,
@@ -115,8 +116,9 @@ def up(
     idle. A connection is not closed, but it is left as DISCARD ALL leaves it: its settings, temporary tables, prepared
     statements and LISTENs are gone. `folder` is a path, or a package's resources, such as
     importlib.resources.files("app") / "sql". `schema` goes to the front of the search path and holds the history
-    table; `table` is [SCHEMA.]NAME. Durations are in seconds, or text such as "500ms", "5m". `wait` is the time to keep
-    trying while the server can't be reached.
+    table; `table` is [SCHEMA.]NAME. With `before_deploy` the run ends before the first file that is marked
+    after-deploy. Durations are in seconds, or text such as "500ms", "5m". `wait` is the time to keep trying while the
+    server can't be reached.
 
     `tell` is called with each event of the run, a value of outreach_migrate.events; never by two threads at once, but
     not always by the caller's thread. It should return soon, because the run waits for it.
@@ -137,6 +139,7 @@ def up(
         table=table,
         to=to,
         out_of_order=allow_out_of_order,
+        before_deploy=before_deploy,
         lock_timeout=lock_timeout,
         lock_retries=lock_retries,
         statement_timeout=statement_timeout,
@@ -178,7 +181,9 @@ def check_current(
     table: str = "schema_migrations",
     wait: Duration = 0,
 ) -> None:
-    """Return if the database has all migrations of the folder; an application calls this at its start.
+    """Return if the database has all migrations that the new release needs; an application calls this at its start.
+
+    These are the files before the first pending one that is marked after-deploy.
 
     The arguments are those of `up`; with `wait` it asks again until that time has passed, while another process
     migrates. A database that is ahead of the files is current, because an older release meets it during a deployment.

@@ -11,7 +11,7 @@ from outreach_migrate.files import git, migrations, statements
 from outreach_migrate.files.squashed import Replaced
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from outreach_migrate.files.migrations import Migration
 
@@ -85,7 +85,20 @@ def against(folder: str, found: Iterable[Migration], ref: str) -> list[Finding]:
             problems.append(
                 Problem(f"renamed or deleted: it is in {ref}", Location(os.path.join(folder, name)), "Restore it.")
             )
-    return [Finding(problem) for problem in problems]
+    added = [migration for migration in found if os.path.basename(migration.path) not in theirs]
+    return [*map(Finding, problems), *_waiting(added)]
+
+
+def _waiting(added: Iterable[Migration]) -> Iterator[Finding]:
+    """Warn of files that the new release needs, but that come after one which is for after its deployment."""
+    first: Migration | None = None
+    for migration in added:
+        if migration.directives.after_deploy:
+            first = first or migration
+        elif first:
+            message = f"it is applied after the deployment only, because it comes after {os.path.basename(first.path)}"
+            hint = "Give it an earlier version; or, if the new release can do without it: -- migrate: after-deploy"
+            yield Finding(Problem(message, Location(migration.path), hint), is_error=False)
 
 
 def _squashed(

@@ -18,6 +18,7 @@ SUBJECTS = (
     "commands",
     "locks",
     "no-transaction",
+    "deployments",
     "when-a-run-stops",
     "rehearse",
     "schema",

@@ -110,6 +110,7 @@ def of_a_run(command: Callable[..., Any]) -> Callable[..., Any]:
     shared = [
         click.option("--to", type=int, metavar="VERSION", help="Stop after this version."),
         click.option("--allow-out-of-order", is_flag=True, help="Also run files older than the newest applied one."),
+        click.option("--before-deploy", is_flag=True, help="Stop before the first file that is marked after-deploy."),
         click.option(
             "--lock-timeout",
             type=DURATION,

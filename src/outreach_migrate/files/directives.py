@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 _KNOWN = (
     "The directives are: no-transaction, lock-timeout DURATION (as 30s, 500ms, 2min, 1h), isolation serializable, "
-    "isolation repeatable read."
+    "isolation repeatable read, after-deploy."
 )
+_FLAGS = {"no-transaction", "after-deploy"}
 _UNWRITTEN = "Write its SQL here, and remove this line."
 _MARK = r"sha[0-9]+:[0-9a-f]+|when:[0-9]+|after:\S+"
 _FROM = re.compile(rf"(?P<tool>[a-z-]+)/(?P<name>.+?)(?P<marks>(?: (?:{_MARK}))*)")
@@ -56,19 +57,23 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Directives:
-    """A file's directives, with findings about wrong ones; `lock_timeout` is in seconds, 0 for no limit."""
+    """A file's directives, with findings about wrong ones; `lock_timeout` is in seconds, 0 for no limit.
+
+    A file that is `after_deploy` needs the new release, as one does that drops a column which the old release reads.
+    """
 
     transaction: bool
     isolation: Isolation
     lock_timeout: float | None
     findings: tuple[Finding, ...]
     origin: Origin | None = None
+    after_deploy: bool = False
 
 
 def read(sql: str, outline: Outline) -> Directives:
     """Read a text's directives; a single statement that can't run in a transaction needs none to run without one."""
-    transaction, lock_timeout, findings = not (outline.count == 1 and outline.outside), None, list[Finding]()
-    level, origin, given = None, None, dict[str, re.Match[str]]()
+    lock_timeout, level, origin = None, None, None
+    findings, given = list[Finding](), dict[str, re.Match[str]]()
     head, lines = _lines(sql)
     for line in lines:
         text = line[1].strip()
@@ -82,8 +87,8 @@ def read(sql: str, outline: Outline) -> Directives:
             findings.append(
                 Finding(line.start(1), f"{word} was given on line {first} already", "Remove one of the two.")
             )
-        elif text == "no-transaction":
-            transaction = False
+        elif text in _FLAGS:
+            pass
         elif word == "lock-timeout" and (limit := durations.seconds(value)) is not None:
             lock_timeout = limit
         elif word == "isolation" and " ".join(value.upper().split()) in _LEVELS:
@@ -95,9 +100,17 @@ def read(sql: str, outline: Outline) -> Directives:
         else:
             findings.append(Finding(line.start(1), f"unknown directive: {text}", _KNOWN))
         given.setdefault(word, line)
+    transaction = "no-transaction" not in given and not (outline.count == 1 and outline.outside)
     findings += _contradictions(sql, outline, given.get("isolation"), level, transaction=transaction)
     asked = control.isolation(sql, outline.outer[0]) if outline.outer and not level else level
-    return Directives(transaction, asked or Isolation.READ_COMMITTED, lock_timeout, tuple(findings), origin)
+    return Directives(
+        transaction=transaction,
+        isolation=asked or Isolation.READ_COMMITTED,
+        lock_timeout=lock_timeout,
+        findings=tuple(findings),
+        origin=origin,
+        after_deploy="after-deploy" in given,
+    )
 
 
 def _contradictions(

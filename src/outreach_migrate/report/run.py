@@ -26,8 +26,9 @@ class RunReport(printer.Report):
 
     def __init__(self, command: str, *, as_json: bool, verbosity: int) -> None:
         super().__init__(command, as_json=as_json, verbosity=verbosity)
-        self.document |= {"applied": [], "pending": [], "ahead": [], "notices": []}
+        self.document |= {"applied": [], "pending": [], "later": [], "ahead": [], "notices": []}
         self.pending: dict[str, Step] = {}
+        self.later: tuple[Pending, ...] = ()  # what is left for after the deployment
         self.sql: dict[str, str] = {}  # the SQL of a dry run, by version
         self.began = time.monotonic()
         self.told: tuple[object, float] = (None, 0.0)
@@ -42,8 +43,8 @@ class RunReport(printer.Report):
         from outreach_migrate.run.plan import Planned
 
         match event:
-            case Planned(plan, steps):
-                self._planned(plan, steps)
+            case Planned():
+                self._planned(*event)
             case connections.Unreachable(why, _):
                 self._once(why, [f"waiting for the server: {why}"])
             case read.Locked():
@@ -86,19 +87,20 @@ class RunReport(printer.Report):
 
         return recovery.unknown(self.started and self.started[0], self.applied, durable=not self.applied)
 
-    def _planned(self, plan: Plan, steps: tuple[Pending, ...]) -> None:
+    def _planned(self, plan: Plan, steps: tuple[Pending, ...], later: tuple[Pending, ...]) -> None:
         self.began = time.monotonic()  # without the start of the program and of a private server
         ahead = [step for step in plan.steps if step.state == "ahead"]
         for step in ahead:
             how = "applied" if step.entry and step.entry.finished_at else "unfinished"
             self.aside(f"warning: the database is ahead: {step.version}_{step.name} is {how}, and newer than all files")
         self.document["ahead"] = [as_json.step(step) for step in ahead]
-        self.pending = {step.version: step for step in steps}
+        self.document["later"] = [as_json.step(step) for step in later]
+        self.pending, self.later = {step.version: step for step in steps}, later
         if not steps:
             done = sum(step.state in ("applied", "squashed") for step in plan.steps)
-            later = sum(step.state in ("pending", "unfinished") for step in plan.steps)  # than --to
-            where = " up to this version" if later else ""
-            more = f", {sentences.count(later, 'later one is', 'later ones are')} pending" if later else ""
+            left = sum(step.state in ("pending", "unfinished") for step in plan.steps)  # as with --to
+            where = (" before the deployment" if later else " up to this version") if left else ""
+            more = f", {sentences.count(left, 'later one is', 'later ones are')} pending" if left else ""
             applied = sentences.count(done, "migration is", "migrations are")
             self.result(f"Nothing is pending{where}: {applied} applied{more}.")
 
@@ -151,6 +153,7 @@ class RunReport(printer.Report):
         if planned.steps:
             pending = sentences.count(len(planned.steps), "migration is", "migrations are")
             self.aside(f"Nothing was run (--dry-run): {pending} pending.")
+        self._left()
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         self.document["pending"] = [
@@ -167,6 +170,13 @@ class RunReport(printer.Report):
         elif self.pending:  # another run applied them
             self.pending.clear()
             self.result("Nothing is left to do: another run has applied the pending migrations.")
+        self._left()
+
+    def _left(self) -> None:
+        """Name the files that --before-deploy leaves."""
+        if self.later:
+            names = ", ".join(str(step.migration) for step in self.later)
+            self.aside(f"Left for after the deployment: {names}. Apply with: outreach-migrate up")
 
 
 def _say(migration: Migration, text: str) -> None:

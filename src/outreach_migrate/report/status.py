@@ -55,16 +55,18 @@ def _table(rows: list[tuple[str, ...]]) -> str:
     for row in rows:
         cells = list(map(display.padded, row, widths))
         if row is not _HEAD:
-            cells[2] = terminal.styled(cells[2], colour=_COLOURS.get(row[2], "red"))
+            cells[2] = terminal.styled(cells[2], colour=_COLOURS.get(row[2].partition(",")[0], "red"))
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
 
 
 def _row(step: Step) -> tuple[str, ...]:
-    entry = step.entry
+    entry, state = step.entry, str(step.state)
+    if step.migration and step.migration.directives.after_deploy:
+        state += ", after-deploy"
     if entry is None:
-        return (step.version, step.name, step.state, "", "", "")
+        return (step.version, step.name, state, "", "", "")
     took = "" if entry.seconds is None else sentences.took(entry.seconds)
     by = entry.applied_by if entry.origin == "run" else f"{entry.applied_by} ({entry.origin})"
     when = f"{entry.started_at:%Y-%m-%d %H:%M:%S}" if entry.is_timed else "adopted"
-    return (step.version, step.name, step.state, when, took, by)
+    return (step.version, step.name, state, when, took, by)

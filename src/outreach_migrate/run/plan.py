@@ -103,10 +103,17 @@ class Plan:
 
 
 class Planned(NamedTuple):
-    """A plan without contradictions; `steps` are to run."""
+    """A plan without contradictions; `steps` are to run, `later` are left for after the deployment."""
 
     plan: Plan
     steps: tuple[Pending, ...]
+    later: tuple[Pending, ...] = ()
+
+
+def parted(steps: tuple[Pending, ...]) -> tuple[tuple[Pending, ...], tuple[Pending, ...]]:
+    """Part steps at the first one that is for after the deployment; all that follow it wait with it."""
+    until = next((n for n, step in enumerate(steps) if step.migration.directives.after_deploy), len(steps))
+    return steps[:until], steps[until:]
 
 
 def to_send(step: Pending, from_start: int | None) -> tuple[str, int, str]:

@@ -57,6 +57,7 @@ class Request:
     file_problems: tuple[Problem, ...] = ()
     to: int | None = None
     out_of_order: bool = False
+    before_deploy: bool = False
     wait: float = 0.0
     limits: Limits = field(default_factory=Limits)
     lock_retries: int = 10
@@ -72,6 +73,7 @@ def of(
     table: str | None = None,
     to: int | str | None = None,
     out_of_order: bool = False,
+    before_deploy: bool = False,
     lock_timeout: float | str = "5s",
     lock_retries: int = 10,
     statement_timeout: float | str | None = None,
@@ -92,6 +94,7 @@ def of(
         file_problems=tuple(found[1]),
         to=_version(to),
         out_of_order=out_of_order,
+        before_deploy=before_deploy,
         wait=_seconds("wait", wait),
         limits=Limits(_seconds("lock_timeout", lock_timeout), limit),
         lock_retries=lock_retries,
@@ -183,8 +186,8 @@ class Behind(errors.MigrateError):
 
 
 def await_current(request: Request, tell: Callable[[read.Locked], None]) -> None:
-    """Return once nothing is pending; raise Behind when `wait` seconds have passed, or Refused."""
-    deadline = time.monotonic() + request.wait
+    """Return once no file is pending that a new release needs; raise Behind after `wait` seconds, or Refused."""
+    request, deadline = replace(request, before_deploy=True), time.monotonic() + request.wait
     while True:
         left = max(0.0, deadline - time.monotonic())
         with reading(replace(request, wait=left), tell) as seen:
@@ -215,7 +218,7 @@ def plan_of(past: History, request: Request) -> Planned:
         raise errors.HistoryError([*wrong, *contradictions])
     if wrong:
         raise errors.MigrationFileError(wrong)
-    return Planned(whole, steps)
+    return Planned(whole, *plan.parted(steps)) if request.before_deploy else Planned(whole, steps)
 
 
 def _unadopted(past: History, files: tuple[Migration, ...]) -> tuple[Problem, ...]:
