@@ -36,7 +36,7 @@ def test_a_dump_loads_and_gives_the_same_dump(migrate: Migrate, another: str) ->
     assert migrate("dump", url=another).stdout == first
     for word in ("restrict", "Dumped", "Owner:", "schema_migrations", "sesame", "timeout", "COMMENT ON EXTENSION"):
         assert word not in first.replace("-- Name: no; Type: ENTRY; Schema: of pg_dump; Owner: -", "")
-    assert "ALTER DEFAULT PRIVILEGES IN SCHEMA app GRANT SELECT ON TABLES TO PUBLIC;" in first
+    assert "ALTER DEFAULT PRIVILEGES IN SCHEMA app GRANT SELECT ON TABLES" in first
     assert "-- Name: parent; Type: TABLE; Schema: app\nCREATE TABLE app.parent (\n" in first
 
 
@@ -44,6 +44,8 @@ def test_a_run_writes_it_and_check_compares(migrate: Migrate, scratch_server: No
     """After a run that applied something; the check exits with 1 and a diff until the file is made again."""
     (migrate.folder / "pyproject.toml").write_text('[tool.outreach-migrate]\ndump = "schema.sql"\n')
     assert "schema.sql is written." in migrate("up", files=["create table t (a int)"]).stderr
+    text = (migrate.folder / "schema.sql").read_bytes()
+    (migrate.folder / "schema.sql").write_bytes(text.replace(b"\n", b"\r\n"))
     assert migrate("dump", "--check").stdout == "schema.sql is up to date.\n"
     migrate.write({"2_b.sql": "alter table t add b int"})
     ended = migrate("--json", "dump", "--check", "--scratch")
@@ -51,9 +53,6 @@ def test_a_run_writes_it_and_check_compares(migrate: Migrate, scratch_server: No
     assert (ended.json["ok"], ended.json["changed"], ended.json["written"]) == (False, True, False)
     assert "+    b integer" in ended.json["diff"]
     assert migrate("up").exit_code == 0
-    assert migrate("dump", "--scratch", "--check").stdout == "schema.sql is up to date.\n"
-    text = (migrate.folder / "schema.sql").read_bytes()
-    (migrate.folder / "schema.sql").write_bytes(text.replace(b"\n", b"\r\n"))
     assert migrate("dump").stdout == "schema.sql is up to date.\n"
 
 

@@ -115,7 +115,7 @@ def notes(drift: Drift) -> list[str]:
     made, (here, there) = drift.scratch, drift.servers
     found = [f"compared on the private PostgreSQL, because {made.reason}"] if made.reason else []
     if here != there:
-        found.append(f"warning: it is of version {there}, the server of {here}: views may be printed differently")
+        found.append(f"warning: it is of version {there}, the server of {here}: expressions may be printed differently")
     if made.lacks:
         found.append(f"warning: no file makes {', '.join(made.lacks)}, and the scratch database can't have it")
     return found

@@ -11,7 +11,7 @@ from outreach_migrate.errors import Conflict, Contradiction
 from outreach_migrate.postgres import connections
 from outreach_migrate.run import request as asked
 from outreach_migrate.run.plan import State
-from outreach_migrate.schema import catalog, differences, scratch
+from outreach_migrate.schema import catalog, differences, reprinting, scratch
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -79,8 +79,10 @@ def against(
         closing(connections.connect(made.target)) as other,
     ):
         servers = _major(connection), _major(other)
-        actual = catalog.read(connection, request.table, version=min(servers))
-        expected = catalog.read(other, request.table, version=min(servers))
+        actual = catalog.read(connection, request.table, version=servers[1])
+        expected = catalog.read(other, request.table, version=servers[0])
+        if servers[0] != servers[1]:
+            actual = reprinting.alike(actual, connection, expected, other)
     is_there = any(_is_schema(one, request.table.schema) for one in actual)  # a run makes the history's
     kept = [one for one in expected if is_there or not _is_schema(one, request.table.schema)]
     kept = [one for one in kept if one.kind != "extension" or one.name not in made.preset]

@@ -34,8 +34,11 @@ def _schemas(facts: Facts) -> str:
     head = "'CREATE SCHEMA ' || quote_ident(n.nspname)"
     # the comment of public is the server's own
     note = f"CASE WHEN n.nspname <> 'public' THEN {comment('pg_namespace', 'n.oid')} END"
+    given = grants(facts, "n", "n.nspacl", "n.nspowner")
+    if facts.public_differs:
+        given = f"CASE WHEN n.nspname <> 'public' THEN {given} END"
     return f"""
-        SELECT 'schema', quote_ident(n.nspname), NULL, {lines(head, grants(facts, "n", "n.nspacl", "n.nspowner"), note)}
+        SELECT 'schema', quote_ident(n.nspname), NULL, {lines(head, given, note)}
           FROM pg_namespace n WHERE {plain()} AND {free("pg_namespace", "n.oid")}"""
 
 

@@ -15,11 +15,16 @@ _HAS_PUBLIC = "fTl"  # kinds of acldefault() whose default has a privilege for P
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The server's major version, the older of it and of the server to compare with, and the history table."""
+    """The server's major version, that of the server to compare with, and the history table."""
 
     server: int
-    common: int
+    other: int
     history: Table
+
+    @property
+    def public_differs(self) -> bool:
+        """Whether one of the servers lets everybody create objects in the schema public, as it was before 15."""
+        return min(self.server, self.other) < 15 <= max(self.server, self.other)
 
     @property
     def not_history(self) -> str:
@@ -67,7 +72,7 @@ def enabled(column: str) -> str:
 def grants(facts: Facts, kind: str, acl: str, owner: str) -> str:
     """Write the lines for an object's privileges, without its owner's; `kind` is that of acldefault()."""
     given = f"coalesce({acl}, acldefault('{kind}', {owner}))" if kind in _HAS_PUBLIC else acl
-    known = "" if facts.common >= 17 else " AND privilege_type <> 'MAINTAIN'"
+    known = "" if min(facts.server, facts.other) >= 17 else " AND privilege_type <> 'MAINTAIN'"
     return f"""
         (SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
             SELECT format('GRANT %s TO %s%s', string_agg(privilege_type, ', ' ORDER BY privilege_type),
