@@ -34,6 +34,7 @@ FIRST = """
             COMMIT;
         END LOOP;
     END $$;"""
+ROWS = "1\ta row\n" * 5000
 KINDS = [
     "INSERT INTO trail VALUES ({n}, 1); SELECT pg_sleep(0.01); ALTER TABLE account ADD c{n} int DEFAULT {n};",
     "CREATE INDEX CONCURRENTLY account_i{n} ON account (name, id, (balance + {n}));",
@@ -56,6 +57,14 @@ KINDS = [
     """-- migrate: no-transaction
     ALTER TYPE mood ADD VALUE 'mood {n}';
     ALTER TABLE account ADD m{n} mood DEFAULT 'mood {n}';""",
+    f"""
+    CREATE TABLE r{{n}} (n int, text text);
+    COPY r{{n}} FROM stdin;
+{ROWS}\\.
+    INSERT INTO trail VALUES ({{n}}, 1);
+    COPY trail FROM stdin;
+{{n}}\t2
+\\.""",
 ]
 FILES = [FIRST, *(KINDS[number % len(KINDS)].replace("{n}", str(number)) for number in range(2, 41))]
 

@@ -142,7 +142,8 @@ def progress(connection: Connection, token: str) -> Progress | None:
              UNION ALL
             SELECT pid, command, phase, heap_blks_scanned, heap_blks_total FROM pg_catalog.pg_stat_progress_cluster
              UNION ALL
-            SELECT pid, command, type, bytes_processed, bytes_total FROM pg_catalog.pg_stat_progress_copy)
+            SELECT pid, command, tuples_processed || ' rows', bytes_processed, bytes_total
+              FROM pg_catalog.pg_stat_progress_copy)
         SELECT command, phase, (100.0 * done / nullif(total, 0))::float8 FROM seen JOIN ours USING (pid)"""
     seen = _rows(connection, query)
     return Progress(*seen[0]) if seen else None

@@ -50,6 +50,11 @@ def exchange(
                 _wait(pgconn, _stream(pgconn, rows), silent, deadline)
             except MigrateError as error:
                 broken = error
+            except psycopg.OperationalError:
+                if pgconn.status == pq.ConnStatus.OK:
+                    raise
+                pgconn.put_copy_end(b"lost")  # only then libpq reads the reason that the server gave
+                return [*results, *filter(None, [pgconn.get_result()])]
             pgconn.put_copy_end(b"the rows can't be read" if broken else None)
         results += _wait(pgconn, generators.execute(pgconn), silent, deadline)
     if broken:
