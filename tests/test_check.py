@@ -214,6 +214,14 @@ def test_squawks_columns_count_characters(migrate: Migrate) -> None:
     assert [one["column"] for one in findings(migrate, "check", "--lint")] == [10]
 
 
+def test_rows_are_not_linted(migrate: Migrate) -> None:
+    """Squawk reads the SQL around the rows of a COPY, and its findings are told at their lines in the file."""
+    migrate.write({"1_a.sql": "copy a from stdin;\n1\tit's\n\\.\nalter table a add b int not null;"})
+    found = findings(migrate, "check", "--lint")
+    assert {(one["path"], one["line"]) for one in found} == {("sql/1_a.sql", 4)}
+    assert "syntax-error" not in {one["rule"] for one in found}
+
+
 def test_what_is_false_here_is_not_linted(migrate: Migrate) -> None:
     """No warning of an index built concurrently without IF NOT EXISTS, nor of BEGIN and COMMIT around a file."""
     text = "-- migrate: no-transaction\ncreate index concurrently a_b on a (b);\ndrop index concurrently a_b;"

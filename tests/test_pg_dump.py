@@ -100,3 +100,19 @@ def test_what_pg_dump_wrote_is_restored(
     applied = migrate("up")
     assert applied.exit_code == 0, applied
     assert unlocked(dumped(migrate.url, *options)) == unlocked(original)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("SET no_such_timeout = 0;", "an older server lacks"),
+        ("CREATE TABLE t ();\nALTER TABLE t OWNER TO nobody_here;", "--no-owner"),
+        ("GRANT USAGE ON SCHEMA public TO nobody_here;", "--no-privileges"),
+        ("CREATE SCHEMA public;", "IF NOT EXISTS"),
+    ],
+)
+def test_a_dump_of_another_server_fails_with_a_way_out(migrate: Migrate, text: str, hint: str) -> None:
+    """psql goes on after such an error; here the file fails, and the hint says what to change."""
+    run = migrate("up", files=[text])
+    assert run.exit_code == 1
+    assert hint in run.stderr

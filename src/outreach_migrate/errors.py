@@ -206,7 +206,7 @@ class Phase(StrEnum):
 
 
 class Ban(StrEnum):
-    """Why the server refuses a statement in a transaction, or below the top of a session."""
+    """Why the server refuses a statement where it stands, if its SQLSTATE alone does not tell."""
 
     TOO_LATE = "the transaction has begun already"
     INSIDE = "it can't run in a transaction"
@@ -214,6 +214,8 @@ class Ban(StrEnum):
     BELOW = "it can't run in a function, procedure or DO block"
     COMMITS = "it commits in a transaction"
     COMMITS_BELOW = "it commits where nothing can"
+    NO_SETTING = "the server lacks the setting"
+    NO_ROLE = "a role may be missing"
 
 
 class StatementError(MigrateError):

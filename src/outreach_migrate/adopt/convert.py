@@ -32,7 +32,7 @@ def text(source: Source, tool: str) -> tuple[str, tuple[Cut, ...]]:
     whole = outline.make(seen)
     alone = not source.transaction or bool(whole.outside)
     level: Isolation | None = None
-    if not alone and not source.unwritten:
+    if not alone and not source.unwritten and not whole.copies:  # what rows look like is not SQL
         found, level = control.superfluous(seen, whole)
         for statement in found:
             part = Part.ISOLATION if statement.words[0] == "set" else Part.TRANSACTION

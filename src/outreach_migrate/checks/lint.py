@@ -48,17 +48,19 @@ def _squawk(program: str, found: list[Migration], mode: str) -> dict[str, list[F
     """Give squawk's findings by file, in the order of their places."""
     import json
     import subprocess
+    import tempfile
 
     if not found:
         return {}
     command = [program, "--reporter", "json", mode, *(f"--exclude={rule}" for rule in _ANSWERED)]
-    paths = [migration.path.encode() for migration in found]  # names are UTF-8, whatever the locale says
-    done = subprocess.run([*command, "--", *paths], capture_output=True, encoding="utf-8", check=False)
+    with tempfile.TemporaryDirectory() as folder:
+        by_path = {_readable(migration, folder): migration for migration in found}
+        paths = [path.encode() for path in by_path]  # names are UTF-8, whatever the locale says
+        done = subprocess.run([*command, "--", *paths], capture_output=True, encoding="utf-8", check=False)
     try:
         reports = json.loads(done.stdout)
     except ValueError:
         raise MigrateError(f"squawk failed: {done.stderr.strip() or done.stdout.strip()}") from None
-    by_path = {migration.path: migration for migration in found}
     findings: dict[str, list[Finding]] = {}
     for report in sorted(reports, key=lambda one: (one["line"], one["column"])):
         migration = by_path[report["file"]]
@@ -67,6 +69,16 @@ def _squawk(program: str, found: list[Migration], mode: str) -> dict[str, list[F
         problem = Problem(" ".join(report["message"].split()), where, report.get("help"), excerpt)
         findings.setdefault(migration.path, []).append(Finding(problem, is_error=False, rule=report["rule_name"]))
     return findings
+
+
+def _readable(migration: Migration, folder: str) -> str:
+    """Give the path of a file for squawk, which takes rows for SQL, so a file with rows is copied without them."""
+    if not migration.rows:
+        return migration.path
+    path = os.path.join(folder, os.path.basename(migration.path))
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(migration.sql)
+    return path
 
 
 def _offset(sql: str, line: int, column: int) -> int:

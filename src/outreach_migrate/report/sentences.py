@@ -71,6 +71,7 @@ _HINTS = {
     "-- migrate: lock-timeout 30s",
     "40001": "Other transactions changed data that the file had read: run up again, at a quieter time.",
     "57014": "Either statement_timeout ended it, which --statement-timeout 0 lifts, or somebody cancelled it.",
+    "42P06": "Write CREATE SCHEMA IF NOT EXISTS, or remove the line: every new database has the schema public.",
     "22P05": "The database's encoding can't hold one of the file's characters.",
 }
 _BANS = {
@@ -83,6 +84,8 @@ _BANS = {
     "-- migrate: no-transaction",
     Ban.COMMITS_BELOW: "No function can commit, nor can a procedure that is SECURITY DEFINER or has a SET clause,"
     " or is called from a function or from a block with EXCEPTION.",
+    Ban.NO_SETTING: "A newer pg_dump writes settings that an older server lacks: remove the line.",
+    Ban.NO_ROLE: "Roles belong to the server: create them before the run, or dump with --no-owner --no-privileges.",
 }
 
 # Citus' hint for a statement that can't follow parallel work in one transaction; it has no SQLSTATE of its own

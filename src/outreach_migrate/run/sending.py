@@ -166,13 +166,16 @@ def placed(
 
 
 def _ban(sqlstate: str, migration: Migration, offset: int) -> Ban | None:
-    """Tell why the server refuses a statement in this transaction, or anywhere below the top of a session."""
+    """Tell why the server refuses a statement where it stands."""
     inside = migration.directives.transaction
     if sqlstate == "2D000":
         return Ban.COMMITS if inside else Ban.COMMITS_BELOW
-    if sqlstate != "25001":
+    if sqlstate not in ("25001", "42704"):
         return None
     statement = next(one for one in statements.split(migration.sql) if offset < one.end)
+    if sqlstate == "42704":
+        names_role = not {"grant", "revoke", "owner", "policy", "authorization"}.isdisjoint(statement.words)
+        return Ban.NO_SETTING if statement.words[:1] == ("set",) else Ban.NO_ROLE if names_role else None
     tokens = outline.flattened(migration.sql[statement.start : statement.end])
     if any(word.startswith("transaction") for word in statement.words[1:3]) or "set_config ( transaction_" in tokens:
         return Ban.TOO_LATE
