@@ -116,3 +116,4 @@ def test_a_dump_of_another_server_fails_with_a_way_out(migrate: Migrate, text: s
     run = migrate("up", files=[text])
     assert run.exit_code == 1
     assert hint in run.stderr
+    assert "no-transaction" not in run.stderr

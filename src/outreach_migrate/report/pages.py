@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from outreach_migrate.errors import MigrateError
 
 _BY_FATE = {Fate.UNFINISHED: "no-transaction", Fate.UNKNOWN: "when-a-run-stops"}
+_BY_BAN = {Ban.TOO_LATE: "files", Ban.NO_SETTING: "moving", Ban.NO_ROLE: "moving"}
 _BY_SQLSTATE = {
     "25006": "which-database",  # a read-only session, because the primary is elsewhere
     "40001": "locks",
@@ -35,7 +36,7 @@ def page(error: MigrateError) -> str | None:
     if isinstance(error, errors.ConnectionFailed) and (outcome or error.transient):
         return "when-a-run-stops"
     if isinstance(error, errors.StatementError) and error.ban:
-        return "files" if error.ban is Ban.TOO_LATE else "no-transaction"
+        return _BY_BAN.get(error.ban, "no-transaction")
     if found := next((name for kind, name in _BY_CLASS if isinstance(error, kind)), None):
         return found
     return _BY_SQLSTATE.get(error.sqlstate) if isinstance(error, errors.StatementError) else None
