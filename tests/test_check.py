@@ -246,7 +246,7 @@ def test_the_linters_sentence_is_said_once(migrate: Migrate) -> None:
 
 
 def test_squawks_own_comments_are_heard(migrate: Migrate) -> None:
-    """What a comment of squawk's ignores is not told."""
+    """A finding that a comment tells squawk to ignore is not reported."""
     migrate.write({"1_a.sql": "-- squawk-ignore require-concurrent-index-creation\ncreate index a_b on a (b);"})
     assert findings(migrate, "check", "--lint") == []
 
@@ -345,7 +345,7 @@ def test_a_standby_of_an_idle_primary_does_not_lag(
 def test_a_standby_that_is_about_to_catch_up_does_not_lag(
     private_server: Callable[..., PrivateServer], standby: Callable[..., str], migrate: Migrate
 ) -> None:
-    """What was received this very moment may be replayed in the next: only what is left after a while is told."""
+    """A standby may replay in a moment what it has just received, so only a delay that lasts is reported."""
     primary = private_server()
     url = standby(primary)
     ask(url, "SELECT pg_wal_replay_pause()")

@@ -78,7 +78,7 @@ LEFT_BEHIND = {
 @pytest.mark.parametrize("what", LEFT_BEHIND)
 @each_way
 def test_a_file_finds_a_clean_session(migrate: Migrate, rows: Rows, role: tuple[str, str], what: str) -> None:
-    """What a file sets, opens or takes for its session is gone when the next one starts, in the same run."""
+    """A file's settings, cursors and locks are gone when the next file of the run starts."""
     change, probe = LEFT_BEHIND[what]
     rows("GRANT CREATE ON SCHEMA public TO public")
     files = {

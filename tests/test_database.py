@@ -267,7 +267,7 @@ def test_a_database_has_a_name(url: str, name: str) -> None:
 
 
 def test_a_name_may_be_libpqs_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What the URL leaves out is named by libpq's variables, its service file, or its own defaults."""
+    """Parameters that the URL leaves out come from libpq's variables, its service file, or its own defaults."""
     assert re.fullmatch("/.*/outreach", dsn.read("dbname=outreach").name)
     service = tmp_path / "services.conf"
     service.write_text("[mine]\nhost=c.example\ndbname=of_service\n")

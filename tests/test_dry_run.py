@@ -65,7 +65,7 @@ class TestDryRun:
         assert [(one["path"], one["sql"]) for one in run.json["pending"]] == [("sql/1_a.sql", ONE["1_a.sql"])]
 
     def test_of_an_unfinished_file_the_rest_is_printed(self, migrate: Migrate) -> None:
-        """What is done is not run again, so it is not printed; what was SET before it is, as it holds for the rest."""
+        """Statements that are done are not printed; the SETs before them are, because they hold for the rest."""
         text = "-- migrate: no-transaction\nset lock_timeout = '7s';\ncreate table a ();\n{};\nselect 1;\n"
         assert migrate("up", files={"1_a.sql": text.format("vacuum nothing")}).exit_code == 1
         migrate.write({"1_a.sql": text.format("vacuum a")})

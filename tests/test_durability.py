@@ -80,7 +80,7 @@ def test_a_run_that_has_ended_well_survives_a_crash(
 def test_what_a_failing_run_reports_survives_a_crash(
     migrate: Migrate, private_server: Callable[..., PrivateServer]
 ) -> None:
-    """What a run says is recorded when a file fails is on the disk by then."""
+    """The files that a run reports as recorded when one fails are on the disk by then."""
     server = private_server(**LAZY)
     migrate.write([*FILES[:5], "SELECT 1/0;"])
     assert "5 migrations before it were applied and recorded" in migrate.process("up", url=server.url).stderr
@@ -92,7 +92,7 @@ def test_what_a_failing_run_reports_survives_a_crash(
 def test_what_an_interrupted_run_reports_survives_a_crash(
     migrate: Migrate, private_server: Callable[..., PrivateServer]
 ) -> None:
-    """What a run says is recorded when a signal ends it is on the disk by then."""
+    """The files that a run reports as recorded when a signal ends it are on the disk by then."""
     server = private_server(**LAZY)
     migrate.write([*FILES[:5], "SELECT pg_sleep(60);"])
     run = migrate.start("up", url=server.url)

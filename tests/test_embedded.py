@@ -80,7 +80,7 @@ def test_a_failing_user_stops_it(tmp_path: Path) -> None:
 
 
 def test_many_at_once_share_one(tmp_path: Path) -> None:
-    """Whoever comes while it runs uses the same server, on a folder where none was as well."""
+    """A second command uses the server that runs already, also on a folder that had none before."""
     all_in = threading.Barrier(6)
 
     def use(_: int) -> Any:
@@ -161,7 +161,7 @@ def test_what_a_killed_server_left_is_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_pid_of_somebody_else_is_nobody(tmp_path: Path) -> None:
-    """What an old postmaster.pid names may be any process by now: it neither hinders a start nor is stopped."""
+    """An old postmaster.pid may name any process by now: it hinders no start, and that process is not stopped."""
     with private_server.server(tmp_path, settings=QUICK):
         left = (tmp_path / "data" / "postmaster.pid").read_text()
     command, privileges = private_server.unprivileged(["sleep", "60"], private_server.server_user(tmp_path / "data"))
@@ -210,7 +210,7 @@ def test_a_failed_start_shows_the_log(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_none_is_said(tmp_path: Path) -> None:
-    """What the system says comes as an error of ours, with the folder's name."""
+    """An error of the system becomes a MigrateError with the folder's name."""
     (tmp_path / "file").touch()
     refused = pytest.raises(errors.ConnectionFailed, match=r"file: .*Not a directory")
     with refused, private_server.server(tmp_path / "file"):

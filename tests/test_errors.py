@@ -143,7 +143,7 @@ def test_a_failure_without_a_position_names_its_statement(
     ],
 )
 def test_an_unfinished_statement_is_placed_at_the_files_end(migrate: Migrate, rows: Rows, text: str) -> None:
-    """What the file leaves open ends with it: nothing of it runs, and the place is inside of the file."""
+    """A quote or comment left open ends with the file: nothing of the file runs, and the place is inside of it."""
     run = migrate("--json", "up", files={"1_failing.sql": text})
     assert run.exit_code == 1
     error = run.json["error"]
@@ -171,7 +171,7 @@ def test_the_error_as_people_read_it(migrate: Migrate) -> None:
 
 
 def test_the_servers_hint_and_detail_are_shown(migrate: Migrate) -> None:
-    """What PostgreSQL adds to its message is told, each under its name."""
+    """PostgreSQL's detail, hint and context are printed, each under its name."""
     text = "do $$ begin raise exception 'no' using detail = 'since it is late', hint = 'Sleep.'; end $$"
     run = migrate("--json", "up", files={"1_failing.sql": text})
     assert "\ndetail: since it is late\n" in run.stderr
@@ -248,7 +248,7 @@ def test_a_functions_context_is_shown(migrate: Migrate) -> None:
     ],
 )
 def test_a_deferred_constraint_fails_at_commit(migrate: Migrate, rows: Rows, text: str) -> None:
-    """What fails when the file is over already is said to fail at COMMIT, with the file's path and no line."""
+    """An error after the last statement is reported at COMMIT, with the file's path and no line."""
     run = migrate("--json", "up", files={"1_failing.sql": text})
     error = run.json["error"]
     assert run.exit_code == 1
@@ -335,7 +335,7 @@ def test_no_error_shows_the_password(migrate: Migrate, rows: Rows, role: tuple[s
 
 
 def test_the_notices_before_a_failure_are_shown(migrate: Migrate) -> None:
-    """What a file had to say before it failed is told, as of that file."""
+    """Notices that a file raised before it failed are printed with its path."""
     text = "do $$ begin raise notice 'so far so good'; end $$;\nselect 1/0"
     run = migrate("--json", "up", files={"1_failing.sql": text})
     assert [(one["version"], one["message"]) for one in run.json["notices"]] == [("1", "so far so good")]

@@ -99,7 +99,7 @@ def dump(connection: psycopg.Connection) -> Dump:
 
 @pytest.fixture(scope="module")
 def undisturbed(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Dump, float]]:
-    """What a run without a fault makes of the files, and how many seconds it takes."""
+    """The result of a run without a fault, and the seconds that it takes."""
     folder = tmp_path_factory.mktemp("undisturbed")
     write(folder)
     with fix_servers.fresh_database(server_url) as url:

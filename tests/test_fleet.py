@@ -285,7 +285,7 @@ def test_an_error_is_printed_once(migrate: Migrate, tenants: Tenants) -> None:
 def test_refused_targets_are_told_before_any_runs(
     migrate: Migrate, tenants: Tenants, rows: Rows, history: History
 ) -> None:
-    """What is edited, missing or out of order fails with its name and its own entry; by default nothing runs then."""
+    """A target with an edited, missing or out-of-order file fails by name; by default no target runs then."""
     tenants(4)
     assert migrate(*ALL, "up", files=[FIRST, "SELECT 2;"]).exit_code == 0
     rows("UPDATE tenant_2.schema_migrations SET checksum = 'x' WHERE position = 1")

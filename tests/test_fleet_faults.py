@@ -58,7 +58,7 @@ def facts(url: str) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def undisturbed(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[Any], float]]:
-    """What a fleet without a fault makes of the files, and how many seconds it takes."""
+    """The result of a fleet without a fault, and the seconds that it takes."""
     folder = tmp_path_factory.mktemp("undisturbed")
     (folder / "sql").mkdir()
     for number, text in enumerate(FILES, 1):

@@ -42,7 +42,7 @@ def sql(migrate: Migrate) -> Path:
 
 
 def test_the_names_are_the_contract() -> None:
-    """What is added or taken away here is a promise made or broken; each has a docstring."""
+    """The exported names are the package's contract; each has a docstring."""
     assert set(migrate.__all__) == CONTRACT
     assert all(getattr(migrate, name).__doc__ for name in CONTRACT - {"__version__"})
 

@@ -17,7 +17,7 @@ HISTORIES: LiteralString = """
 
 
 def problems(run: Result) -> list[dict[str, Any]]:
-    """What kept a command from its work."""
+    """The reason why a command could not do its work."""
     assert run.exit_code == 1, run
     found: list[dict[str, Any]] = run.json["error"]["problems"]
     return found

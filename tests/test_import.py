@@ -377,7 +377,7 @@ def test_two_files_of_one_flyway_version_are_refused(migrate: Migrate) -> None:
     ],
 )
 def test_transaction_control_goes(text: str, became: str, migrate: Migrate) -> None:
-    """What changes nothing in a file of one transaction is left out, and told with its line."""
+    """Statements that change nothing in a file of one transaction are left out, and each is reported with its line."""
     prisma(migrate, ("1_a", text))
     changes = migrate("--json", "import", "old").json["files"][0]["changes"]
     assert new(migrate) == {"1_a.sql": became}

@@ -136,7 +136,7 @@ def test_a_signal_ends_the_wait_for_another_run(
 def test_a_signal_ends_a_concurrent_build(
     migrate: Migrate, first: Callable[..., None], lock: psycopg.Connection, rows: Rows, sessions: Sessions
 ) -> None:
-    """What stays is an unfinished entry and an invalid index, which is said, and which the next run makes good."""
+    """An unfinished entry and an invalid index stay; the message says so, and the next run makes both good."""
     first("CREATE INDEX CONCURRENTLY t_id ON t (id);")
     lock.execute("BEGIN; INSERT INTO t VALUES (2)")
     run = migrate.start("--json", "up")
@@ -287,7 +287,7 @@ def test_a_private_server_that_answers_no_more_is_not_waited_for(migrate: Migrat
 def test_a_signal_does_not_wait_for_a_server_that_answers_no_more(
     migrate: Migrate, number: signal.Signals, what: str, directive: str, stopped: tuple[str, Callable[[str], None]]
 ) -> None:
-    """What can't be found out in time is told as not known: the run ends, and promises nothing."""
+    """If the state can't be found out in time, the run ends, and calls the state unknown."""
     url, stop = stopped
     migrate.write([FIRST, f"{directive}SELECT pg_sleep(60);"])
     run = migrate.start("--json", "up", url=url)

@@ -372,7 +372,7 @@ def test_a_blocker_s_query_is_shown_without_its_literals(
 def test_a_prepared_transaction_is_told_as_what_it_is(
     migrate: Migrate, private_server: Callable[..., PrivateServer]
 ) -> None:
-    """What holds the lock without a session has no pid to end: the advice names its own way out."""
+    """A prepared transaction holds a lock without a session, so the advice names COMMIT PREPARED and not a pid."""
     server = private_server(max_prepared_transactions="2")
     with closing(psycopg.connect(server.url, autocommit=True)) as connection:
         connection.execute(USERS.encode())
@@ -493,7 +493,7 @@ def test_a_claim_outlives_its_role_s_timeouts(
 
 
 def test_a_tiny_lock_timeout_is_one(migrate: Migrate) -> None:
-    """What is less than a millisecond is not taken for no limit, and what PostgreSQL can't hold is wrong usage."""
+    """A limit below a millisecond is not taken for no limit, and one that PostgreSQL can't hold is wrong usage."""
     files = {"1_a.sql": "do $$ begin raise notice 'limit %', current_setting('lock_timeout'); end $$;"}
     assert "limit 1ms" in migrate("up", "--lock-timeout", "0.4ms", files=files).stderr
     assert migrate("up", "--lock-timeout", "1000h").exit_code == 2

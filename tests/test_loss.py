@@ -84,7 +84,7 @@ def test_a_connection_that_is_cut_at_any_message(forwarded: bool, server_url: st
 
 
 def test_a_message_that_is_still_under_way_is_not_carried_out(server_url: str, migrate: Migrate) -> None:
-    """What reaches the server only after a run has looked is not committed behind its back."""
+    """A message that reaches the server only after a run has read the history is not committed any more."""
     migrate.write({"1_a.sql": FIRST})
     with fix_servers.fresh_database(server_url) as url, Proxy(url) as between:
         assert migrate("up", url=between.url).exit_code == 0
@@ -282,7 +282,7 @@ def _refused(run: Result) -> Result | None:
 
 
 def test_a_full_disk(private_server: Callable[..., PrivateServer], migrate: Migrate) -> None:
-    """What the disk has no room for is told at its statement, with what to do; nothing of the file stays."""
+    """If the disk is full, the error names the statement and the next thing to do; nothing of the file stays."""
     server = private_server()
     assert migrate("up", files={"1_a.sql": FIRST + "CREATE TABLE full_disk (id int);"}, url=server.url).exit_code == 0
     with closing(psycopg.connect(server.url, autocommit=True)) as connection:

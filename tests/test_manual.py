@@ -71,7 +71,7 @@ def test_an_unknown_subject_is_wrong_usage(migrate: Migrate) -> None:
 
 
 def test_help_needs_no_driver_and_no_good_pyproject(migrate: Migrate) -> None:
-    """Whoever is stuck can read the manual, whatever keeps the other commands from running."""
+    """The manual can be read even if a mistake in the settings keeps the other commands from running."""
     (migrate.folder / "pyproject.toml").write_text("[tool.outreach-migrate]\nnonsense = 1\n")
     code = "import sys; from outreach_migrate import cli; cli.main(['help', 'locks'], standalone_mode=False)"
     ended = subprocess.run(
@@ -363,7 +363,7 @@ def test_a_command_works_as_typed(page: str, lines: list[str], migrate: Migrate,
 
 
 def test_commands_for_make_and_pip_are_those_of_the_project() -> None:
-    """What can't be run within the tests: targets of the Makefile, and extras of the package."""
+    """Commands that can't be run within the tests: targets of the Makefile, and extras of the package."""
     makefile, pyproject = ((ROOT / name).read_text(encoding="utf-8") for name in ("Makefile", "pyproject.toml"))
     everything = "\n".join(TEXTS.values())
     targets = set(re.findall(r"(?:\$ |^    |`)make ([a-z-]+)", everything, re.MULTILINE))

@@ -37,7 +37,7 @@ def test_its_path_and_nothing_else_is_printed() -> None:
     [("Add Phone!", "add_phone"), ("  a -- b/../c ", "a_b_c"), ("naïve Größe", "naïve_größe"), ("x_1", "x_1")],
 )
 def test_a_name_becomes_a_plain_one(name: str, plain: str) -> None:
-    """What is no letter, digit or underscore becomes one underscore; the rest is put in lower case."""
+    """Signs other than letters, digits and underscores become one underscore; letters become lower case."""
     assert Path(new(name).stdout.strip()).name.partition("_")[2] == f"{plain}.sql"
 
 

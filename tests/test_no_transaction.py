@@ -141,7 +141,7 @@ def test_more_statements_need_the_directive(statement: str, migrate: Migrate, ro
 def test_a_failure_leaves_the_file_unfinished_and_up_goes_on_there(
     migrate: Migrate, rows: Rows, steps: Callable[[], list[int]], table: None
 ) -> None:
-    """What is done stays and is told; after the rest is corrected `up` goes on at the statement that failed."""
+    """Statements that are done stay, and are counted; once the rest is corrected, `up` goes on at the failed one."""
     failed = migrate("up", files={"1_a.sql": f"{HEAD}{trail(1, 2)}\nSELECT 1/0;\n{trail(4)}", "2_b.sql": trail(5)})
     assert failed.exit_code == 1
     assert "1_a.sql:4:1: error: division by zero" in failed.stderr
@@ -257,7 +257,7 @@ def test_an_index_that_a_failed_build_left_is_dropped_before_the_next_try(
 
 
 def test_an_invalid_index_that_is_not_ours_stays(migrate: Migrate, rows: Rows, table: None, connect: Connect) -> None:
-    """What stood there before the first try is nothing that this file may drop, however often it is tried."""
+    """An index from before the first try is never dropped, however often the file is tried."""
     rows(FILLED)
     with suppress(psycopg.errors.UniqueViolation):
         connect().execute(UNIQUE.format("i", "t").encode())
@@ -297,7 +297,7 @@ def test_if_not_exists_does_not_take_an_index_of_another_table(migrate: Migrate,
 
 
 def test_if_not_exists_takes_a_valid_index(migrate: Migrate, rows: Rows, table: None) -> None:
-    """What is there and valid is what was asked for, and it is not touched."""
+    """A valid index that an earlier run built is kept as it is."""
     rows("CREATE INDEX i ON t (a)")
     before = rows("SELECT 'i'::regclass::oid")
     assert migrate("up", files={"1_a.sql": BUILD.replace("i ON", "IF NOT EXISTS i ON")}).exit_code == 0
@@ -443,7 +443,7 @@ def test_status_tells_a_file_at_work_from_one_that_was_left(
 def test_a_run_that_has_lost_its_claim_stops_before_the_next_statement(
     migrate: Migrate, rows: Rows, reader: psycopg.Connection, sessions: Sessions
 ) -> None:
-    """Who can't be sure any more to be alone on the file finishes the statement at work, and begins no other."""
+    """A run that loses its claim finishes the statement at work, and begins no other."""
     migrate.write([HEAD + BUILD + trail(2)])
     lost = migrate.start("up")
     until(lambda: sessions.waiting("virtualxid"))

@@ -134,7 +134,7 @@ def test_a_full_device_is_told(migrate: Migrate, command: list[str]) -> None:
 
 @pytest.mark.skipif(not FULL.exists(), reason="no /dev/full")
 def test_a_full_stderr_is_told_on_stdout(migrate: Migrate) -> None:
-    """What is lost of stderr is told in the last line of stdout, or in the document."""
+    """If stderr can't be written, the last line of stdout says so, or the document."""
     notice = "do $$ begin raise notice 'lost'; end $$"
     migrate.write({"1_a.sql": notice})
     run = written_to(migrate, "up", full="stderr")

@@ -19,7 +19,7 @@ TABLES: LiteralString = "SELECT oid::regclass::text FROM pg_class WHERE relkind 
 
 
 def problems(run: Result) -> list[dict[str, Any]]:
-    """What a refused run found, after a look that it was refused."""
+    """The problems of a run, which must have been refused."""
     document = run.json
     assert (run.exit_code, document["ok"], document["applied"]) == (1, False, [])
     found: list[dict[str, Any]] = document["error"]["problems"]
@@ -179,7 +179,7 @@ def test_commit_in_a_file_without_a_transaction_has_its_own_hint(migrate: Migrat
 def test_what_cannot_run_in_a_transaction_is_refused_beside_others(
     migrate: Migrate, rows: Rows, statement: str
 ) -> None:
-    """What PostgreSQL refuses in a transaction stands in no file with others; the hint names the directive."""
+    """A statement that PostgreSQL refuses in a transaction needs a file of its own; the hint names the directive."""
     problem = refused(migrate, rows, {"2_bad.sql": f"select 1;\n -- here\n {statement};\n"})
     assert (problem["path"], problem["line"], problem["column"]) == ("sql/2_bad.sql", 3, 2)
     assert problem["message"].endswith(" cannot run in a transaction")
@@ -306,13 +306,13 @@ def test_a_name_that_is_no_text_is_refused(migrate: Migrate, rows: Rows) -> None
     "name", ["README.md", "2_a.txt", "2_a.sql~", "2_a.sql.bak", ".2_a.sql", ".2_a.sql.swp", "sql", "Makefile"]
 )
 def test_other_files_are_ignored(migrate: Migrate, recorded: Recorded, name: str) -> None:
-    """What does not end in .sql, or begins with a dot, is not looked at."""
+    """Files that don't end in .sql, or begin with a dot, are not read."""
     assert migrate("up", files={**GOOD, name: b"\xff\0 commit;"}).exit_code == 0
     assert recorded() == ["good"]
 
 
 def test_subfolders_are_ignored(migrate: Migrate, recorded: Recorded) -> None:
-    """What lies in a subfolder is no migration, whatever the names."""
+    """A file in a subfolder is no migration, whatever its name."""
     migrate.write(GOOD)
     for name in ("seeds", "2_folder.sql"):
         (migrate.files / name).mkdir()

@@ -183,7 +183,7 @@ def test_its_findings_are_what_others_see(tables: None, connect: Connect, rehear
 
 
 def test_a_modes_words_follow_the_conflict_table(connect: Connect, rows: Rows) -> None:
-    """What a mode is said to block is what a server refuses to others while it is held."""
+    """The commands that the report lists as blocked by a lock mode are those that a server makes wait for it."""
     rows("CREATE TABLE t (n int)")
     holder, other = connect(), connect()
     other.execute("SET lock_timeout = 1")
@@ -245,7 +245,7 @@ def test_a_failure_is_told_as_up_would(tables: None, migrate: Migrate, rows: Row
 
 
 def test_a_deferred_constraint_is_checked_at_the_files_end(rehearse: Rehearse, rows: Rows, migrate: Migrate) -> None:
-    """What COMMIT would refuse is refused, in the words of `up`; the next file's constraints are deferred again."""
+    """A violation that COMMIT would refuse is refused in `up`'s words; the next file's constraints are deferred."""
     rows("CREATE TABLE p (id int PRIMARY KEY); CREATE TABLE c (id int REFERENCES p DEFERRABLE INITIALLY DEFERRED)")
     rehearse(
         *["INSERT INTO c VALUES (1); INSERT INTO p VALUES (1);", "INSERT INTO c VALUES (2); INSERT INTO p VALUES (2)"]
@@ -256,7 +256,7 @@ def test_a_deferred_constraint_is_checked_at_the_files_end(rehearse: Rehearse, r
 
 
 def test_a_file_starts_from_a_clean_session_and_its_limits(rehearse: Rehearse, migrate: Migrate) -> None:
-    """What a file sets holds for its statements, whatever is asked between them, and for no other file's."""
+    """A file's settings hold for all its statements, in spite of the queries between them, and for no other file's."""
     check = "DO $$ BEGIN ASSERT current_setting('{0}') = '{1}', current_setting('{0}'); END $$;"
     rehearse(
         "-- migrate: lock-timeout 7s\nSET search_path = ''; SET statement_timeout = '77s'; CREATE TEMP TABLE x ();"
@@ -409,7 +409,7 @@ class Needy(NamedTuple):
 def test_a_file_that_needs_one_that_is_not_rehearsed_is_not_either(
     tables: None, rehearse: Rehearse, rows: Rows, migrate: Migrate, case: Needy
 ) -> None:
-    """What misses the other's object, and is no failure in a run, is named with the file it needs; the rest goes on."""
+    """A file that lacks an object only in a rehearsal is reported with the file that makes it; the rest goes on."""
     rows("CREATE TYPE mood AS ENUM ('sad')")
     document = rehearse(case.first, case.second, "SELECT 1;")
     _, second, third = document["files"]
@@ -446,7 +446,7 @@ def test_a_file_that_needs_one_that_is_not_rehearsed_is_not_either(
 def test_a_failure_is_not_hidden_behind_a_file_that_is_not_rehearsed(
     tables: None, rehearse: Rehearse, rows: Rows, migrate: Migrate, case: Needy
 ) -> None:
-    """What fails in a run fails here, with the same code."""
+    """A file that fails in a run fails in a rehearsal too, with the same code."""
     rows("CREATE TYPE mood AS ENUM ('sad', 'new'); CREATE SCHEMA other")
     document = rehearse(case.first, case.second, exit_code=1)
     assert (document["ok"], document["complete"]) == (False, False)
@@ -462,7 +462,7 @@ def test_a_file_taken_back_leaves_nothing_to_the_next(tables: None, rehearse: Re
 
 
 def test_vacuum_beside_other_statements_is_refused(tables: None, rehearse: Rehearse) -> None:
-    """What `up` refuses before it runs anything, a rehearsal refuses too."""
+    """A rehearsal refuses the same files as `up`, before it runs anything."""
     (problem,) = rehearse("SELECT 1; VACUUM FULL t;", exit_code=1)["error"]["problems"]
     assert problem["message"] == "VACUUM FULL cannot run in a transaction"
 
@@ -646,7 +646,7 @@ def test_markdown_is_a_table_for_a_pull_request(tables: None, migrate: Migrate) 
 
 
 def test_text_names_place_lock_and_effect(tables: None, migrate: Migrate) -> None:
-    """What one statement does stands below it; locks on indexes that say no more than the table's are left out."""
+    """The effects of a statement stand below it; locks on indexes that add nothing to the table's are left out."""
     result = migrate("rehearse", files={"1_a.sql": "-- a\nALTER TABLE t ADD a int,\n  ADD b float DEFAULT random();"})
     title, statement, lock, held, blocked, end = result.stdout.splitlines()
     assert title == "1  a"

@@ -107,7 +107,7 @@ def spans_of_postgresql(sql: str) -> list[tuple[int, int]]:
 
 
 def words_of_postgresql(sql: str) -> list[tuple[tuple[int, int], tuple[str, ...]]]:
-    """What PostgreSQL's scanner makes of a text without function bodies: spans and bare words of its statements."""
+    """The statements that PostgreSQL's scanner finds in a text without function bodies: spans and bare words."""
     found: list[tuple[tuple[int, int], tuple[str, ...]]] = []
     depth, start, end, words = 0, -1, -1, list[str]()
     for begin, stop, text in [*tokens(sql), (len(sql), len(sql), ";")]:
@@ -125,7 +125,7 @@ def words_of_postgresql(sql: str) -> list[tuple[tuple[int, int], tuple[str, ...]
 
 
 def findings(sql: str) -> list[outline.Finding]:
-    """What a file with a transaction may not have."""
+    """The statements that a file with a transaction may not have."""
     made = outline.make(sql)
     controls = control.findings(sql, made, transaction=True, place=partial(statements.place, sql))
     return sorted([*made.findings, *controls], key=lambda found: found.offset)
@@ -474,7 +474,7 @@ def test_what_cannot_run_in_a_transaction_is_named(sql: str, command: str) -> No
     ],
 )
 def test_what_can_run_in_a_transaction_is_left_alone(sql: str) -> None:
-    """What PostgreSQL runs inside a transaction block has no such name."""
+    """A statement that PostgreSQL runs inside a transaction block has no such command."""
     assert len(spans_of_postgresql(sql)) == 1
     assert commands.outside(sql, next(statements.split(sql))) is None
 

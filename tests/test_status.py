@@ -76,7 +76,7 @@ def test_a_run_and_the_status_tell_the_same_time(migrate: Migrate) -> None:
 
 
 def test_a_pending_version_has_no_entry(migrate: Migrate) -> None:
-    """What is not applied has neither time nor author."""
+    """A migration that is not applied has neither time nor author."""
     document = migrate("--json", "status", files={"1_a.sql": "select 1"}).json
     [one] = document["migrations"]
     assert (one["state"], one["path"], one["entry"]) == ("pending", "sql/1_a.sql", None)
@@ -193,7 +193,7 @@ def test_it_creates_nothing(migrate: Migrate, rows: Rows, table: str) -> None:
 
 
 def test_it_writes_nothing(migrate: Migrate, rows: Rows, every_state: dict[str, str]) -> None:
-    """What is wrong with the history is shown, not mended."""
+    """`status` shows the history's contradictions, and mends none."""
     before = rows("SELECT xmin::text, ctid::text, s::text FROM schema_migrations s ORDER BY position")
     assert migrate("status", "--check").exit_code == 1
     assert rows("SELECT xmin::text, ctid::text, s::text FROM schema_migrations s ORDER BY position") == before

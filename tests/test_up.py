@@ -146,7 +146,7 @@ def test_what_cannot_be_written_is_refused_before_anything_runs(migrate: Migrate
 def test_a_read_only_default_can_be_overridden_in_the_url(
     migrate: Migrate, connect: Connect, recorded: Recorded
 ) -> None:
-    """What the hint says helps: options in the URL beat the database's default."""
+    """The hint helps: options in the URL beat the database's default."""
     set_for_all(connect, "default_transaction_read_only = on")
     url = migrate.url + ("&" if "?" in migrate.url else "?") + "options=-c%20default_transaction_read_only%3Doff"
     assert migrate("up", files=THREE, url=url).exit_code == 0

@@ -24,7 +24,7 @@ PATIENCE, OUR_PATIENCE = 60.0, 600.0  # s: a peer that takes longer is left out 
 
 @dataclass(slots=True)
 class Result:
-    """What a case has cost, sample by sample; `left_out` says why no more."""
+    """The cost of a case, sample by sample; `left_out` is the reason why there are no more."""
 
     samples: list[Sample] = field(default_factory=list)
     round_trips: int | None = None

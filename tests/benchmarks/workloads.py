@@ -47,7 +47,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What the cases are to do; the first is the floor, `floor` in words.
+    """The task of the cases; the first is the floor, `floor` in words.
 
     `tables` are to be there in the end; without any there is no database. `share` scales the number of rounds, and
     round trips are counted where `is_counted`.
