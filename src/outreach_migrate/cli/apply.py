@@ -89,7 +89,7 @@ def _dump(request: Request, path: str, out: RunReport) -> None:
 
 @click.command(cls=usage.Command)
 @options.of_a_run
-@options.format_of("rehearse", "markdown", help="The output's format.")
+@options.format_of("rehearse", "markdown", "The output's format.")
 @click.pass_obj
 def rehearse(common: options.Common, /, form: str, **given: Any) -> None:
     """Run the pending migrations, roll them back, and show their locks.

@@ -39,7 +39,7 @@ def status(common: options.Common, /, check: bool) -> None:
     "--base", type=options.REVISION, metavar="REF", help="A git revision whose files must be older, and unchanged."
 )
 @click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
-@options.format_of("check", "github", help="The output's format; github is for GitHub Actions.")
+@options.format_of("check", "github", "The output's format; github is for GitHub Actions.")
 @click.pass_context
 def check(ctx: click.Context, /, files: tuple[str, ...], lint: bool, base: str | None, strict: bool, form: str) -> None:
     """Look for trouble in the files, or in FILE…, and change nothing.

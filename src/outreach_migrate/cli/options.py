@@ -137,11 +137,11 @@ lock_retries = click.option(
 )
 
 
-def format_of(command: str, third: str, *, help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # noqa: A002
+def format_of(command: str, third: str, about: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Make the option --format of a command: text, json, or a third one."""
     choice = click.Choice(["text", "json", third])
     variable = f"{project.PREFIX}_{command}_FORMAT".upper()
-    return click.option("--format", "form", type=choice, default="text", show_default=True, envvar=variable, help=help)
+    return click.option("--format", "form", type=choice, default="text", show_default=True, envvar=variable, help=about)
 
 
 @contextmanager

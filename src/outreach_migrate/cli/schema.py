@@ -125,7 +125,7 @@ def _make(
     metavar="PATTERN",
     help="Leave out objects, as public.tmp_*, or 'index public.*'; may be repeated.",
 )
-@options.format_of("drift", "github", help="The output's format; github is for GitHub Actions.")
+@options.format_of("drift", "github", "The output's format; github is for GitHub Actions.")
 @click.pass_obj
 def drift(common: options.Common, /, ignore: tuple[str, ...], form: str) -> None:
     """Compare the database with what its applied files give.

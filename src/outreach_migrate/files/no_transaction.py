@@ -102,7 +102,7 @@ def _call(text: str, words: tuple[str, ...]) -> tuple[str, str] | None:
 
 
 def _block(sql: str, statement: Statement) -> tuple[str, str] | None:
-    """Find in a DO block, which may have a language of its own, what it leaves in the session."""
+    """Find the first thing that a DO block, which may have a language of its own, leaves in the session."""
     if statement.words[:1] != ("do",):
         return None
     from outreach_migrate.files import scanner

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -242,21 +242,16 @@ def of(request: Request, tell: events.Tell, stop: Stop) -> Iterator[Session]:
 
     Raise ConnectionFailed when the server can't be reached in time.
     """
-    if request.connection:
-        with connections.borrowed(request.connection):
-            yield from _used(request.connection, request, tell, stop)
-        return
-    connection = connections.connect(request.target, wait=request.wait, read_write=True, tell=tell, pause=stop.pause)
-    yield from _used(connection, request, tell, stop)
-
-
-def _used(connection: psycopg.Connection, request: Request, tell: events.Tell, stop: Stop) -> Iterator[Session]:
-    session = Session(connection, request.target, request.table, tell=tell, stop=stop)
-    try:
-        with session.watcher:
-            yield session
-    finally:
-        if session.connection is request.connection:
-            session.give_back()
-        else:
-            session.close()
+    with connections.borrowed(request.connection) if request.connection else nullcontext():
+        connection = request.connection or connections.connect(
+            request.target, wait=request.wait, read_write=True, tell=tell, pause=stop.pause
+        )
+        session = Session(connection, request.target, request.table, tell=tell, stop=stop)
+        try:
+            with session.watcher:
+                yield session
+        finally:
+            if session.connection is request.connection:
+                session.give_back()
+            else:
+                session.close()
