@@ -527,3 +527,17 @@ def test_offsets_rise() -> None:
     offsets = [finding.offset for finding in findings(sql)]
     assert len(offsets) == 5
     assert all(first < second for first, second in pairwise(offsets))
+
+
+@pytest.mark.parametrize(
+    ("sql", "name", "is_there"),
+    [
+        *[("ALTER TABLE Users ADD a int", "users", True), ('ALTER TABLE "Users" ADD a int', "users", False)],
+        *[('ALTER TABLE "Users" ADD a int', "Users", True), ("SELECT 1; -- users", "users", False)],
+        *[("DO $$ BEGIN DROP TABLE users; END $$", "users", True), ("SELECT 'users'::regclass", "users", True)],
+        *[("ALTER TABLE users_old ADD a int", "users", False)],
+    ],
+)
+def test_a_name_is_read_as_postgresql_reads_it(sql: str, name: str, is_there: bool) -> None:
+    """Case counts only in double quotes; a string may be SQL, and a comment is none."""
+    assert scanner.mentions(sql, name) is is_there

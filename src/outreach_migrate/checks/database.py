@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from psycopg import sql
 
 from outreach_migrate.checks.files import Finding
 from outreach_migrate.errors import Contradiction, Location, Problem, Refused
-from outreach_migrate.files import commands, statements
+from outreach_migrate.files import commands, scanner, statements
 from outreach_migrate.history import read
 from outreach_migrate.run import request as asked
 
@@ -118,9 +117,8 @@ def _open_transactions(connection: Connection, pending: Iterable[Migration], lon
         (long,),
     ).fetchall()
     for pid, user, application, state, name, table, age in rows:
-        named = re.compile(rf"(?<![\w$]){re.escape(name)}(?![\w$])", re.IGNORECASE)
         for migration in pending:
-            if named.search(migration.sql):
+            if scanner.mentions(migration.sql, name):
                 message = (
                     f"pid {pid} ({user}, {application}, {state}) has had a transaction open on {table} for {age} s"
                 )

@@ -64,6 +64,13 @@ def isolation(sql: str, statement: Statement) -> Isolation:
     return Isolation.REPEATABLE_READ if _REPEATABLE.search(text) else Isolation.READ_COMMITTED
 
 
+def sets_modes(sql: str, statement: Statement) -> bool:
+    """Tell whether a statement sets the modes of its transaction, by SET or by set_config()."""
+    if any(word.startswith("transaction") for word in statement.words[1:3]):
+        return True
+    return "set_config ( transaction_" in outline.flattened(sql[statement.start : statement.end])
+
+
 def names_level(statement: Statement) -> bool:
     """Tell whether BEGIN names an isolation level."""
     return "isolation" in statement.words

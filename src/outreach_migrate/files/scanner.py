@@ -121,6 +121,11 @@ def with_strings(sql: str) -> Iterator[Token]:
                 left.append(token.name)
 
 
+def mentions(sql: str, name: str) -> bool:
+    """Tell whether a name stands in a text, or in one of its strings, which may be SQL; comments don't count."""
+    return name.lower() in sql.lower() and any(token.name == name for token in with_strings(sql))
+
+
 def _special(sql: str, pos: int, end: int) -> Token:
     sign = sql[pos]
     if sign == "$" and (quote := statements.DOLLARS.match(sql, pos, end)):

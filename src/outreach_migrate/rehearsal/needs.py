@@ -35,6 +35,9 @@ _TAKEN = {
     "42723": {Kind.FUNCTION},
     "42P06": {Kind.SCHEMA},
 }
+# The text has the name, and nothing else: PostgreSQL fills an error's table, column and constraint fields only for
+# violated constraints, not for names that are missing or taken, nor for a value of an enum.
+# https://www.postgresql.org/docs/current/protocol-error-fields.html
 _NAME = re.compile(
     r"""["«»„“‹][ \u00a0]?([^"«»„“”‹›]+?)[ \u00a0]?["«»“”›]"""  # in the quotes of some language
     r"""|(?<!\S)([^\s"«»„“”(]+)\("""  # a function with its arguments
@@ -108,13 +111,13 @@ def _is_meant(change: Change, failure: Failure, home: str | None) -> bool:
 
 def _is_column_of(table: str, qualifier: str, others: list[str], text: str) -> bool:
     """Tell whether a column is the table's, by the message, or by the table's name or alias in the statement."""
+    names_of_text = [changes.plain(token.text) for token in scanner.tokens(text)]
     if qualifier:
-        words = " ".join(token.text.strip('"') for token in scanner.tokens(text))
-        alias = rf"(?<![\w$]){re.escape(table)} (?:as )?{re.escape(qualifier)}(?![\w$])"
-        return qualifier == table or re.search(alias, words, re.IGNORECASE) is not None
+        is_alias = (table, qualifier) in pairwise(name for name in names_of_text if name != "as")
+        return qualifier == table or is_alias
     if others:
         return any(_is(one, table) for one in others)
-    return any(changes.plain(token.text) == table for token in scanner.tokens(text))
+    return table in names_of_text
 
 
 def _only_qualifies(name: str, text: str) -> bool:

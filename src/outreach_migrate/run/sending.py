@@ -11,7 +11,7 @@ from psycopg import pq
 from psycopg.pq.abc import PGresult
 
 from outreach_migrate.errors import Ban, Location, LockTimeout, Phase, StatementError
-from outreach_migrate.files import outline, statements
+from outreach_migrate.files import control, statements
 from outreach_migrate.files.copies import Rows
 from outreach_migrate.files.migrations import Migration
 from outreach_migrate.files.statements import Statement
@@ -75,7 +75,7 @@ def _joined(session: Session, migration: Migration, message: Message) -> tuple[l
 
 
 def _apart(session: Session, migration: Migration, message: Message) -> tuple[list[PGresult], int | None]:
-    """Send the commands one by one, in a pipeline; give what _joined gives.
+    """Send the commands one by one, in a pipeline; give the results and the offset as _joined does.
 
     Citus sends the text of a statement on to its workers, and takes that of the whole message for it. Each command has
     the mark, because the server shows only the one at work.
@@ -176,8 +176,7 @@ def _ban(sqlstate: str, migration: Migration, offset: int) -> Ban | None:
     if sqlstate == "42704":
         names_role = not {"grant", "revoke", "owner", "policy", "authorization"}.isdisjoint(statement.words)
         return Ban.NO_SETTING if statement.words[:1] == ("set",) else Ban.NO_ROLE if names_role else None
-    tokens = outline.flattened(migration.sql[statement.start : statement.end])
-    if any(word.startswith("transaction") for word in statement.words[1:3]) or "set_config ( transaction_" in tokens:
+    if control.sets_modes(migration.sql, statement):
         return Ban.TOO_LATE
     if not inside:
         return Ban.BELOW
