@@ -384,7 +384,7 @@ def test_another_tools_table_is_not_the_files(migrate: Migrate, rows: Rows) -> N
     migrate.write(files(MADE["prisma"].names))
     run = migrate("adopt")
     assert run.exit_code == 0
-    assert "nothing to adopt: no table of the other tool's in the schema public" in run.stderr
+    assert "nothing to adopt: prisma has no table in the schema public" in run.stderr
     assert "yoyo's table public._yoyo_migration is there" in run.stderr
     assert migrate("up").exit_code == 0
 
@@ -456,6 +456,18 @@ def test_the_renamed_table_can_be_had_back(migrate: Migrate, rows: Rows, made: A
     assert rows("SELECT origin FROM ops") == [("golang-migrate",)] * 2
     rows("CREATE TABLE schema_migrations_golang_migrate ()")
     assert "which is there already" in problem(migrate("--json", "adopt", "--rename"))[0]
+
+
+def test_an_empty_table_makes_room_as_well(migrate: Migrate, rows: Rows) -> None:
+    """dbmate may have made its table, and applied nothing: --rename is the way out that `up` names."""
+    rows(DBMATE)
+    migrate.write(files(MADE["dbmate"].names))
+    assert "adopt --from dbmate --rename" in migrate("up").stderr
+    run = migrate("--json", "adopt", "--rename")
+    assert verdicts(run) == {"1": "pending", "2": "pending"}
+    rows(run.json["undo"])
+    assert migrate("adopt", "--rename").exit_code == 0
+    assert migrate("--json", "up").applied == ["1", "2"]
 
 
 # Faults

@@ -20,7 +20,7 @@ from outreach_migrate.history import write
 from outreach_migrate.history.write import Known, Place
 from outreach_migrate.postgres import connections
 from outreach_migrate.run import request as planning
-from outreach_migrate.run import sessions, transaction
+from outreach_migrate.run import sessions
 from outreach_migrate.schema import drift
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _recorded(session: Session, past: History, wanted: Sequence[Migration]) -> b
     place = Place(past.table, past.newest + 1)
     entries = write.record(place, [Known(one) for one in wanted], ORIGIN)
     try:
-        session.connection.execute("; ".join([transaction.BEGIN, *session.opening()]).encode())
+        session.begin()
         for statement in (*write.create(past), entries, "COMMIT"):
             session.connection.execute(statement.encode())
     except _OVERTAKEN:

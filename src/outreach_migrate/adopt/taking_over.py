@@ -19,7 +19,7 @@ from outreach_migrate.history.table import Table
 from outreach_migrate.history.write import Place
 from outreach_migrate.postgres import activity, connections
 from outreach_migrate.run import request as planning
-from outreach_migrate.run import sessions, transaction
+from outreach_migrate.run import sessions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,11 +53,12 @@ class Wanted:
 class Nothing:
     """There is nothing to take over: no table of the tool's, or one without applied migrations.
 
-    `present` counts the entries of a history that is there already. `schemas` are those that were looked into, `others`
-    the tables of other tools that were found there.
+    `present` counts the entries of a history that is there already. `tools` are those that the options or the files
+    name, `schemas` those that were looked into, `others` the tables of other tools that were found there.
     """
 
     present: int = 0
+    tools: tuple[str, ...] = ()
     schemas: tuple[str, ...] = ()
     others: tuple[Foreign, ...] = ()
     empty: Foreign | None = None
@@ -150,7 +151,8 @@ def _chosen(request: Request, wanted: Wanted, found: Sequence[Foreign]) -> Forei
     tools = {wanted.tool} if wanted.tool else named
     fit = [one for one in found if one.tool in tools] if tools else list(found)
     if not fit:
-        return Nothing(schemas=tuple(foreign.schemas(request.table, request.target.schema)), others=tuple(found))
+        looked = foreign.schemas(request.table, request.target.schema)
+        return Nothing(tools=tuple(sorted(tools)), schemas=tuple(looked), others=tuple(found))
     if len({one.tool for one in fit}) > 1:
         both = " and ".join(f"{one.tool}'s table {one}" for one in fit)
         raise NotAdopted([Problem(f"the database has {both}", hint=f"Say which: --from {fit[0].tool}, …")])
@@ -173,7 +175,7 @@ def _take(
     if chosen not in now:
         return None
     recorded = tables.read(connection, chosen)
-    if not recorded.records:
+    if not recorded.records and not renamed:
         return Nothing(empty=chosen)
     if heads := refusals.heads(recorded):
         raise NotAdopted([heads])
@@ -182,7 +184,7 @@ def _take(
     tell(Compared(takeover))
     if takeover.problems:
         raise NotAdopted(takeover.problems)
-    if wanted.dry_run or not takeover.adopted:
+    if wanted.dry_run or (recorded.records and not takeover.adopted):
         return takeover
     return _written(connection, request.table, replace(takeover, renamed=renamed), create)
 
@@ -191,14 +193,15 @@ def _lock(session: Session, chosen: Foreign, mode: str) -> None:
     """Begin a transaction, and lock the other tool's table; raise HistoryLocked if that takes too long."""
     connection, table = session.connection, chosen.table
     for patience in (_SOON, _PATIENCE):
-        opening = [transaction.BEGIN, *session.opening(), f"SET LOCAL lock_timeout = '{patience}s'"]
-        connection.execute("; ".join(opening).encode())
+        session.begin()
+        connection.execute(f"SET LOCAL lock_timeout = '{patience}s'".encode())
         try:
             connection.execute(f"LOCK TABLE {table.quoted} IN {mode} MODE".encode())
             return
         except pg.InsufficientPrivilege as error:
-            hint = f"Adopt as the role that owns it, or let it: GRANT SELECT, UPDATE ON {table.quoted} TO the role;"
-            raise MigrateError(f"the role may not lock {table} against writes", hint=hint) from error
+            role = sql.Identifier(connection.info.user).as_string()
+            hint = f"Adopt as the role that owns it, or: GRANT SELECT, UPDATE ON {table.quoted} TO {role};"
+            raise MigrateError(f"the role {role} may not lock {table} against writes", hint=hint) from error
         except pg.LockNotAvailable:
             connection.execute("ROLLBACK")
             blockers = activity.holders(connection, table.schema, table.name, activity.SHARING)
@@ -208,23 +211,27 @@ def _lock(session: Session, chosen: Foreign, mode: str) -> None:
 
 def _written(connection: psycopg.Connection, table: Table, takeover: Takeover, create: tuple[str, ...]) -> Takeover:
     """Write the entries, after renaming the other tool's table if it has the history's name, and commit."""
-    theirs, renamed = takeover.recorded.table, takeover.renamed
-    undo = None
-    if renamed:
-        new = sql.Identifier(theirs.schema, renamed).as_string()
-        if connection.execute("SELECT pg_catalog.to_regclass(%s)", [new]).fetchall() != [(None,)]:
-            hint = f"Rename it: ALTER TABLE {new} RENAME TO …;"
-            raise NotAdopted([Problem(f"{theirs} would be renamed to {renamed}, which is there already", hint=hint)])
-        name = sql.Identifier(theirs.form.name).as_string()
-        connection.execute(
-            f"ALTER TABLE {theirs.table.quoted} RENAME TO {sql.Identifier(renamed).as_string()}".encode()
-        )
-        undo = f"BEGIN; DROP TABLE {table.quoted}; ALTER TABLE {new} RENAME TO {name}; COMMIT;"
+    theirs = takeover.recorded.table
     known = [
         write.Known(one.migration, one.record.started_at, one.record.finished_at)
         for one in takeover.adopted
         if one.migration and one.record
     ]
-    for statement in (*create, write.record(Place(table, 1), known, takeover.recorded.table.tool), "COMMIT"):
+    undo = _renamed(connection, theirs, takeover.renamed) if takeover.renamed else None
+    entries = (*create, write.record(Place(table, 1), known, theirs.tool)) if known else ()
+    for statement in (*entries, "COMMIT"):
         connection.execute(statement.encode())
+    if undo and known:
+        undo = f"BEGIN; DROP TABLE {table.quoted}; {undo} COMMIT;"
     return replace(takeover, written=True, undo=undo)
+
+
+def _renamed(connection: psycopg.Connection, theirs: Foreign, name: str) -> str:
+    """Rename the other tool's table, and give the statement that undoes it."""
+    new = sql.Identifier(theirs.schema, name).as_string()
+    if connection.execute("SELECT pg_catalog.to_regclass(%s)", [new]).fetchall() != [(None,)]:
+        hint = f"Rename it: ALTER TABLE {new} RENAME TO …;"
+        raise NotAdopted([Problem(f"{theirs} would be renamed to {name}, which is there already", hint=hint)])
+    old, short = (sql.Identifier(one).as_string() for one in (theirs.form.name, name))
+    connection.execute(f"ALTER TABLE {theirs.table.quoted} RENAME TO {short}".encode())
+    return f"ALTER TABLE {new} RENAME TO {old};"

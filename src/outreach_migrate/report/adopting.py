@@ -51,7 +51,7 @@ class AdoptReport(printer.Report):
             self.result(f"{version}  {display.in_line(one.name)}  {_told(one, newest)}")
         if recorded.zone:
             self.aside(f"The times have no zone there: they are read in {recorded.zone}, the database's TimeZone.")
-        if all(one.compared is None for one in takeover.matches):
+        if takeover.adopted and all(one.compared is None for one in takeover.matches):
             self.aside(f"{recorded.table.tool} keeps no checksums, so the files were not compared with those it ran.")
 
     def taken_over(self, done: Takeover) -> None:
@@ -59,7 +59,7 @@ class AdoptReport(printer.Report):
         self.document["written"] = done.written
         table = done.recorded.table
         count = sentences.count(len(done.adopted), "migration", "migrations")
-        verb = "adopted" if done.written else "would be adopted"
+        verb = "would be adopted" if done.adopted and not done.written else "adopted"
         stays = "" if done.renamed or not done.written else ", whose table stays as it is"
         pending = sum(one.verdict in ("pending", "applied after --to") for one in done.matches)
         rest = f" {sentences.count(pending, 'is', 'are')} pending." if pending else ""
@@ -78,10 +78,10 @@ class AdoptReport(printer.Report):
             self.aside(f"There is nothing to adopt: {_whose(found.empty)} has no applied migration.")
         else:
             places = f"the {'schema' if len(found.schemas) == 1 else 'schemas'} {', '.join(found.schemas)}"
-            self.aside(f"There is nothing to adopt: no table of the other tool's in {places}.")
+            whose = f"{' or '.join(found.tools)} has" if found.tools else "no tool has"
+            self.aside(f"There is nothing to adopt: {whose} {'no' if found.tools else 'a'} table in {places}.")
         for other in found.others:
-            hint = f"if that is the one: outreach-migrate adopt --from {other.tool}"
-            self.aside(f"{_whose(other)} is there, but the files don't come from {other.tool}; {hint}")
+            self.aside(f"{_whose(other)} is there. If that is the one: outreach-migrate adopt --from {other.tool}")
 
     def compared(self, drift: Drift) -> None:
         """Print the differences between the database and the files."""

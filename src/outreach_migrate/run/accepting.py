@@ -9,7 +9,7 @@ from outreach_migrate.errors import HistoryError, Location, MigrationFileError, 
 from outreach_migrate.history import write
 from outreach_migrate.postgres import connections
 from outreach_migrate.run import request as planning
-from outreach_migrate.run import sessions, transaction
+from outreach_migrate.run import sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,7 +58,7 @@ def record(request: Request, accepted: Sequence[Edited], tell: events.Tell, stop
     with connections.translated(), sessions.of(request, tell, stop) as session:
         connection = session.connection
         planning.must_be_writable(session.history())
-        connection.execute("; ".join([transaction.BEGIN, *session.opening()]).encode())
+        session.begin()
         for one in accepted:
             statement = write.accept(request.table, one.migration, one.entry.checksum)
             if len(connection.execute(statement.encode()).fetchall()) != 1:

@@ -20,7 +20,7 @@ from outreach_migrate.postgres import activity, connections, messages
 from outreach_migrate.run import events, sending, transaction
 from outreach_migrate.run.request import Limits
 from outreach_migrate.run.sending import Message
-from outreach_migrate.run.sessions import READING, RESET, Session
+from outreach_migrate.run.sessions import BEGIN, READING, RESET, Session
 from outreach_migrate.run.transaction import ENDING, Done, Overtaken, Work
 
 _ASK_AGAIN = 0.1  # s between two looks for the end of a killed run's statement
@@ -93,7 +93,7 @@ def _begin(session: Session, work: Work) -> Overtaken | None:
     insert = write.insert(work.place, work.migration)
     record = progress.record(work.place, work.migration, done=0, begun=0, done_checksum=nothing)
     patience = session.limit(Limits(2, 0))
-    before = (transaction.BEGIN, *session.opening(), *patience, *work.place.create, insert, record)
+    before = (BEGIN, *session.opening(), *patience, *work.place.create, insert, record)
     try:
         sending.send(session, work.migration, Message(before))
     except StatementError as error:
@@ -170,7 +170,7 @@ def _run(session: Session, work: Work, piece: Piece, *, held: int, resumed: bool
     """
     if piece.command is None:
         hold = progress.hold(work.place, held)
-        before = (transaction.BEGIN, *session.opening(), *hold, *session.limit(work.limits), *piece.settings)
+        before = (BEGIN, *session.opening(), *hold, *session.limit(work.limits), *piece.settings)
         after = (*ENDING, _progress(work, piece, done=piece.number + 1), "COMMIT", *RESET)
         try:
             message = Message(before, piece.text, piece.start, after, piece.number)
@@ -285,7 +285,7 @@ def _progress(work: Work, piece: Piece, *, done: int, begun: int | None = None) 
 
 def _ask(session: Session, work: Work, query: str, *, settings: tuple[str, ...] = ()) -> PGresult:
     """Run one of the program's own statements in a transaction, in one round trip; give its result."""
-    before = [transaction.BEGIN, *session.opening(), *settings]
+    before = [BEGIN, *session.opening(), *settings]
     results = session.ask(work.migration, [*before, query, "COMMIT", *RESET])
     if failed := messages.failure(results):
         error = psycopg.errors.error_from_result(failed)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 E = TypeVar("E")
 
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 # The settings by which the server reads a text: a pooler's own connection may have another encoding, and statements are
 # cut and placed by the standard's rule for strings, even if the role has another setting.
 READING = ("SET client_encoding = 'UTF8'", "SET standard_conforming_strings = on")
@@ -153,6 +154,12 @@ class Session:
         # behind a pooler RESET ALL has put back the name that the pooler's own connection was opened with
         name = f"SET LOCAL application_name = {sql.quote(self.application)}"
         return [*RESET, *self.client_check("LOCAL"), name, *path, *self.limit(Limits(0, 0))]
+
+    def begin(self) -> None:
+        """Begin a transaction of the program's own in a clean session, without limits."""
+        commands = [BEGIN, *self.opening()]
+        for message in commands if self.one_by_one else ["; ".join(commands)]:
+            self.connection.execute(message.encode())
 
     def limit(self, limits: Limits) -> list[str]:
         """Write the statements that set the limits of the transaction.

@@ -16,7 +16,6 @@ from outreach_migrate.run.request import Limits
 from outreach_migrate.run.sending import Message
 from outreach_migrate.run.sessions import RESET, Session
 
-BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 # Another run inserted this position, or made the table, first; 40001 says so when the file is SERIALIZABLE.
 _TAKEN = {"23505", "42P06", "42P07", "42710", "40001"}
 ENDING = ("SET LOCAL statement_timeout = 0", "SET SESSION AUTHORIZATION DEFAULT", "RESET ROLE")
