@@ -45,7 +45,7 @@ def read(connection: Connection, history: Table, *, version: int) -> tuple[Objec
     facts = sql.Facts(connection.info.server_version // 10000, version, history)
     queries = [*relations.queries(facts), *routines.queries(facts), *few.queries(facts)]
     begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL search_path = '';"
-    begin += f"SET LOCAL lock_timeout = '{_LIMIT}'; SET LOCAL statement_timeout = 0;"
+    begin += f"SET LOCAL lock_timeout = '{_LIMIT}'; SET LOCAL statement_timeout = 0; SET LOCAL jit = off;"
     found = list[Object]()
     try:
         cursor = connection.execute(f"{begin}{';'.join(queries)}; COMMIT".encode())

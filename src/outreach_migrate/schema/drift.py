@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -79,8 +80,10 @@ def against(
         closing(connections.connect(made.target)) as other,
     ):
         servers = _major(connection), _major(other)
-        actual = catalog.read(connection, request.table, version=servers[1])
-        expected = catalog.read(other, request.table, version=servers[0])
+        with ThreadPoolExecutor(1) as thread:  # both at once, because each waits for its server
+            read = thread.submit(catalog.read, other, request.table, version=servers[0])
+            actual = catalog.read(connection, request.table, version=servers[1])
+        expected = read.result()
         if servers[0] != servers[1]:
             actual = reprinting.alike(actual, connection, expected, other)
     is_there = any(_is_schema(one, request.table.schema) for one in actual)  # a run makes the history's

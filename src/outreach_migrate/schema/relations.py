@@ -64,16 +64,16 @@ def _tables(facts: Facts) -> str:
 
 def _columns(facts: Facts) -> str:
     identity = f"""
-        (SELECT format(' GENERATED %s AS IDENTITY (%s)',
+        CASE WHEN a.attidentity <> '' THEN (SELECT format(' GENERATED %s AS IDENTITY (%s)',
                        CASE a.attidentity WHEN 'a' THEN 'ALWAYS' ELSE 'BY DEFAULT' END, {_SEQUENCE})
            FROM pg_depend d JOIN pg_sequence s ON s.seqrelid = d.objid
           WHERE d.refobjid = a.attrelid AND d.refobjsubid = a.attnum AND d.refclassid = 'pg_class'::regclass
-            AND d.classid = d.refclassid AND d.deptype = 'i' AND a.attidentity <> '')"""
+            AND d.classid = d.refclassid AND d.deptype = 'i') END"""
     return f"""
         (SELECT string_agg(concat('    ', quote_ident(a.attname), ' ', format_type(a.atttypid, a.atttypmod),
-                    (SELECT format(' COLLATE %I.%I', n.nspname, l.collname) FROM pg_collation l
-                       JOIN pg_namespace n ON n.oid = l.collnamespace
-                      WHERE l.oid = a.attcollation AND a.attcollation <> y.typcollation),
+                    CASE WHEN a.attcollation <> y.typcollation THEN (
+                        SELECT format(' COLLATE %I.%I', n.nspname, l.collname) FROM pg_collation l
+                          JOIN pg_namespace n ON n.oid = l.collnamespace WHERE l.oid = a.attcollation) END,
                     CASE a.attgenerated WHEN 's' THEN format(' GENERATED ALWAYS AS (%s) STORED', e.expr)
                                         WHEN 'v' THEN format(' GENERATED ALWAYS AS (%s)', e.expr)
                                         ELSE ' DEFAULT ' || e.expr END,

@@ -74,18 +74,18 @@ def grants(facts: Facts, kind: str, acl: str, owner: str) -> str:
     given = f"coalesce({acl}, acldefault('{kind}', {owner}))" if kind in _HAS_PUBLIC else acl
     known = "" if min(facts.server, facts.other) >= 17 else " AND privilege_type <> 'MAINTAIN'"
     return f"""
-        (SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
+        CASE WHEN {given} IS NOT NULL THEN (SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
             SELECT format('GRANT %s TO %s%s', string_agg(privilege_type, ', ' ORDER BY privilege_type),
                           CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END,
                           CASE WHEN is_grantable THEN ' WITH GRANT OPTION' END) AS line
               FROM aclexplode({given}) WHERE grantee <> {owner}{known}
-             GROUP BY grantee, is_grantable) AS granted)"""
+             GROUP BY grantee, is_grantable) AS granted) END"""
 
 
 def foreign_options(options: str) -> str:
     """Write the expression for the options of a foreign table, column or server; a password is not shown."""
     return f"""
-        (SELECT format('OPTIONS (%s)', string_agg(format('%I %L', name, CASE
+        CASE WHEN {options} IS NOT NULL THEN (SELECT format('OPTIONS (%s)', string_agg(format('%I %L', name, CASE
                     WHEN name ~* 'pass|secret|token|key' THEN '…' ELSE value END), ', ' ORDER BY name))
            FROM (SELECT split_part(one, '=', 1), substr(one, strpos(one, '=') + 1)
-                   FROM unnest({options}) AS one) AS o(name, value) HAVING count(*) > 0)"""
+                   FROM unnest({options}) AS one) AS o(name, value) HAVING count(*) > 0) END"""
