@@ -487,6 +487,7 @@ def test_an_unsure_shape_is_an_error(files: dict[str, str], said: str, migrate: 
     ("tool", "files"),
     [
         ("refinery", {"V1__a.sql": A, "Cargo.toml": ""}),
+        ("refinery", {"in/V1__a.sql": A, "Cargo.toml": ""}),
         ("sqitch", {"sqitch.plan": ""}),
         ("sql-migrate", {"1_a.sql": f"-- +migrate Up\n{A}"}),
         ("node-pg-migrate", {"1_a.sql": f"-- Up Migration\n{A}"}),

@@ -33,7 +33,7 @@ BY_HAND: dict[str, tuple[dict[str, str], list[str]]] = {  # by the first word ab
     "refinery": (
         {
             "migrations/V1__one.sql": A,
-            "migrations/U10__three.sql": INDEX,
+            "migrations/in/U10__three.sql": INDEX,
             "migrations/V2__two.sql": N,
         },
         ["10_three.sql", "1_one.sql", "2_two.sql"],

@@ -129,7 +129,7 @@ def test_a_folder_of_folders_is_named(migrate: Migrate, path: str, whose: str, f
     ("files", "whose", "command"),
     [
         (["V1__a.sql", "V1_2__b.sql"], "Flyway's, refinery's or yandex-pgmigrate's", "--dir NEW import sql"),
-        (["inner/V1__a.sql"], "Flyway's", "--dir NEW import sql"),
+        (["inner/V1__a.sql"], "Flyway's, refinery's or yandex-pgmigrate's", "--dir NEW import sql"),
         (["0001.a.sql"], "yoyo's", "--dir NEW import sql"),
         (["meta/_journal.json", "0000_a.sql"], "drizzle's", "--dir NEW import sql"),
         (["20240101000000_a/migration.sql", "20240101000000_a/snapshot.json"], "drizzle's", "import sql"),

@@ -139,7 +139,7 @@ def _by_whole(folder: str, names: set[str], inner: dict[str, set[str]]) -> list[
         return ["prisma"]
     if "up.sql" in files:
         return _of_up(folder, inner)
-    return ["flyway"] if any(map(_CAPITAL.fullmatch, files)) and not any(map(_CAPITAL.fullmatch, names)) else []
+    return _of_capitals(folder, files | names) if any(map(_CAPITAL.fullmatch, files)) else []
 
 
 def _of_up(folder: str, inner: dict[str, set[str]]) -> list[str]:

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 NO_WAY_DOWN = "there is no way down"
 _WAYS_DOWN = {".down.sql": "golang-migrate's or sqlx's", ".rollback.sql": "yoyo's"}
+_CAPITALS = "Flyway's, refinery's or yandex-pgmigrate's"
 _NAMES = (
-    (re.compile(r"(?:[VUB][0-9]+(?:[._][0-9]+)*|R)__.*\.sql", re.DOTALL), "Flyway's, refinery's or yandex-pgmigrate's"),
+    (re.compile(r"(?:[VUB][0-9]+(?:[._][0-9]+)*|R)__.*\.sql", re.DOTALL), _CAPITALS),
     (re.compile(r"[0-9]+\.[^\W\d][^.]*\.sql", re.DOTALL), "yoyo's"),
     (re.compile(r"[0-9]{6}(?:-.+)?\.sql", re.DOTALL), "graphile-migrate's"),
 )
@@ -87,7 +88,7 @@ def _of_folders(folder: str) -> Problem | None:
             hint = f"Here a migration is a file. To make files of them: outreach-migrate import {_quoted(above)}"
             return Problem(message, Location(folder), hint)
     if glob.glob(f"{glob.escape(folder)}/*/V[0-9]*__*.sql"):
-        return _problem(folder, "Flyway's", _made(folder))
+        return _problem(folder, _CAPITALS, copied(folder))
     return None
 
 
