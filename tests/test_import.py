@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from fix_cli import Migrate, Rows
+from fix_waiting import until
 
 from outreach_migrate.adopt import copy, versions
 from outreach_migrate.cli import manual
@@ -575,6 +578,19 @@ def test_a_dry_run_writes_nothing(migrate: Migrate) -> None:
     run = migrate("import", "old", "--dry-run")
     assert "3 files would be written to sql, from goose." in run.stdout
     assert not migrate.files.exists()
+
+
+def test_a_new_folder_appears_whole_when_the_import_is_killed(migrate: Migrate, seed: int) -> None:
+    """Else nothing of it is there, and the next import writes it."""
+    old(migrate, {f"{number}_a.up.sql": f"select {number};\n" * 50 for number in range(1, 201)})
+    run = migrate.start("import", "old", "--from", "golang-migrate", url="")
+    until(lambda: [*migrate.folder.glob(".import-*/files/*")] or not run.lives)
+    time.sleep(random.Random(seed).uniform(0, 0.15))
+    run.kill()
+    assert not migrate.files.exists() or len(os.listdir(migrate.files)) == 200
+    document = migrate("--json", "import", "old", "--from", "golang-migrate").json
+    assert len(document["files"]) + document["present"] == 200
+    assert len(os.listdir(migrate.files)) == 200
 
 
 def test_no_file_is_overwritten_and_all_are_written_or_none(migrate: Migrate) -> None:

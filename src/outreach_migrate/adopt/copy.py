@@ -85,29 +85,41 @@ def plan(folder: str, target: str, tool: str | None = None, *, python: str | Non
 
 
 def write(planned: Import) -> None:
-    """Write the new files, all or none; no file is ever overwritten. Raise MigrateError."""
+    """Write the new files, all or none; no file is ever overwritten. Raise MigrateError.
+
+    A new folder appears whole, even if the process is killed. Into one that has files they go one by one, in order, so
+    the next import would add the rest.
+    """
     if not planned.files:
         return
     above = os.path.dirname(os.path.abspath(planned.target))
-    made = list[str]()
     try:
         os.makedirs(above, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".import-", dir=above) as draft:
+        with tempfile.TemporaryDirectory(prefix=".import-", dir=above) as temporary:
+            draft = os.path.join(temporary, "files")
+            os.mkdir(draft)  # with the permissions that a new folder has
             for new in planned.files:
                 with open(os.path.join(draft, os.path.basename(new.path)), "xb") as file:
                     file.write(new.text.encode())
-            if not os.path.lexists(planned.target):
-                os.mkdir(planned.target)
-                made.append(planned.target)
-            for new in planned.files:
-                os.link(os.path.join(draft, os.path.basename(new.path)), new.path)  # fails if there is one
-                made.append(new.path)
-    except BaseException as error:
-        for path in reversed(made):
-            os.rmdir(path) if path == planned.target else os.remove(path)
-        if not isinstance(error, OSError):
-            raise
+            if os.path.lexists(planned.target):
+                _linked(draft, planned)
+            else:
+                os.rename(draft, planned.target)
+    except OSError as error:
         raise MigrateError(f"cannot write {error.filename2 or error.filename}: {error.strerror}") from error
+
+
+def _linked(draft: str, planned: Import) -> None:
+    """Put the files into a folder that is there; take back those that were put if one fails."""
+    made = list[str]()
+    try:
+        for new in planned.files:
+            os.link(os.path.join(draft, os.path.basename(new.path)), new.path)  # fails if there is one
+            made.append(new.path)
+    except BaseException:
+        for path in made:
+            os.remove(path)
+        raise
 
 
 def _check_target(folder: str, target: str, sources: Sequence[Source]) -> None:
