@@ -360,6 +360,8 @@ def test_two_files_of_one_flyway_version_are_refused(migrate: Migrate) -> None:
 
 # Transactions
 
+ROWS = "create table c (a text);\ncopy c from stdin;\nit's é $$ /*\nROLLBACK;\n\\.\n"
+
 
 @pytest.mark.parametrize(
     ("text", "became"),
@@ -377,6 +379,7 @@ def test_two_files_of_one_flyway_version_are_refused(migrate: Migrate) -> None:
         ),
         ("\ufeffselect 1;\n", "select 1;\n"),
         ("select '\nBEGIN;\n'; -- COMMIT;\n", "select '\nBEGIN;\n'; -- COMMIT;\n"),
+        (f"{ROWS}BEGIN;\nselect 1;\nCOMMIT;\nselect 2;\n", f"{ROWS}select 1;\nselect 2;\n"),
     ],
 )
 def test_transaction_control_goes(text: str, became: str, migrate: Migrate) -> None:

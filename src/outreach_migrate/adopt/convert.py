@@ -6,33 +6,30 @@ import re
 from typing import TYPE_CHECKING
 
 from outreach_migrate.adopt.source import Cut, Part
-from outreach_migrate.files import control, outline, statements
+from outreach_migrate.files import control, copies, folders, outline, statements
 from outreach_migrate.files.directives import Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from outreach_migrate.adopt.source import Source
     from outreach_migrate.files.control import Isolation
 
 _BOM = "\ufeff"
-_WHOLE_LINES = {
-    Part.MARK,
-    Part.TRANSACTION,
-    Part.AUTOCOMMIT,
-    Part.ISOLATION,
-}  # with the whole line, if it has nothing else
+# left out with the whole line, if it has nothing else
+_WHOLE_LINES = {Part.MARK, Part.TRANSACTION, Part.AUTOCOMMIT, Part.ISOLATION}
 
 
 def text(source: Source, tool: str) -> tuple[str, tuple[Cut, ...]]:
     """Make the new file's text; give it with the parts of the old one that are left out."""
     cuts = [Cut(0, 1, Part.BOM)] if source.text.startswith(_BOM) else []
     cuts += source.cuts
-    seen = _blanked(source.text, cuts)  # offsets stay as in the source
+    kept = _blanked(source.text, cuts)  # offsets stay as in the source
+    seen = _blanked(kept, _rows(kept))
     whole = outline.make(seen)
     alone = not source.transaction or bool(whole.outside)
     level: Isolation | None = None
-    if not alone and not source.unwritten and not whole.copies:  # what rows look like is not SQL
+    if not alone and not source.unwritten:
         found, level = control.superfluous(seen, whole)
         for statement in found:
             part = Part.ISOLATION if statement.words[0] == "set" else Part.TRANSACTION
@@ -45,6 +42,16 @@ def text(source: Source, tool: str) -> tuple[str, tuple[Cut, ...]]:
     newline = "\r\n" if re.match(r"[^\n]*\r\n", source.text) else "\n"
     lines = "".join(f"-- migrate: {directive}{newline}" for directive in head)
     return lines + _without(source.text, cuts), tuple(cuts)
+
+
+def _rows(text: str) -> Iterator[Cut]:
+    """Yield the rows that a COPY of the text takes, lest they be read as SQL; they stay in the new file."""
+    data = text.encode()
+    _, copied = copies.read(folders.Text("", data))
+    for rows in copied.rows if copied else ():
+        start, stop = (len(data[:offset].decode()) for offset in (rows.begin, rows.end))
+        newline = text.find("\n", stop)
+        yield Cut(start, newline if newline >= 0 else len(text), Part.ROWS)
 
 
 def _blanked(sql: str, cuts: Iterable[Cut]) -> str:

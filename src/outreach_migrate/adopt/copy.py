@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from outreach_migrate.adopt import convert, folders, versions
 from outreach_migrate.adopt.source import Left, Reason
 from outreach_migrate.errors import MigrateError, Problem, UsageError
-from outreach_migrate.files import migrations, statements
+from outreach_migrate.files import copies, migrations, statements
+from outreach_migrate.files.folders import Text
 from outreach_migrate.files.migrations import Migration
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def _new(source: Source, version: str, target: str, tool: str) -> New:
         Change(cut.part, statements.place(source.text, cut.start)[0], _first_line(source.text[cut.start : cut.stop]))
         for cut in cuts
     ]
-    migration = Migration(version, source.title, path, text.replace("\r\n", "\n"))
+    migration = Migration(version, source.title, path, *copies.read(Text(path, text.encode())))
     problems = [] if source.unwritten else migrations.problems(migration)
     return New(source, version, path, text, tuple(changes), tuple(problems))
 

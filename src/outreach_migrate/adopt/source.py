@@ -28,6 +28,7 @@ class Part(StrEnum):
     AUTOCOMMIT = "transaction control, which a file without a transaction does not need"
     ISOLATION = "the isolation level, which becomes a directive"
     WAY_DOWN = "the way down"
+    ROWS = "rows, which stay"
 
 
 class Reason(StrEnum):

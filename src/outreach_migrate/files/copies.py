@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
-    from outreach_migrate.files.folders import File
+    from outreach_migrate.files.folders import File, Text
     from outreach_migrate.files.statements import Statement
 
 _CHUNK = 1_000_000  # bytes
@@ -72,7 +72,7 @@ class Rows:
     the `\.` that ends them. `begin` and `end` are their offsets in the file, in bytes, `crc` is their CRC-32.
     """
 
-    file: File = field(compare=False)
+    file: File | Text = field(compare=False)
     offset: int
     line: int
     lines: int
@@ -133,7 +133,7 @@ def of(sql: str, statement: Statement) -> Copy | None:
     return Copy(read[table - 1].name, columns, is_binary, len(read) > at + 2)
 
 
-def read(file: File) -> tuple[str, Copied | None]:
+def read(file: File | Text) -> tuple[str, Copied | None]:
     """Read a file's SQL, without BOM and with LF for CRLF, and find the rows in it; raise OSError or NotUtf8."""
     with folders.opened(file) as stream:
         head = stream.read(_CHUNK)
@@ -165,7 +165,7 @@ def _lf(raw: bytes) -> tuple[bytes, bytes]:
 class _Source:
     """A file that is read once, in order; on the way its text is hashed, and checked to be UTF-8."""
 
-    def __init__(self, file: File, stream: BinaryIO, head: bytes) -> None:
+    def __init__(self, file: File | Text, stream: BinaryIO, head: bytes) -> None:
         import hashlib  # here, because it loads OpenSSL
 
         self._file, self._stream, self._digest = file, stream, hashlib.sha256()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +37,14 @@ class Resource:
     def is_file(self) -> bool:
         """Tell whether it is a regular file."""
         return self.resource.is_file()
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text that is no file yet, with the path that it will have."""
+
+    path: str
+    data: bytes
 
 
 File = os.DirEntry[str] | Resource
@@ -84,8 +93,14 @@ def listed(folder: Folder) -> list[File]:
 
 
 @contextmanager
-def opened(file: File, at: int = 0) -> Iterator[BinaryIO]:
+def opened(file: File | Text, at: int = 0) -> Iterator[BinaryIO]:
     """Open a file, to be read from an offset on, in bytes; raise OSError."""
-    with cast("BinaryIO", file.resource.open("rb")) if isinstance(file, Resource) else open(file.path, "rb") as stream:
+    with _stream(file) as stream:
         stream.seek(at)
         yield stream
+
+
+def _stream(file: File | Text) -> BinaryIO:
+    if isinstance(file, Text):
+        return io.BytesIO(file.data)
+    return cast("BinaryIO", file.resource.open("rb")) if isinstance(file, Resource) else open(file.path, "rb")
