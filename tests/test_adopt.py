@@ -305,6 +305,27 @@ def test_drizzle_knows_a_migration_that_is_still_to_come(migrate: Migrate, made:
     assert verdicts(migrate("--json", "adopt")) == {"1": "adopted", "2": "adopted", "3": "pending"}
 
 
+def test_drizzles_rows_are_known_by_time_and_checksum(migrate: Migrate, made: Any) -> None:
+    """Two of one time are told apart by their checksums; 1.x knows times without their milliseconds."""
+    b, c = "b" * 64, "c" * 64
+    rows = f"('{b}', 20), ('{c}', 1700000000123)"
+    made("drizzle", f"INSERT INTO drizzle.__drizzle_migrations (hash, created_at) VALUES {rows};")
+    more = files((f"drizzle/b sha256:{b} when:20", f"drizzle/c sha256:{c} when:1700000000000"))
+    migrate.write({"3_f.sql": more["1_f.sql"], "4_f.sql": more["2_f.sql"]})
+    run = migrate("--json", "adopt")
+    assert set(verdicts(run).values()) == {"adopted"}
+    assert [one["compared"] for one in run.json["migrations"]] == [True] * 4
+
+
+def test_a_file_of_this_programs_own_is_not_taken_for_another_tools(migrate: Migrate, made: Any) -> None:
+    """Where files say where they came from, a version or a name that is alike proves nothing."""
+    made("prisma", "UPDATE _prisma_migrations SET migration_name = '5_add_phone' WHERE id = 'b';")
+    migrate.write({"5_add_mail.sql": "select 5;", "6_add_phone.sql": "select 6;"})
+    run = migrate("--json", "adopt")
+    assert "prisma has applied 5_add_phone, and there is no file of it here" in problem(run)[0]
+    assert verdicts(run) == {"1": "adopted", "2": "pending", "5": "pending", "6": "pending", "5_add_phone": "no file"}
+
+
 def test_a_version_that_was_applied_late_is_told(migrate: Migrate, rows: Rows, made: Any) -> None:
     """It gets its place by the files' order; a pending file that is older than the newest one is told as well."""
     made("prisma", "UPDATE _prisma_migrations SET started_at = '2025-01-01', finished_at = null WHERE id = 'a';")
@@ -458,11 +479,12 @@ def test_the_renamed_table_can_be_had_back(migrate: Migrate, rows: Rows, made: A
     assert "which is there already" in problem(migrate("--json", "adopt", "--rename"))[0]
 
 
-def test_an_empty_table_makes_room_as_well(migrate: Migrate, rows: Rows) -> None:
-    """dbmate may have made its table, and applied nothing: --rename is the way out that `up` names."""
-    rows(DBMATE)
-    migrate.write(files(MADE["dbmate"].names))
-    assert "adopt --from dbmate --rename" in migrate("up").stderr
+@pytest.mark.parametrize(("tool", "table"), [("dbmate", DBMATE), ("golang-migrate", GOLANG)])
+def test_an_empty_table_makes_room_as_well(tool: str, table: LiteralString, migrate: Migrate, rows: Rows) -> None:
+    """The tool may have made its table, and applied nothing: --rename is the way out that `up` names."""
+    rows(table)
+    migrate.write(files(MADE[tool].names))
+    assert f"adopt --from {tool} --rename" in migrate("up").stderr
     run = migrate("--json", "adopt", "--rename")
     assert verdicts(run) == {"1": "pending", "2": "pending"}
     rows(run.json["undo"])

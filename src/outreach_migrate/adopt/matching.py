@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import accumulate
 from typing import TYPE_CHECKING, TypeVar
 
 from outreach_migrate.adopt import tables
@@ -39,7 +40,7 @@ class Verdict(StrEnum):
     PASSED_OVER = "passed over"
 
 
-_IN_PROGRESS = {Standing.FAILED, Standing.UNFINISHED, Standing.ROLLED_BACK, Standing.DIRTY}
+_AMISS = {Standing.FAILED, Standing.UNFINISHED, Standing.ROLLED_BACK, Standing.DIRTY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Match:
 def match(
     recorded: Recorded, files: Sequence[Migration], *, to: int | None = None, accept_edited: bool = False
 ) -> tuple[Match, ...]:
-    """Compare records and files: by the files' first lines, else by version, else by name.
+    """Compare records and files: by the files' first lines; if none names the tool, by version, else by name.
 
     The matches with a file come first, in the order of the files. With `to` later ones are left as they are; with
     `accept_edited` checksums may differ.
@@ -70,7 +71,7 @@ def match(
     records = _whole(recorded, files)
     pairs = _pairs(recorded.table.tool, records, files)
     places = [pairs[one.name].number for one in records if one.name in pairs]
-    late = {number for place, number in enumerate(places) if number < max(places[:place], default=-1)}
+    late = {number for number, newest in zip(places, accumulate(places, max), strict=True) if number < newest}
     found = {migration.number: record for record in records if (migration := pairs.get(record.name))}
     matches = [
         replace(
@@ -145,17 +146,25 @@ def _number(key: str) -> float:
 def _pairs(tool: str, records: Sequence[Record], files: Sequence[Migration]) -> dict[str, Migration]:
     """Find each record's file, by the record's name."""
     own = [one for one in files if _is_from(tool, one)]
-    others = [one for one in files if not _is_from(tool, one)]
-    by_key = {key: one for one in reversed(own) for key in reversed(_keys(tool, one))}
+    if not own:
+        return _likely_pairs(tool, records, files)
+    by_key = {key: one for one in reversed(own) for key in _keys(tool, one)}
     pairs, taken = dict[str, Migration](), set[int]()
-    for record in records:
-        named = (by_key[key] for key in record.keys if key in by_key)
-        if one := next((one for one in named if one.number not in taken), None):
-            pairs[record.name] = one
-            taken.add(one.number)
-    for part in (0, 1):  # the version, then the name
+    for rank in range(max((len(one.keys) for one in records), default=0)):  # all best keys before any worse one
+        for record in records:
+            found = by_key.get(record.keys[rank]) if rank < len(record.keys) and record.name not in pairs else None
+            if found and found.number not in taken:
+                pairs[record.name] = found
+                taken.add(found.number)
+    return pairs
+
+
+def _likely_pairs(tool: str, records: Sequence[Record], files: Sequence[Migration]) -> dict[str, Migration]:
+    """Find each record's file by version, then by name, if no file's first line names the tool: copies made by hand."""
+    pairs, taken = dict[str, Migration](), set[int]()
+    for part in (0, 1):
         left = [one for one in records if one.name not in pairs and one.standing is not Standing.BASELINE]
-        free = [one for one in others if one.number not in taken]
+        free = [one for one in files if one.number not in taken]
         theirs = _unique((_parted(tool, one)[part], one) for one in left)
         mine = _unique((str(one.number) if part == 0 else one.name, one) for one in free)
         for value in theirs.keys() & mine.keys():
@@ -187,7 +196,7 @@ def _judged(
 
     if record is None:
         return found(Verdict.PASSED_OVER if _is_passed_over(recorded, migration) else Verdict.PENDING)
-    if record.standing in _IN_PROGRESS:
+    if record.standing in _AMISS:
         return found(Verdict(record.standing.value))
     if to is not None and migration.number > to:
         return found(Verdict.AFTER)
@@ -228,7 +237,7 @@ def _equal(mine: str, theirs: str) -> bool:
 
 
 def _without_file(records: Sequence[Record], pairs: dict[str, Migration], record: Record, to: int | None) -> Match:
-    if record.standing in _IN_PROGRESS:
+    if record.standing in _AMISS:
         return Match(Verdict(record.standing.value), "", record.name, None, record)
     is_after = to is not None and _is_after(records, pairs, record, to)
     return Match(Verdict.AFTER if is_after else Verdict.NO_FILE, "", record.name, None, record)

@@ -34,7 +34,7 @@ _BROKEN = {
 
 def heads(recorded: Recorded) -> Problem | None:
     """Refuse a table of alembic's with several heads, because each rests on revisions of its own."""
-    if not recorded.up_to or len(recorded.records) == 1:
+    if not recorded.up_to or len(recorded.records) <= 1:
         return None
     names = ", ".join(display.in_line(one.name) for one in recorded.records)
     hint = "Merge them: alembic merge heads, then alembic upgrade head; and import the folder again."

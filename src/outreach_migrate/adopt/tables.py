@@ -96,8 +96,8 @@ _QUERIES = {
           FROM {table} ORDER BY run_on, version""",
     "supabase": "SELECT version, null, null, null, 'applied' FROM {table} ORDER BY version",
     "drizzle": """
-        SELECT coalesce(pg_catalog.to_jsonb(t) ->> 'name', 'when:' || created_at), 'sha256:' || hash, null, null,
-               'applied'
+        SELECT coalesce(pg_catalog.to_jsonb(t) ->> 'name', 'when:' || created_at || ' sha256:' || hash),
+               'sha256:' || hash, null, null, 'applied'
           FROM {table} AS t ORDER BY id""",
     "yoyo": """
         SELECT migration_id, null, applied_at_utc, null, 'applied'
@@ -139,20 +139,29 @@ def read(connection: Connection, table: Foreign) -> Recorded:
 
 
 def _record(tool: str, name: str, checksum: str | None, started: Any, finished: Any, standing: str) -> Record:
-    keys = (name, checksum) if tool == "drizzle" and name.startswith("when:") and checksum else _keys(tool, name)
+    is_time = tool == "drizzle" and name.startswith("when:")  # 0.x records no name
+    keys = _drizzle(name) if is_time else _keys(tool, name)
     times = (started and started.replace(tzinfo=UTC), finished and finished.replace(tzinfo=UTC))
     return Record(name, keys, Standing(standing), checksum, *times)
 
 
+def _drizzle(name: str) -> tuple[str, ...]:
+    """Give the keys of a row without a name; 1.x knows 0.x's times without their milliseconds."""
+    when, checksum = name.split()
+    return (name, when, f"{when[:-3]}000", checksum)
+
+
 def _newest(records: dict[str, Record]) -> int | None:
-    whens = [int(name.removeprefix("when:")) for name in records if name.startswith("when:")]
+    whens = [int(name.split()[0].removeprefix("when:")) for name in records if name.startswith("when:")]
     return max(whens, default=None)
 
 
 def keys(origin: Origin) -> tuple[str, ...]:
     """Give the names under which a file's tool may have recorded it, the best first."""
-    if origin.tool == "drizzle":
-        return (origin.name, *(mark for mark in origin.marks if mark.startswith(("when:", "sha256:"))))
+    if origin.tool == "drizzle":  # equal texts have equal checksums, so those count only where the time is not known
+        whens = [f"when:{when}" for when in origin.marked("when")]
+        both = [f"{when} {checksum}" for when in whens for checksum in origin.checksums]
+        return (origin.name, *both, *(whens or origin.checksums))
     return _keys(origin.tool, origin.name)
 
 
