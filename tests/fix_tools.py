@@ -45,7 +45,7 @@ class Project:
 
 
 @pytest.fixture
-def project(request: pytest.FixtureRequest, migrate: Migrate) -> Project:
+def tools_project(request: pytest.FixtureRequest, migrate: Migrate) -> Project:
     """A project of the tool that the test is parametrised with, one of MAKERS."""
     return MAKERS[request.param](migrate.folder, fix_servers.url(migrate.url, sslmode="disable"))
 

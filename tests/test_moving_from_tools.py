@@ -14,36 +14,36 @@ from fix_tools import Dump, Project
 IMPORTED = ["prisma", "dbmate", "drizzle", "drizzle 1.x", "yoyo", "alembic"]
 
 
-@pytest.mark.parametrize("project", IMPORTED, indirect=True)
+@pytest.mark.parametrize("tools_project", IMPORTED, indirect=True)
 def test_an_empty_database_becomes_like_the_tools_own(
-    project: Project, migrate: Migrate, dump: Dump, server_url: str
+    tools_project: Project, migrate: Migrate, dump: Dump, server_url: str
 ) -> None:
     """The folder is known by its shape, and `up` gives schema and rows as the tool did, in the tool's order."""
-    imported = migrate("--json", "import", project.folder, *project.arguments)
+    imported = migrate("--json", "import", tools_project.folder, *tools_project.arguments)
     assert imported.exit_code == 0
-    assert imported.json["tool"] == project.tool
+    assert imported.json["tool"] == tools_project.tool
     assert migrate("check", "--strict").exit_code == 0
     with fresh_database(server_url) as empty:
         assert migrate("up", url=empty).exit_code == 0
         assert dump(empty) == dump(migrate.url)
 
 
-@pytest.mark.parametrize("project", IMPORTED, indirect=True)
-def test_the_tools_own_database_is_taken_over(project: Project, migrate: Migrate, dump: Dump, rows: Rows) -> None:
+@pytest.mark.parametrize("tools_project", IMPORTED, indirect=True)
+def test_the_tools_own_database_is_taken_over(tools_project: Project, migrate: Migrate, dump: Dump, rows: Rows) -> None:
     """`status` has all as applied, at the tool's own times if it keeps any, and `up` has nothing to do."""
     before = dump(migrate.url)
-    assert migrate("import", project.folder, *project.arguments).exit_code == 0
-    in_place = ["--from", "dbmate", "--rename"] if project.tool == "dbmate" else []
+    assert migrate("import", tools_project.folder, *tools_project.arguments).exit_code == 0
+    in_place = ["--from", "dbmate", "--rename"] if tools_project.tool == "dbmate" else []
     assert f"outreach-migrate {' '.join(['adopt', *in_place])}" in migrate("up").stderr
     adopted = migrate("--json", "adopt", *in_place)
     assert [one["verdict"] for one in adopted.json["migrations"]] == ["adopted"] * 3
     steps = migrate("--json", "status").json["migrations"]
     assert [step["state"] for step in steps] == ["applied"] * 3
-    assert {step["entry"]["timed"] for step in steps} == {project.tool in ("prisma", "yoyo")}
-    if project.tool == "prisma":
+    assert {step["entry"]["timed"] for step in steps} == {tools_project.tool in ("prisma", "yoyo")}
+    if tools_project.tool == "prisma":
         starts = rows("SELECT started_at, finished_at FROM _prisma_migrations ORDER BY started_at")
         assert rows("SELECT started_at, finished_at FROM schema_migrations ORDER BY position") == starts
-    if project.tool == "yoyo":
+    if tools_project.tool == "yoyo":
         starts = rows("SELECT applied_at_utc AT TIME ZONE 'UTC' FROM _yoyo_migration ORDER BY 1")
         assert rows("SELECT started_at FROM schema_migrations ORDER BY position") == starts
     assert migrate("up").stdout == "Nothing is pending: 3 migrations are applied.\n"

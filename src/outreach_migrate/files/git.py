@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from outreach_migrate.files.migrations import Migration
 
 _COMMITS = 500  # that are looked through for a version of a file
+_LONGEST = 20  # s that git may take, because in a large repository it may take minutes
 _LARGEST = 10_000_000  # bytes of a version that is looked at
 _RAW = re.compile(rb"^:[0-7]+ [0-7]+ ([0-9a-f]+) ([0-9a-f]+) ", re.MULTILINE)
 _NONE = re.compile(rb"0+")
@@ -77,6 +78,9 @@ def _versions(folder: str, name: str) -> Iterator[bytes]:
 
 def _bytes(folder: str, *arguments: str, given: bytes = b"") -> bytes:
     try:
-        return subprocess.run(["git", *arguments], cwd=folder, input=given, capture_output=True, check=False).stdout
-    except OSError:
+        command = ["git", *arguments]
+        return subprocess.run(
+            command, cwd=folder, input=given, capture_output=True, check=False, timeout=_LONGEST
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
         return b""
