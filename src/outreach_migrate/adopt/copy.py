@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from outreach_migrate.adopt import convert, folders, versions
 from outreach_migrate.adopt.source import Left, Reason
 from outreach_migrate.errors import MigrateError, Problem, UsageError
-from outreach_migrate.files import copies, migrations, statements
+from outreach_migrate.files import copies, migrations, rules, statements
 from outreach_migrate.files.folders import Text
 from outreach_migrate.files.migrations import Migration
 
@@ -148,7 +148,7 @@ def _new(source: Source, version: str, target: str, tool: str) -> New:
         for cut in cuts
     ]
     migration = Migration(version, source.title, path, *copies.read(Text(path, text.encode())))
-    problems = [] if source.unwritten else migrations.problems(migration)
+    problems = [] if source.unwritten else rules.problems(migration)
     return New(source, version, path, text, tuple(changes), tuple(problems))
 
 

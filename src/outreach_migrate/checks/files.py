@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from outreach_migrate.errors import Contradiction, Location, MigrateError, Problem, UsageError
-from outreach_migrate.files import git, migrations, statements
+from outreach_migrate.files import git, migrations, rules, statements
 from outreach_migrate.files.squashed import Replaced
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def files(found: Iterable[Migration], problems: Iterable[Problem]) -> list[Findi
     """Check migrations as `up` does before it runs them; `problems` were met while they were read."""
     findings = [Finding(problem) for problem in problems]
     for migration in found:
-        findings += [Finding(problem) for problem in migrations.problems(migration)]
+        findings += [Finding(problem) for problem in rules.problems(migration)]
         # another tool's merge of two branches, say, keeps its place in the order
         if not migration.directives.origin and next(statements.split(migration.sql), None) is None:
             findings.append(Finding(Problem("no statement in this file", Location(migration.path)), is_error=False))

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from outreach_migrate.files import outline, statements
-from outreach_migrate.files.outline import Finding
+from outreach_migrate.files.statements import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from outreach_migrate import durations
 from outreach_migrate.files import control, squashed, statements
 from outreach_migrate.files.control import Isolation
-from outreach_migrate.files.outline import Finding
+from outreach_migrate.files.statements import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

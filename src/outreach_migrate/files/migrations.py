@@ -11,19 +11,7 @@ from typing import TYPE_CHECKING
 
 from outreach_migrate import display
 from outreach_migrate.errors import Location, MigrationFileError, Problem
-from outreach_migrate.files import (
-    commands,
-    control,
-    copies,
-    directives,
-    folders,
-    foreign,
-    outline,
-    squashed,
-    statements,
-    ways_down,
-)
-from outreach_migrate.files.commands import Command
+from outreach_migrate.files import copies, folders, foreign, squashed, statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +19,7 @@ if TYPE_CHECKING:
     from outreach_migrate.files.copies import Copied, Rows
     from outreach_migrate.files.directives import Directives
     from outreach_migrate.files.folders import File, Folder
-    from outreach_migrate.files.outline import Finding, Outline
+    from outreach_migrate.files.outline import Outline
     from outreach_migrate.files.squashed import Replaced
 
 _NAME = re.compile(r"([0-9]+)_(.+)\.sql", re.DOTALL)
@@ -70,11 +58,15 @@ class Migration:
     @cached_property
     def outline(self) -> Outline:
         """The text's outline, found in one pass."""
+        from outreach_migrate.files import outline  # here, because the text of an applied file is not read
+
         return outline.make(self.sql)
 
     @cached_property
     def directives(self) -> Directives:
         """The directives in the comments at the file's head."""
+        from outreach_migrate.files import directives
+
         return directives.read(self.sql, self.outline)
 
     @property
@@ -211,65 +203,6 @@ def _same_version_twice(found: list[Migration]) -> Iterator[Problem]:
             yield Problem(message, Location(second.path), "Give the newer one another version.")
 
 
-def problems(migration: Migration) -> list[Problem]:
-    """List the problems that keep a migration's text from being run as it is."""
-    if "\0" in migration.sql:
-        nul = outline.Finding(migration.sql.index("\0"), "a NUL byte, which PostgreSQL's text can't hold")
-        return [_problem(migration, nul)]
-    wanted, whole = migration.directives, migration.outline
-    controls = control.findings(migration.sql, whole, transaction=wanted.transaction, place=migration.place)
-    wrong = [
-        *wanted.findings,
-        *ways_down.findings(migration.sql, os.path.dirname(migration.path)),
-        *whole.findings,
-        *controls,
-        *_copies(migration),
-    ]
-    wrong.sort(key=lambda finding: finding.offset)
-    if not wrong:
-        wrong += _not_inside(migration) if wanted.transaction else _not_alone(migration)
-    return [_problem(migration, finding) for finding in wrong]
-
-
-def _copies(migration: Migration) -> Iterator[Finding]:
-    for statement, number in migration.outline.copies:
-        rows = migration.rows.get(number)
-        if not migration.directives.transaction:
-            message = "COPY … FROM STDIN cannot be used in a file without a transaction"
-            yield outline.Finding(statement.start, message, "Put it into a file of its own.")
-        elif rows is None or not rows.is_ended:
-            hint = "The line \\. must end them. Is the file complete?"
-            yield outline.Finding(statement.start, "the rows of COPY … FROM STDIN do not end", hint)
-
-
-def _not_inside(migration: Migration) -> Iterator[Finding]:
-    for statement, command in migration.outline.outside:
-        hint = "Put it into a file of its own, or begin this file with: -- migrate: no-transaction"
-        if command is Command.DROP_SUBSCRIPTION:
-            hint += ". Or keep the slot: write ALTER SUBSCRIPTION … DISABLE and … SET (slot_name = NONE) before it."
-        yield outline.Finding(statement.start, f"{command} cannot run in a transaction", hint)
-
-
-def _not_alone(migration: Migration) -> list[Finding]:
-    from outreach_migrate.files import no_transaction  # here, because few files need it
-
-    found = [*no_transaction.findings(migration.sql), *_unnamed(migration)]
-    return sorted(found, key=lambda finding: finding.offset)
-
-
-def _unnamed(migration: Migration) -> Iterator[Finding]:
-    hint = "Name it: an index that a failed build leaves invalid could not be found again."
-    for statement, command in migration.outline.outside:
-        unnamed = command is Command.CREATE_INDEX_CONCURRENTLY and commands.build(migration.sql, statement)
-        if unnamed and unnamed.index is None:
-            yield outline.Finding(statement.start, "an index built concurrently must have a name", hint)
-
-
 def is_name(name: str) -> bool:
     """Say whether a file of this name is a migration."""
     return _NAME.fullmatch(name) is not None
-
-
-def _problem(migration: Migration, finding: Finding) -> Problem:
-    place, excerpt = migration.location(finding.offset), migration.excerpt(finding.offset)
-    return Problem(finding.message, place, finding.hint, excerpt)

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from outreach_migrate.files import commands, outline, statements
-from outreach_migrate.files.outline import Finding
+from outreach_migrate.files.statements import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from outreach_migrate.files import commands, copies, statements
+from outreach_migrate.files.statements import Finding
 
 if TYPE_CHECKING:
     from outreach_migrate.files.commands import Command
@@ -33,14 +34,6 @@ _AS_TEXT = "A migration is text: write the rows as text, or in CSV."
 REFUSED = "{} cannot be used in a migration"
 _OPENERS = {'"': "quoted identifier", "$": "dollar-quoted string", "/": "/* comment"}
 _CUT = 1_000_000  # characters between the places where a large text can be cut
-
-
-class Finding(NamedTuple):
-    """Something in a text that a migration may not have, and its offset in characters."""
-
-    offset: int
-    message: str
-    hint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

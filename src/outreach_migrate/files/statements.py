@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
+from typing import NamedTuple
 
 # The rules of PostgreSQL's src/backend/parser/scan.l, with standard_conforming_strings on. Every long repeat is
 # possessive, so no text makes a pattern backtrack or use memory. The `(?!)` at the end of a repeated alternation
@@ -71,6 +72,14 @@ class Statement:
     start: int
     end: int
     words: tuple[str, ...]
+
+
+class Finding(NamedTuple):
+    """Something in a text that a migration may not have, and its offset in characters."""
+
+    offset: int
+    message: str
+    hint: str | None = None
 
 
 def split(sql: str) -> Iterator[Statement]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from outreach_migrate.files import foreign, statements
-from outreach_migrate.files.outline import Finding
+from outreach_migrate.files.statements import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

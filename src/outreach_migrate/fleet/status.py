@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from outreach_migrate.errors import Contradiction, MigrateError, Problem
-from outreach_migrate.files import migrations
+from outreach_migrate.files import rules
 from outreach_migrate.fleet import events, look, workers
 from outreach_migrate.fleet.look import Together
 from outreach_migrate.fleet.targets import Member
@@ -88,5 +88,5 @@ class _Looking:
 def _plan(request: Request, past: History) -> tuple[Plan, bool]:
     whole = plan.make(request.files, past.entries)
     files = [step.migration for step in whole.to_run(to=None, out_of_order=True)]
-    is_wrong = whole.contradictions(out_of_order=False) or whole.unfinished() or any(map(migrations.problems, files))
+    is_wrong = whole.contradictions(out_of_order=False) or whole.unfinished() or any(map(rules.problems, files))
     return whole, bool(is_wrong)

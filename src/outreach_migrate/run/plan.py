@@ -9,7 +9,6 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from outreach_migrate.errors import Conflict, Contradiction, Location
-from outreach_migrate.files import pieces
 from outreach_migrate.files.migrations import Migration
 from outreach_migrate.files.squashed import Replaced
 from outreach_migrate.history.read import Entry
@@ -125,6 +124,8 @@ def to_send(step: Pending, from_start: int | None) -> tuple[str, int, str]:
     done = (entry and entry.statements_done) or 0
     if not done or migration.number == from_start:
         return migration.path, 1, migration.sql
+    from outreach_migrate.files import pieces  # here and below, because most plans have no unfinished file
+
     rest = next((piece for piece in pieces.cut(migration.sql) if piece.number == done), None)
     start = rest.start if rest else len(migration.sql)  # all statements are done
     settings = "".join(f"{setting};\n" for setting in rest.settings) if rest else ""
@@ -197,6 +198,8 @@ def _conflict(step: Step, newest: int, from_start: int | None) -> Contradiction 
         case State.UNFINISHED if migration and entry:
             if migration.directives.transaction:
                 return _told(step, Conflict.UNFINISHED_WANTS_TRANSACTION)
+            from outreach_migrate.files import pieces
+
             done = entry.statements_done or 0
             same = pieces.checksum_before(migration.sql, done) == entry.done_checksum
             return None if same or migration.number == from_start else _told(step, Conflict.UNFINISHED_CHANGED)
@@ -207,6 +210,8 @@ def _unfinished(step: Step) -> Contradiction:
     migration = step.migration
     if migration is None:
         return _told(step, Conflict.UNFINISHED_WITHOUT_FILE)
+    from outreach_migrate.files import pieces
+
     told, whole = _told(step, Conflict.UNFINISHED), list(pieces.cut(migration.sql))
     place = migration.location(whole[told.done].start) if told.done < len(whole) else told.location
     return told._replace(location=place, statements=len(whole))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -13,7 +13,6 @@ from psycopg import pq
 
 from outreach_migrate import durations, errors
 from outreach_migrate.errors import Blocker, Contradiction, Problem
-from outreach_migrate.files import migrations
 from outreach_migrate.files.migrations import Migration
 from outreach_migrate.history import catalog, progress, read, write
 from outreach_migrate.history import table as tables
@@ -147,7 +146,7 @@ class Look:
     def problems(self) -> list[Problem | Contradiction]:
         """List the problems of the files that are not applied, and the contradictions between files and history."""
         pending = self.plan.to_run(to=None, out_of_order=True)
-        found = [problem for step in pending for problem in migrations.problems(step.migration)]
+        found = _of_texts(pending)
         contradictions = [*self.plan.contradictions(out_of_order=False), *self.plan.unfinished(at_work=self.at_work)]
         return [*self.unadopted, *found, *contradictions]
 
@@ -212,7 +211,7 @@ def plan_of(past: History, request: Request) -> Planned:
     if unadopted := _unadopted(past, request.files):
         raise errors.NotAdopted(unadopted)
     wrong = [*request.file_problems]
-    wrong += [problem for step in steps for problem in migrations.problems(step.migration)]
+    wrong += _of_texts(steps)
     contradictions = whole.contradictions(out_of_order=request.out_of_order, from_start=request.from_start)
     if contradictions:
         raise errors.HistoryError([*wrong, *contradictions])
@@ -233,6 +232,15 @@ def _unadopted(past: History, files: tuple[Migration, ...]) -> tuple[Problem, ..
     doubtful = not tools and not past.table.chosen
     found = tuple(one for one in past.foreign if one.tool in tools or doubtful)
     return (catalog.unadopted(past.table, found, doubtful=doubtful),) if found else ()
+
+
+def _of_texts(steps: Sequence[Pending]) -> list[Problem]:
+    """List the problems of the files' texts."""
+    if not steps:
+        return []
+    from outreach_migrate.files import rules  # here, because no text is read if nothing is pending
+
+    return [problem for step in steps for problem in rules.problems(step.migration)]
 
 
 def to_carry_out(past: History, request: Request) -> Planned:
