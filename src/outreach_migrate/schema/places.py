@@ -36,11 +36,15 @@ _LEFT = f"""
                   = ('x' || pg_catalog.right(d.datname::text, 16))::bit(64)::bigint)"""
 
 
+class Hidden(errors.ConnectionFailed):
+    """A new database can't be reached, because a pooler knows the databases by name."""
+
+
 @contextmanager
 def on_server(target: Target) -> Iterator[Target]:
     """Make an empty database on the server of `target`, like its database in encoding and locale; drop it at the end.
 
-    Databases that crashed processes left are dropped first. Raise ConnectionFailed when a pooler stands in the way.
+    Databases that crashed processes left are dropped first. Raise Hidden or ConnectionFailed.
     """
     token = os.urandom(8)
     name, key = _PREFIX + token.hex(), int.from_bytes(token, signed=True)
@@ -58,10 +62,18 @@ def on_server(target: Target) -> Iterator[Target]:
             _checked(messages.pipeline(maker, [[f"CREATE DATABASE {name} {_like(maker)}"], [comment]]))
         made = replace(target, parameters={**target.parameters, "dbname": name})
         try:
+            _reach(made)
             yield made
         finally:
             with suppress(psycopg.Error, errors.ConnectionFailed):  # else the next one drops it
                 _drop(stack.enter_context(closing(connections.connect(target, read_write=True))), name)
+
+
+def _reach(made: Target) -> None:
+    try:
+        connections.connect(made).close()
+    except errors.ConnectionFailed as error:
+        raise Hidden(error.message, hint=error.hint) from error
 
 
 def _checked(answers: list[list[psycopg.pq.abc.PGresult]]) -> None:

@@ -78,9 +78,11 @@ def migrated(
     reason = _obstacle(beside, files) if beside else "no database is named"
     with ExitStack() as stack:
         stack.enter_context(connections.translated())
-        if reason is None:
-            target = stack.enter_context(places.on_server(request.target))
-        else:
+        try:
+            target = stack.enter_context(places.on_server(request.target)) if reason is None else request.target
+        except places.Hidden as error:
+            reason = f"a new database can't be reached: {error.message}"
+        if reason:
             with _said(reason):
                 place = places.on_private_server(private, reach.roles(files))
                 target = replace(stack.enter_context(place), schema=request.target.schema)
