@@ -12,6 +12,8 @@ from outreach_migrate import errors
 from outreach_migrate.schema import few, relations, routines, sql
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from psycopg import Connection
 
     from outreach_migrate.history.table import Table
@@ -35,6 +37,17 @@ class Object:
         return f"{self.kind} {self.name}"
 
 
+def _objects(kind: str, name: str, parent: str | None, text: str) -> Iterator[Object]:
+    """Give an object, and its privileges as another one, so that they can be ignored."""
+    if sql.MARK not in text:
+        yield Object(kind, name, parent, text)
+        return
+    lines = text.split("\n")
+    yield Object(kind, name, parent, "\n".join(line for line in lines if not line.startswith(sql.MARK)))
+    granted = [line.removeprefix(sql.MARK) for line in lines if line.startswith(sql.MARK)]
+    yield Object("privileges", f"on {kind} {name}", parent or name, "\n".join(granted))
+
+
 def read(connection: Connection, history: Table, *, version: int) -> tuple[Object, ...]:
     """Read all objects, without those of extensions and the history table, in one snapshot, sorted by kind and name.
 
@@ -51,7 +64,7 @@ def read(connection: Connection, history: Table, *, version: int) -> tuple[Objec
         cursor = connection.execute(f"{begin}{';'.join(queries)}; COMMIT".encode())
         while True:
             if cursor.description is not None:
-                found += [Object(*row) for row in cursor.fetchall()]
+                found += [one for row in cursor.fetchall() for one in _objects(*row)]
             if not cursor.nextset():
                 return tuple(sorted(found, key=lambda one: (one.kind, one.name)))
     except psycopg.errors.LockNotAvailable as error:

@@ -16,7 +16,7 @@ from outreach_migrate.postgres import connections
 from outreach_migrate.schema import pg_dump
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from psycopg import Connection
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 _HEAD = "-- The schema that the migrations give. outreach-migrate dump makes this file again: don't edit it.\n"
 # pg_dump's comment before each object; matched with text between statements only
-_ENTRY = re.compile(r"^-- (?:Data for )?(Name: (.*); Type: (.*); Schema: .*); Owner: .*$", re.MULTILINE)
+_ENTRY = re.compile(r"^-- (?:Data for )?(Name: (.*); Type: (.*); Schema: (.*)); Owner: .*$", re.MULTILINE)
+_Entry = tuple[re.Match[str] | None, list[str]]  # that comment, and the statements after it
 # Settings of the session that loads the file: they differ by version, and are nobody's schema.
 _TIMEOUTS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout")
 
@@ -60,11 +61,15 @@ def schema(target: Target, history: Table, *, wait: float = 0) -> str:
     The same schema gives the same text: it has no owners, versions, random keys and session limits. Left out are
     subscriptions and user mappings, whose texts have passwords, and the comments that extensions bring along.
     """
+    text, role = _read(target, history, "--schema-only", wait=wait)
+    found = list(_entries(text))
+    is_used = any(entry and entry[4] == history.schema for entry, _ in found)
 
     def leaves(kind: str, name: str) -> bool:
-        return kind in ("SUBSCRIPTION", "USER MAPPING") or _is_extensions_comment(kind, name)
+        is_historys = kind == "SCHEMA" and name == history.schema and not is_used  # no file has made it
+        return is_historys or kind in ("SUBSCRIPTION", "USER MAPPING") or _is_extensions_comment(kind, name)
 
-    return _HEAD + _stable(*_read(target, history, "--schema-only", wait=wait), leaves)
+    return _HEAD + _stable(found, role, leaves)
 
 
 def whole(target: Target, history: Table, *options: str) -> str:
@@ -72,12 +77,13 @@ def whole(target: Target, history: Table, *options: str) -> str:
 
     The history table is left out, and its schema, because a run makes both.
     """
+    text, role = _read(target, history, *options)
 
     def leaves(kind: str, name: str) -> bool:
         is_historys = kind == "SCHEMA" and name == history.schema != "public"
         return is_historys or _is_extensions_comment(kind, name)
 
-    return _stable(*_read(target, history, *options), leaves)
+    return _stable(_entries(text), role, leaves)
 
 
 def _is_extensions_comment(kind: str, name: str) -> bool:
@@ -98,14 +104,14 @@ def _role(connection: Connection, history: Table) -> str:
     return str(connection.execute(query.encode(), (history.quoted,)).fetchall()[0][0])
 
 
-def _stable(text: str, role: str, leaves: Callable[[str, str], bool]) -> str:
-    """Give pg_dump's text without everything that differs between two dumps of the same schema.
+def _stable(entries: Iterable[_Entry], role: str, leaves: Callable[[str, str], bool]) -> str:
+    """Give the text of pg_dump's entries without everything that differs between two dumps of the same schema.
 
     The default privileges of `role`, which migrates, are those of the role that loads the text. `leaves` tells by kind
     and name which objects are left out.
     """
     paragraphs = list[str]()
-    for entry, found in _entries(text):
+    for entry, found in entries:
         if entry and leaves(entry[3], entry[2]):
             continue
         if entry and entry[3] == "DEFAULT ACL":
@@ -115,7 +121,7 @@ def _stable(text: str, role: str, leaves: Callable[[str, str], bool]) -> str:
     return "\n".join(f"\n{one}" for one in paragraphs) + "\n"
 
 
-def _entries(text: str) -> Iterator[tuple[re.Match[str] | None, list[str]]]:
+def _entries(text: str) -> Iterator[_Entry]:
     """Give the statements of each object, with pg_dump's comment before them; settings between objects have none."""
     entry, found, after = None, list[str](), 0
     for statement in statements.walk(text):

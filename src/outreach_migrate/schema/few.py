@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql as quoting
 
-from outreach_migrate.schema.sql import comment, enabled, foreign_options, free, grants, lines, plain
+from outreach_migrate.schema.sql import MARK, comment, enabled, foreign_options, free, grants, lines, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -179,7 +179,7 @@ def _default_privileges(facts: Facts) -> str:
                       (SELECT ' IN SCHEMA ' || quote_ident(nspname) FROM pg_namespace n
                         WHERE n.oid = d.defaclnamespace),
                       ' FOR ROLE ' || quote_ident(pg_get_userbyid(nullif(d.defaclrole, {owner}))))"""
-    given = grants(facts, "r", "d.defaclacl", "d.defaclrole")
+    given = f"replace({grants(facts, 'r', 'd.defaclacl', 'd.defaclrole')}, '{MARK}', '')"
     return f"""
         SELECT 'default privileges', {name}, NULL, {lines("'ALTER DEFAULT PRIVILEGES ' || " + name, given)}
           FROM pg_default_acl d"""

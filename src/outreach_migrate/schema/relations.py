@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from outreach_migrate.schema.sql import OF_REL, REL, comment, enabled, foreign_options, free, grants, lines, plain
+from outreach_migrate.schema.sql import (
+    OF_REL,
+    REL,
+    column_grants,
+    comment,
+    enabled,
+    foreign_options,
+    free,
+    grants,
+    lines,
+    plain,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +46,7 @@ def _tables(facts: Facts) -> str:
     parts = lines(
         head,
         "'    OF ' || nullif(t.reloftype, 0)::regtype",
-        _columns(facts),
+        _columns(),
         f"CASE WHEN t.relispartition THEN format('PARTITION OF %s %s', {parents}, pg_get_expr(t.relpartbound, t.oid))"
         f" ELSE 'INHERITS (' || {parents} || ')' END",
         "'PARTITION BY ' || pg_get_partkeydef(t.oid)",
@@ -53,6 +64,7 @@ def _tables(facts: Facts) -> str:
         "(SELECT 'CLUSTER ON ' || quote_ident(relname) FROM pg_index x JOIN pg_class ON oid = indexrelid"
         " WHERE x.indrelid = t.oid AND indisclustered)",
         grants(facts, "r", "t.relacl", "t.relowner"),
+        column_grants("t.oid", "t.relowner"),
         comment("pg_class", "t.oid"),
     )
     return f"""
@@ -62,7 +74,7 @@ def _tables(facts: Facts) -> str:
                    AND {free("pg_class", "c.oid")}) AS t"""
 
 
-def _columns(facts: Facts) -> str:
+def _columns() -> str:
     identity = f"""
         CASE WHEN a.attidentity <> '' THEN (SELECT format(' GENERATED %s AS IDENTITY (%s)',
                        CASE a.attidentity WHEN 'a' THEN 'ALWAYS' ELSE 'BY DEFAULT' END, {_SEQUENCE})
@@ -84,7 +96,6 @@ def _columns(facts: Facts) -> str:
                     ' STATISTICS ' || nullif(a.attstattarget, -1),
                     ' WITH (' || array_to_string(a.attoptions, ', ') || ')',
                     ' ' || {foreign_options("a.attfdwoptions")},
-                    ' ' || replace({grants(facts, "c", "a.attacl", "t.relowner")}, E'\\n', ' '),
                     (SELECT ' COMMENT ' || quote_literal(description) FROM pg_description
                       WHERE classoid = 'pg_class'::regclass AND objoid = a.attrelid AND objsubid = a.attnum)),
                 E'\\n' ORDER BY a.attname)
@@ -95,14 +106,13 @@ def _columns(facts: Facts) -> str:
 
 
 def _views(facts: Facts) -> str:
-    column = f"""
+    column = """
         (SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
             SELECT concat('COLUMN ', quote_ident(a.attname), ' ' || (
                        SELECT 'COMMENT ' || quote_literal(description) FROM pg_description
                         WHERE classoid = 'pg_class'::regclass AND objoid = a.attrelid AND objsubid = a.attnum),
                    ' DEFAULT ' || (SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef
-                                    WHERE adrelid = a.attrelid AND adnum = a.attnum),
-                   ' ' || replace({grants(facts, "c", "a.attacl", "c.relowner")}, E'\\n', ' ')) AS line, a.attname
+                                    WHERE adrelid = a.attrelid AND adnum = a.attnum)) AS line, a.attname
               FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0) AS l
           WHERE line <> 'COLUMN ' || quote_ident(attname))"""
     parts = lines(
@@ -111,6 +121,7 @@ def _views(facts: Facts) -> str:
         "pg_get_viewdef(c.oid)",
         column,
         grants(facts, "r", "c.relacl", "c.relowner"),
+        column_grants("c.oid", "c.relowner"),
         comment("pg_class", "c.oid"),
     )
     return f"""

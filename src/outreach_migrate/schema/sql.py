@@ -10,6 +10,7 @@ from psycopg import sql
 if TYPE_CHECKING:
     from outreach_migrate.history.table import Table
 
+MARK = "\x01"  # before each line that is a privilege
 _HAS_PUBLIC = "fTl"  # kinds of acldefault() whose default has a privilege for PUBLIC
 
 
@@ -70,22 +71,38 @@ def enabled(column: str) -> str:
 
 
 def grants(facts: Facts, kind: str, acl: str, owner: str) -> str:
-    """Write the lines for an object's privileges, without its owner's; `kind` is that of acldefault()."""
+    """Write the marked lines for an object's privileges, without its owner's; `kind` is that of acldefault()."""
     given = f"coalesce({acl}, acldefault('{kind}', {owner}))" if kind in _HAS_PUBLIC else acl
-    known = "" if min(facts.server, facts.other) >= 17 else " AND privilege_type <> 'MAINTAIN'"
     return f"""
         CASE WHEN {given} IS NOT NULL THEN (SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
-            SELECT format('GRANT %s TO %s%s', string_agg(privilege_type, ', ' ORDER BY privilege_type),
-                          CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END,
-                          CASE WHEN is_grantable THEN ' WITH GRANT OPTION' END) AS line
-              FROM aclexplode({given}) WHERE grantee <> {owner}{known}
-             GROUP BY grantee, is_grantable) AS granted) END"""
+            SELECT {_grant("privilege_type")} AS line FROM aclexplode({given})
+             WHERE grantee <> {owner} AND {_known(facts)} GROUP BY grantee, is_grantable) AS granted) END"""
+
+
+def column_grants(relation: str, owner: str) -> str:
+    """Write the marked lines for the privileges on a relation's columns."""
+    return f"""
+        (SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
+            SELECT {_grant("format('%s (%I)', privilege_type, attname)")} AS line
+              FROM pg_attribute, aclexplode(attacl)
+             WHERE attrelid = {relation} AND attacl IS NOT NULL AND grantee <> {owner} AND NOT attisdropped
+             GROUP BY grantee, is_grantable) AS granted)"""
+
+
+def _grant(privilege: str) -> str:
+    return f"""format('{MARK}GRANT %s TO %s%s', string_agg({privilege}, ', ' ORDER BY {privilege}),
+                      CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END,
+                      CASE WHEN is_grantable THEN ' WITH GRANT OPTION' END)"""
+
+
+def _known(facts: Facts) -> str:
+    return "true" if min(facts.server, facts.other) >= 17 else "privilege_type <> 'MAINTAIN'"
 
 
 def foreign_options(options: str) -> str:
     """Write the expression for the options of a foreign table, column or server; a password is not shown."""
     return f"""
         CASE WHEN {options} IS NOT NULL THEN (SELECT format('OPTIONS (%s)', string_agg(format('%I %L', name, CASE
-                    WHEN name ~* 'pass|secret|token|key' THEN '…' ELSE value END), ', ' ORDER BY name))
+                    WHEN name ~* 'pass|secret|token|key' THEN '***' ELSE value END), ', ' ORDER BY name))
            FROM (SELECT split_part(one, '=', 1), substr(one, strpos(one, '=') + 1)
                    FROM unnest({options}) AS one) AS o(name, value) HAVING count(*) > 0) END"""
