@@ -192,6 +192,10 @@ def test_values_and_signs_stand_in_the_sql_as_the_database_gets_them(migrate: Mi
             'raise ValueError(\'postgresql://ann:s3cret@h/x and {"password": "s3cret"}\')',
             "alembic/env.py:1: ValueError",
         ),
+        (
+            ENV.replace("postgresql+psycopg://ann:s3cret@nowhere", "sqlite://"),
+            "names a database of sqlite, not",
+        ),
         ("pass", "env.py runs no migration in alembic's offline mode"),
         ("raise SystemExit('no: password=s3cret')", "does not run alembic: no: password=…"),
     ],

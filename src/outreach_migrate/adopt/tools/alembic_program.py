@@ -62,7 +62,9 @@ class Run:
         self.sql = self.error = ""
         self.running = False
 
-    def _steps(self, *_: Any) -> list[Run]:
+    def _steps(self, _: Any, context: Any) -> list[Run]:
+        if context.dialect.name != "postgresql":
+            raise Asked(f"env.py names a database of {context.dialect.name}, not of PostgreSQL")
         return [self]
 
     def configure(self, *given: Any, **options: Any) -> None:
