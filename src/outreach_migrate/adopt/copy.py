@@ -93,16 +93,17 @@ def write(planned: Import) -> None:
     """
     if not planned.files:
         return
-    above = os.path.dirname(os.path.abspath(planned.target))
+    there = os.path.lexists(planned.target)
+    beside = planned.target if there else os.path.dirname(os.path.abspath(planned.target))  # on the same file system
     try:
-        os.makedirs(above, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".import-", dir=above) as temporary:
+        os.makedirs(beside, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".import-", dir=beside) as temporary:
             draft = os.path.join(temporary, "files")
             os.mkdir(draft)  # with the permissions that a new folder has
             for new in planned.files:
                 with open(os.path.join(draft, os.path.basename(new.path)), "xb") as file:
                     file.write(new.text.encode())
-            if os.path.lexists(planned.target):
+            if there:
                 _linked(draft, planned)
             else:
                 os.rename(draft, planned.target)
