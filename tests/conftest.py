@@ -11,4 +11,6 @@ pytest_plugins = [
     "fix_proxy",
     "fix_faults",
     "fix_plugin",
+    "pytester",
+    "outreach_migrate.testing.plugin",
 ]

