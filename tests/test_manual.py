@@ -384,6 +384,7 @@ def test_options_in_the_texts_exist() -> None:
     text = "\n".join(text for name, text in TEXTS.items() if name != "benchmarks")
     code = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=FENCED))
     named = {option for one in code for option in OPTION.findall(one)}
+    known |= {*OPTION.findall((PACKAGE / "testing" / "plugin.py").read_text(encoding="utf-8"))}  # pytest's
     assert named - known - {"--help"} == set()
 
 
@@ -488,7 +489,8 @@ def test_pages_named_in_the_program_exist() -> None:
 @pytest.mark.parametrize("page", TEXTS)
 def test_tests_and_files_named_exist(page: str) -> None:
     """A guarantee's test is there, by its module and name; so is each module, folder and variable of the tests."""
-    for module, names in re.findall(r"(test_\w+)((?:(?::|,) `\w+…?`)*)", TEXTS[page]):
+    text = re.sub(r"^```python\n.*?^```", "", TEXTS[page], flags=FENCED)
+    for module, names in re.findall(r"(test_\w+)((?:(?::|,) `\w+…?`)*)", text):
         text = (ROOT / "tests" / f"{module}.py").read_text(encoding="utf-8")
         for name in re.findall(r"`(\w+)…?`", names):
             assert f"def test_{name}" in text, (module, name)

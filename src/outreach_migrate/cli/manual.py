@@ -26,6 +26,7 @@ SUBJECTS = (
     "ci",
     "json",
     "python",
+    "testing",
     "fleets",
     "citus",
     "moving",
