@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from fix_cli import Migrate, Result, Rows
 from fix_faults import ROUNDS, SEED
-from fix_servers import Connect, fresh_database
+from fix_servers import Connect, each_way, fresh_database
 from fix_waiting import Sessions, until
 
 from outreach_migrate.cli import manual
@@ -394,7 +394,8 @@ def test_a_new_history_beside_another_tools_is_a_choice(migrate: Migrate, rows: 
     """A database that an application shares with one of another tool's: --table says so, once."""
     rows(filled(MADE["yoyo"].sql))
     assert migrate("up", files=["create table a ();"]).exit_code == 1
-    assert migrate("status", "--check").exit_code == 1
+    for command in (["status", "--check"], ["up", "--dry-run"], ["rehearse"], ["--database", migrate.url, "check"]):
+        assert "but one of another tool: yoyo's public._yoyo_migration" in migrate(*command).output
     assert migrate("--table", "public.schema_migrations", "up").exit_code == 0
     assert migrate("up").exit_code == 0
 
@@ -595,6 +596,7 @@ def test_a_killed_one_leaves_nothing(round_: int, migrate: Migrate, rows: Rows, 
 # The outreach database
 
 
+@each_way
 def test_the_outreach_database_is_taken_over(migrate: Migrate, rows: Rows) -> None:
     """As Prisma made it: `import` and `adopt`, and `status` shows the original times; `up` has nothing to do."""
     scenes.prisma(migrate)

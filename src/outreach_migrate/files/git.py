@@ -68,7 +68,9 @@ def version_with(migration: Migration, checksum: str) -> str | None:
 def _versions(folder: str, name: str) -> Iterator[bytes]:
     """Yield the versions of a file, the newest first."""
     log = ["log", "--all", "--follow", f"--max-count={_COMMITS}", "--format=", "--raw", "--no-abbrev", "--", name]
-    found = dict.fromkeys(blob for pair in _RAW.findall(_bytes(folder, *log)) for blob in reversed(pair))
+    found = dict.fromkeys(
+        blob for pair in _RAW.findall(_bytes(folder, *log, within=_LONGEST)) for blob in reversed(pair)
+    )
     blobs = b"".join(blob + b"\n" for blob in found if not _NONE.fullmatch(blob))
     for line in _bytes(folder, "cat-file", "--batch-check", given=blobs).splitlines():
         blob, kind, *size = line.split()
@@ -76,11 +78,10 @@ def _versions(folder: str, name: str) -> Iterator[bytes]:
             yield _bytes(folder, "cat-file", "blob", blob.decode())
 
 
-def _bytes(folder: str, *arguments: str, given: bytes = b"") -> bytes:
+def _bytes(folder: str, *arguments: str, given: bytes = b"", within: float | None = None) -> bytes:
+    """Run git, and give its output; nothing without git, or if it takes longer than `within`, in seconds."""
+    command = ["git", *arguments]
     try:
-        command = ["git", *arguments]
-        return subprocess.run(
-            command, cwd=folder, input=given, capture_output=True, check=False, timeout=_LONGEST
-        ).stdout
+        return subprocess.run(command, cwd=folder, input=given, capture_output=True, check=False, timeout=within).stdout
     except (OSError, subprocess.TimeoutExpired):
         return b""
