@@ -110,7 +110,7 @@ def _squashed(
             numbers = {name: int(name.partition("_")[0]) for name in theirs if migrations.is_name(name)}
             names = [name for name, number in numbers.items() if number <= migration.number]
             contents = git.contents(folder, ref, names)
-            pairs = [(numbers[name], migrations.checksum(contents[name])) for name in names]
+            pairs = [(numbers[name], migrations.checksum(content)) for name, content in contents.items()]
             if Replaced().then(pairs) in migration.replaces:
                 return migration, frozenset(names)
     return None, frozenset()

@@ -46,7 +46,7 @@ class Scratch:
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    """The other database's extensions, its own settings, and its server's roles."""
+    """The other database's extensions, and the settings that ALTER DATABASE and ALTER ROLE … IN DATABASE gave it."""
 
     extensions: tuple[str, ...] = ()
     settings: tuple[tuple[str, str], ...] = ()

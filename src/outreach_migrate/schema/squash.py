@@ -117,13 +117,16 @@ def _read(request: Request, made: Scratch) -> tuple[tuple[Object, ...], dict[str
                 ORDER BY 1"""
         ).fetchall()
         counts = {
-            shown: connection.execute(sql.SQL("SELECT count(*) FROM ONLY {}").format(sql.Identifier(*name))).fetchall()[
-                0
-            ][0]
+            shown: _count(connection, *name)
             for shown, *name in tables
             if tuple(name) != (request.table.schema, request.table.name)
         }
     return objects, {name: count for name, count in counts.items() if count}
+
+
+def _count(connection: Connection, schema: str, name: str) -> int:
+    query = sql.SQL("SELECT count(*) FROM ONLY {}").format(sql.Identifier(schema, name))
+    return int(connection.execute(query).fetchall()[0][0])
 
 
 def _refreshes(made: Scratch) -> str:
