@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import report, rounds, tools, workloads
+from benchmarks import fleets, report, rounds, tools, workloads
 from benchmarks.measure import Server
 from benchmarks.tools import Tool
 from outreach_migrate.postgres import private_server
@@ -53,7 +54,7 @@ def _options() -> argparse.Namespace:
     names = [
         workload.name for workload in workloads.everything(workloads.QUICK if options.quick else workloads.FULL, ())
     ]
-    _check(parser, "workloads", options.only, [*names, "planning"])
+    _check(parser, "workloads", options.only, [*names, *fleets.WORKLOADS, "planning"])
     _check(parser, "peers", options.tool, [*(tool.name for tool in tools.PEERS), "none"])
     return options
 
@@ -87,6 +88,12 @@ def measured(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 "floor": workload.floor,
                 "tools": {name: asdict(result) for name, result in results.items()},
             }
+            document["load"][1] = _load()
+            yield document
+        many = fleets.QUICK if options.quick else fleets.FULL
+        wanted = partial(_wanted, only=options.only)
+        for name, result in fleets.measured(wanted, server, places, Path(folder), count, many):
+            document["workloads"][name] = result
             document["load"][1] = _load()
             yield document
         if _wanted("planning", options.only):

@@ -93,6 +93,16 @@ class Server:
                 connection.execute(sql.SQL("ALTER DATABASE {} SET ").format(name) + sql.SQL(setting))
             connection.execute("CHECKPOINT")
         os.sync()
+        return self._url(dbname)
+
+    def copy(self, url: str, dbname: str) -> str:
+        """Copy a database; give the copy's URL."""
+        template = sql.Identifier(str(conninfo_to_dict(url)["dbname"]))
+        with self._connect() as connection:
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(dbname), template))
+        return self._url(dbname)
+
+    def _url(self, dbname: str) -> str:
         return f"postgresql://postgres@/{dbname}?host={quote(str(conninfo_to_dict(self.conninfo)['host']), safe='')}"
 
     def _connect(self) -> psycopg.Connection:

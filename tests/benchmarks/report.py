@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
+from benchmarks import fleets
 from benchmarks.tools import FLOOR, OURS
 from benchmarks.workloads import EIGHT, ONE, PSQL, REHEARSE, UP
 
@@ -125,6 +126,30 @@ def targets(document: Document) -> Iterator[dict[str, str]]:
             yield _target(f"{name}: client memory at most 4 times the file, 80 MB", f"{peak:.0f} MB", peak <= 80)
     yield from _ratio(document, "eight", 1.5, tool=EIGHT, floor=ONE)
     yield from _rehearsed(document)
+    yield from _of_fleets(document)
+
+
+def _of_fleets(document: Document) -> Iterator[dict[str, str]]:
+    more = [
+        one - other
+        for one, other in zip(
+            values(document, "fleet-nothing", fleets.FLEET),
+            values(document, "fleet-nothing", fleets.STATUS),
+            strict=True,
+        )
+    ]
+    if more:
+        yield _target(
+            "fleet-nothing: at most 0.4 s more than status of one", seconds(median(more)), median(more) <= 0.4
+        )
+    if walls := values(document, "fleet-file", fleets.FLEET):
+        yield _target("fleet-file: at most 3 s", seconds(median(walls)), median(walls) <= 3)
+        peaks = [values(document, "fleet-file", one, "memory") for one in (fleets.FLEET, fleets.ONE)]
+        memory = (median(peaks[0]) - median(peaks[1])) / 1e6
+        yield _target("fleet-file: under 100 MB more than one up", f"{memory:.0f} MB", memory < 100)
+    yield from _ratio(document, "fleet-file", 1.3, tool=fleets.FLEET, floor=fleets.BARE)
+    yield from _ratio(document, "fleet-databases", 1.5, tool=fleets.FLEET, floor=fleets.BARE)
+    yield from _ratio(document, "fleet-far", 0.2, tool=fleets.FLEET, floor=fleets.FAR)
 
 
 def _rehearsed(document: Document) -> Iterator[dict[str, str]]:
