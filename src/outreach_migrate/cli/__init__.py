@@ -8,7 +8,20 @@ from typing import Any
 import click
 
 from outreach_migrate import __version__
-from outreach_migrate.cli import accept, apply, beside, fleet, group, look, manual, moving, options, project, schema
+from outreach_migrate.cli import (
+    accept,
+    apply,
+    beside,
+    fleet,
+    fleet_each,
+    group,
+    look,
+    manual,
+    moving,
+    options,
+    project,
+    schema,
+)
 
 EPILOG = """\
 `outreach-migrate help` lists the pages of the manual, `outreach-migrate help SUBJECT` prints one.
@@ -104,3 +117,6 @@ for command in (
     manual.help_,
 ):
     main.add_command(command)
+
+for command in (fleet_each.adopt, fleet_each.baseline, fleet_each.drift):
+    fleet.fleet.add_command(command)

@@ -15,7 +15,7 @@ from outreach_migrate import errors
 from outreach_migrate.cli import options, signals, usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from outreach_migrate.errors import Problem
     from outreach_migrate.files.migrations import Migration
@@ -90,7 +90,7 @@ def fleet(ctx: click.Context, /, shard: tuple[int, int] | None, **_: str | None)
     ctx.obj = Chosen(ctx.obj, ctx, shard)
 
 
-_jobs = click.option(
+jobs = click.option(
     "-j",
     "--jobs",
     type=click.IntRange(min=1),
@@ -101,8 +101,22 @@ _jobs = click.option(
 )
 
 
+def failures(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how many failures end a fleet."""
+    keep_going = click.option("--keep-going", is_flag=True, help="Try all targets, whatever fails.")
+    most = click.option(
+        "--max-failures",
+        type=click.IntRange(min=1),
+        metavar="N",
+        default=1,
+        show_default=True,
+        help="Start no target any more after this many have failed.",
+    )
+    return keep_going(most(command))
+
+
 @fleet.command
-@_jobs
+@jobs
 @click.option(
     "--canary",
     type=click.IntRange(min=0),
@@ -111,15 +125,7 @@ _jobs = click.option(
     show_default=True,
     help="Migrate the first N alone, and the others only if these succeed.",
 )
-@click.option("--keep-going", is_flag=True, help="Try all targets, whatever fails.")
-@click.option(
-    "--max-failures",
-    type=click.IntRange(min=1),
-    metavar="N",
-    default=1,
-    show_default=True,
-    help="Start no target any more after this many have failed.",
-)
+@failures
 @options.of_a_run
 @options.lock_retries
 @click.pass_obj
@@ -130,20 +136,20 @@ def up(chosen: Chosen, /, jobs: int, canary: int, keep_going: bool, max_failures
     common = chosen.common
     out = report.UpReport(as_json=common.as_json, verbosity=common.verbosity)
     with out, options.told(out):
-        found = _files(common)
+        found = files(common)
         from outreach_migrate.fleet import up as many
         from outreach_migrate.postgres.dsn import Target
 
-        with _members(chosen, out) as members:
+        with members(chosen, out) as targets:
             request = options.request(common, Target({}), found, **given)
-            whole = many.Fleet(members, request, jobs, canary, None if keep_going else max_failures)
+            whole = many.Fleet(targets, request, jobs, canary, None if keep_going else max_failures)
             failed = signals.carry_out(partial(many.run, whole), out.event, tick=out.tick, unknown=out.unknown)
             out.ended()
             sys.exit(1 if failed else 0)
 
 
 @fleet.command
-@_jobs
+@jobs
 @click.option("--check", is_flag=True, help="Exit with 3 when something is pending, with 1 when something is wrong.")
 @click.pass_obj
 def status(chosen: Chosen, /, jobs: int, check: bool) -> None:
@@ -153,19 +159,19 @@ def status(chosen: Chosen, /, jobs: int, check: bool) -> None:
     common = chosen.common
     out = report.StatusReport(as_json=common.as_json, verbosity=common.verbosity)
     with out, options.told(out):
-        found = _files(common)
+        found = files(common)
         from outreach_migrate.fleet import status as many
         from outreach_migrate.postgres.dsn import Target
 
-        with _members(chosen, out) as members:
+        with members(chosen, out) as targets:
             request = options.request(common, Target({}), found)
-            work = partial(many.run, members, request, jobs)
+            work = partial(many.run, targets, request, jobs)
             signals.carry_out(work, out.event, tick=out.tick, unknown=out.unknown)
             out.ended()
         sys.exit(1 if out.unreadable or (check and out.wrong) else 3 if check and out.behind else 0)
 
 
-def _files(common: options.Common) -> tuple[tuple[Migration, ...], list[Problem]]:
+def files(common: options.Common) -> tuple[tuple[Migration, ...], list[Problem]]:
     """Read the files once for all targets; raise MigrationFileError if any can't be a migration."""
     from outreach_migrate.files import folders, migrations
 
@@ -176,7 +182,7 @@ def _files(common: options.Common) -> tuple[tuple[Migration, ...], list[Problem]
 
 
 @contextmanager
-def _members(chosen: Chosen, out: Report) -> Iterator[tuple[Member, ...]]:
+def members(chosen: Chosen, out: Report) -> Iterator[tuple[Member, ...]]:
     """Give the targets that the options name."""
     from outreach_migrate.fleet import targets
 

@@ -41,17 +41,7 @@ def import_(ctx: click.Context, /, folder: str, tool: str | None, python: str | 
 
 
 @click.command(cls=usage.Command)
-@click.option(
-    "--from",
-    "tool",
-    type=options.TOOL,
-    metavar="TOOL",
-    help="The tool that migrated the database.  [default: by the files and its table]",
-)
-@click.option("--rename", is_flag=True, help="Rename the tool's table if it has the name of the history.")
-@click.option("--to", type=int, metavar="VERSION", help="Take over this version and older ones only.")
-@click.option("--accept-edited", is_flag=True, help="Take files over whose checksum differs.")
-@click.option("--dry-run", is_flag=True, help="Show what would be adopted, and write nothing.")
+@options.of_a_takeover
 @click.pass_obj
 def adopt(common: options.Common, /, **given: Any) -> None:
     """Take over the history of a database that another tool has migrated.

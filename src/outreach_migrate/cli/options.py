@@ -122,7 +122,29 @@ def of_a_run(command: Callable[..., Any]) -> Callable[..., Any]:
             "--statement-timeout", type=DURATION, help="How long a statement may take.  [default: the server's]"
         ),
     ]
-    for option in reversed(shared):
+    return _added(shared, command)
+
+
+def of_a_takeover(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of `adopt`, for one database or for many."""
+    shared = [
+        click.option(
+            "--from",
+            "tool",
+            type=TOOL,
+            metavar="TOOL",
+            help="The tool that migrated the database.  [default: by the files and its table]",
+        ),
+        click.option("--rename", is_flag=True, help="Rename the tool's table if it has the name of the history."),
+        click.option("--to", type=int, metavar="VERSION", help="Take over this version and older ones only."),
+        click.option("--accept-edited", is_flag=True, help="Take files over whose checksum differs."),
+        click.option("--dry-run", is_flag=True, help="Show what would be adopted, and write nothing."),
+    ]
+    return _added(shared, command)
+
+
+def _added(options: list[Callable[..., Any]], command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(options):
         command = option(command)
     return command
 

@@ -82,7 +82,17 @@ class Seen:
     error: MigrateError | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Other work than a migration was done for a target; `value` came of it, or an error."""
+
+    target: str
+    value: object
+    seconds: float
+    error: MigrateError | None = None
+
+
 TOLD = (events.Noticed, events.Waiting, *get_args(events.Beside))
-Event = Found | Begun | PutOff | Told | Fewer | Ended | Seen | Unreachable
+Event = Found | Begun | PutOff | Told | Fewer | Ended | Seen | Done | Unreachable
 Tell = Callable[[Event], None]
 one_at_a_time = sessions.one_at_a_time

@@ -43,7 +43,7 @@ class AdoptReport(printer.Report):
             "tool": recorded.table.tool,
             "table": str(recorded.table),
             "zone": recorded.zone,
-            "migrations": [_value(one) for one in takeover.matches],
+            "migrations": [value(one) for one in takeover.matches],
         }
         newest = max((int(one.version) for one in takeover.adopted), default=-1)
         for one in takeover.matches:
@@ -93,10 +93,7 @@ class AdoptReport(printer.Report):
 
     def recorded(self, done: Baseline) -> None:
         """Report a baseline."""
-        self.document |= {
-            "recorded": [{"version": one.version, "name": one.name, "path": one.path} for one in done.recorded],
-            "present": done.present,
-        }
+        self.document |= record(done)
         for one in done.recorded:
             self.result(f"{sentences.title(one)}  {terminal.styled('recorded', colour='green')}")
         if done.recorded:
@@ -129,7 +126,14 @@ def _told(match: Match, newest: int) -> str:
     return terminal.styled({"no file": "applied there, no file here"}.get(match.verdict, match.verdict), colour="red")
 
 
-def _value(match: Match) -> dict[str, Any]:
+def record(done: Baseline) -> dict[str, Any]:
+    """Turn a baseline into JSON."""
+    files = [{"version": one.version, "name": one.name, "path": one.path} for one in done.recorded]
+    return {"recorded": files, "present": done.present}
+
+
+def value(match: Match) -> dict[str, Any]:
+    """Turn a migration that another tool has recorded, or a file, into JSON."""
     record = match.record
     times = (record.started_at, record.finished_at or record.started_at) if record else (None, None)
     started, finished = (time.isoformat() if time else None for time in times)

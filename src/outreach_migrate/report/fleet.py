@@ -54,13 +54,13 @@ class FleetReport(printer.Report):
                 self._put_off(event)
             case events.Told(target, told):
                 self._told(target, told)
-            case events.Ended(target) | events.Seen(target):
+            case events.Ended(target) | events.Seen(target) | events.Done(target):
                 self.at_work.pop(target, None)
                 self.put_off.discard(target)
                 self.done += 1
                 self.one(event)
 
-    def one(self, event: events.Ended | events.Seen) -> None:
+    def one(self, event: events.Ended | events.Seen | events.Done) -> None:
         """Print the end of a target."""
         raise NotImplementedError
 
@@ -163,7 +163,7 @@ class UpReport(FleetReport):
         self.migrated = 0  # targets with an applied file
         self.up_to_date = 0
 
-    def one(self, event: events.Ended | events.Seen) -> None:
+    def one(self, event: events.Ended | events.Seen | events.Done) -> None:
         """Print the end of a target: always a failure, the others if asked for."""
         from outreach_migrate.fleet import events
 
@@ -193,13 +193,14 @@ class UpReport(FleetReport):
 
     def sentence(self) -> str:
         """Sum the targets up."""
-        whole = f"{self.targets:,} {'target' if self.targets == 1 else 'targets'}"
         parts = [f"{self.migrated:,} migrated"] if self.migrated else []
         parts += [f"{self.up_to_date:,} up to date"] if self.up_to_date else []
         parts += [f"{len(self.wrong):,} failed ({names(self.wrong)})"] if self.wrong else []
         parts += [f"{self.targets - self.done:,} not started"] if self.targets > self.done else []
         again = " Run it again: it does only what is left." if self.wrong or self.targets > self.done else ""
-        return f"{whole} in {durations.text(self.seconds())}: {', '.join(parts) or 'nothing to do'}.{again}"
+        return (
+            f"{count(self.targets)} in {durations.text(self.seconds())}: {', '.join(parts) or 'nothing to do'}.{again}"
+        )
 
 
 def _as_line(event: events.Ended) -> dict[str, Any]:
@@ -211,6 +212,11 @@ def _as_line(event: events.Ended) -> dict[str, Any]:
         "seconds": round(event.seconds, 3),
         "error": event.error and as_json.error(event.error),
     }
+
+
+def count(targets: int) -> str:
+    """Write a number of targets."""
+    return f"{targets:,} {'target' if targets == 1 else 'targets'}"
 
 
 def names(targets: Iterable[str]) -> str:

@@ -26,7 +26,7 @@ class StatusReport(fleet.FleetReport):
         self.behind = 0
         self.unreadable = 0
 
-    def one(self, event: events.Ended | events.Seen) -> None:
+    def one(self, event: events.Ended | events.Seen | events.Done) -> None:
         """Print a target if asked for, and keep its group."""
         from outreach_migrate.fleet import events
 

@@ -1,0 +1,84 @@
+"""The commands fleet adopt, fleet baseline and fleet drift."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from outreach_migrate.cli import fleet, options, project, signals, usage
+from outreach_migrate.cli.fleet import Chosen
+
+if TYPE_CHECKING:
+    from outreach_migrate.fleet.each import Work
+
+
+@click.command(cls=usage.Command)
+@fleet.jobs
+@fleet.failures
+@options.of_a_takeover
+@click.pass_obj
+def adopt(chosen: Chosen, /, jobs: int, keep_going: bool, max_failures: int, **given: Any) -> None:
+    """Take over the history of each target that another tool has migrated."""
+    from outreach_migrate.adopt import taking_over
+
+    wanted = taking_over.Wanted(**given)
+    most = None if keep_going else max_failures
+    _done("adopt", chosen, lambda request, stop: taking_over.run(request, wanted, _ignore, stop), jobs, most)
+
+
+@click.command(cls=usage.Command)
+@click.argument("version", type=int)
+@fleet.jobs
+@fleet.failures
+@click.pass_obj
+def baseline(chosen: Chosen, /, version: int, jobs: int, keep_going: bool, max_failures: int) -> None:
+    """Record the files up to VERSION as applied in each target, and run none."""
+    from outreach_migrate.adopt import baseline as recording
+
+    most = None if keep_going else max_failures
+    _done("baseline", chosen, lambda request, stop: recording.run(request, version, _ignore, stop), jobs, most)
+
+
+@click.command(cls=usage.Command)
+@fleet.jobs
+@click.option(
+    "--ignore",
+    multiple=True,
+    metavar="PATTERN",
+    help="Leave out objects, as *.tmp_*, or 'index *.tmp_*'; may be repeated.",
+)
+@click.pass_context
+def drift(ctx: click.Context, /, jobs: int, ignore: tuple[str, ...]) -> None:
+    """Compare each target with what its applied files give."""
+    from outreach_migrate.fleet import drift as comparing
+
+    chosen: Chosen = ctx.obj
+    patterns = ignore or project.default(ctx, "drift", "ignore") or ()
+    private = options.scratch_folder(chosen.common)
+    _done("drift", chosen, lambda request, _: comparing.find(request, private=private, ignore=patterns), jobs, None)
+
+
+def _done(command: str, chosen: Chosen, work: Work, jobs: int, most: int | None) -> None:
+    """Do the work for all targets, report it, and exit with 1 if something failed or has drifted."""
+    from outreach_migrate.report import fleet_each as report
+
+    common = chosen.common
+    out = report.EachReport(command, as_json=common.as_json, verbosity=common.verbosity)
+    with out, options.told(out):
+        found = fleet.files(common)
+        from outreach_migrate.fleet import each as many
+        from outreach_migrate.postgres.dsn import Target
+
+        with fleet.members(chosen, out) as targets:
+            request = options.request(common, Target({}), found)
+            each = many.Each(work, targets, request, jobs, most)
+            failed = signals.carry_out(partial(many.run, each), out.event, tick=out.tick, unknown=out.unknown)
+            out.ended()
+        sys.exit(1 if failed or out.drifted else 0)
+
+
+def _ignore(_: object) -> None:
+    """Ignore an event."""

@@ -1,0 +1,63 @@
+"""One piece of work done for each target, some at once: adopt, baseline, drift."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from outreach_migrate import errors
+from outreach_migrate.errors import MigrateError
+from outreach_migrate.fleet import events, workers
+from outreach_migrate.fleet.targets import Member
+from outreach_migrate.fleet.workers import Crew, Worker
+from outreach_migrate.run.request import Request
+from outreach_migrate.run.stop import Stop
+
+Work = Callable[[Request, Stop], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Each:
+    """The work, the targets, how many at once, and how many failures end it (None: as many as there are)."""
+
+    work: Work
+    members: Sequence[Member]
+    request: Request
+    jobs: int
+    most: int | None
+
+
+def run(each: Each, tell: events.Tell, stop: Stop) -> int:
+    """Do the work for all targets, and give the number of those that failed; raise Interrupted after a signal."""
+    tell = events.one_at_a_time(tell)
+    tell(events.Found(len(each.members)))
+    crew = Crew(min(each.jobs, len(each.members)), each.most, each.request.wait, tell, stop)
+
+    def do(member: Member, worker: Worker[Member]) -> None:
+        began, value, error = time.monotonic(), None, None
+        tell(events.Begun(member.name))
+        with stop.part() as part:
+            try:
+                value = each.work(_asked(each.request, member, worker, part), part)
+            except MigrateError as failed:
+                if worker.retires(failed, member, member.name):
+                    return
+                worker.queue.fail()
+                error = failed
+        tell(events.Done(member.name, value, time.monotonic() - began, error))
+
+    _, failures = workers.work(each.members, do, crew)
+    stop.check()
+    return failures
+
+
+def _asked(request: Request, member: Member, worker: Worker[Member], stop: Stop) -> Request:
+    """Make the request for a target; raise MigrateError if its schema is gone, because a fleet makes none."""
+    if schema := member.target.schema:
+        with worker.reading(member, stop) as connection:
+            found = connection.execute("SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s", [schema]).fetchall()
+        if not found:
+            raise errors.MigrateError(f"the database has no schema {schema}")
+    connection = worker.connection(member, stop)
+    return replace(request, target=member.target, table=member.table, connection=connection)
