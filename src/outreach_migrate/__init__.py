@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from importlib.resources.abc import Traversable
     from os import PathLike
 
@@ -108,6 +108,7 @@ def up(
     lock_retries: int = 10,
     statement_timeout: Duration | None = None,
     wait: Duration = 0,
+    variables: Mapping[str, str] | None = None,
     tell: Callable[[events.Event], None] | None = None,
 ) -> Result:
     """Apply the pending migrations of a folder, in order, each in one transaction with its row.
@@ -118,7 +119,7 @@ def up(
     importlib.resources.files("app") / "sql". `schema` goes to the front of the search path and holds the history
     table; `table` is [SCHEMA.]NAME. With `before_deploy` the run ends before the first file that is marked
     after-deploy. Durations are in seconds, or text such as "500ms", "5m". `wait` is the time to keep trying while the
-    server can't be reached.
+    server can't be reached. `variables` are the values of the variables in the files.
 
     `tell` is called with each event of the run, a value of outreach_migrate.events; never by two threads at once, but
     not always by the caller's thread. It should return soon, because the run waits for it.
@@ -144,6 +145,7 @@ def up(
         lock_retries=lock_retries,
         statement_timeout=statement_timeout,
         wait=wait,
+        values=variables.get if variables else None,
     )
     return engine.run(asked, tell or _ignore, stop.Stop())
 

@@ -93,7 +93,7 @@ def _waiting(added: Iterable[Migration]) -> Iterator[Finding]:
     """Warn of files that the new release needs, but that come after one which is for after its deployment."""
     first: Migration | None = None
     for migration in added:
-        if migration.directives.after_deploy:
+        if migration.is_after_deploy:
             first = first or migration
         elif first:
             message = f"it is applied after the deployment only, because it comes after {os.path.basename(first.path)}"

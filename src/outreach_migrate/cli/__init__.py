@@ -77,11 +77,20 @@ SIGINT and SIGTERM."""
     envvar="OUTREACH_MIGRATE_JSON",
     help="Print one JSON document on stdout at the end.",
 )
+@click.option(
+    "--set",
+    "values",
+    type=options.ASSIGNMENT,
+    multiple=True,
+    metavar="NAME=VALUE",
+    allow_from_autoenv=False,
+    help="The value of a variable in the files; may be repeated.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("-v", "--verbose", is_flag=True, help="Print each statement's command tag.")
 @click.version_option(__version__, "-V", "--version", allow_from_autoenv=False)
 @click.pass_context
-def main(ctx: click.Context, /, quiet: bool, verbose: bool, **common: Any) -> None:
+def main(ctx: click.Context, /, quiet: bool, verbose: bool, values: tuple[tuple[str, str], ...], **common: Any) -> None:
     """Apply plain, versioned .sql files to PostgreSQL, each in one transaction with its row."""
     from outreach_migrate.report import terminal
 
@@ -95,7 +104,7 @@ def main(ctx: click.Context, /, quiet: bool, verbose: bool, **common: Any) -> No
     found = ctx.meta[project.__name__]
     if found.root != "." and not quiet:
         click.echo(f"Using {found.path('pyproject.toml')}.", err=True)
-    ctx.obj = options.Common(**common, verbosity=verbose - quiet, project=found)
+    ctx.obj = options.Common(**common, verbosity=verbose - quiet, project=found, values=dict(values))
 
 
 for command in (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +14,7 @@ from outreach_migrate import errors
 from outreach_migrate.cli import project, usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from psycopg import Connection
@@ -42,6 +42,7 @@ class Common:
     as_json: bool
     verbosity: int
     project: Project
+    values: Mapping[str, str] = field(repr=False)  # of --set
 
 
 class Duration(click.ParamType[float]):
@@ -60,6 +61,26 @@ class Duration(click.ParamType[float]):
 
 
 DURATION = Duration()
+
+
+class Assignment(click.ParamType[tuple[str, str]]):
+    """A variable's name and its value, as NAME=VALUE; no message quotes the value, because it may be secret."""
+
+    name = "assignment"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Part the name from the value."""
+        from outreach_migrate.files import variables
+
+        if isinstance(value, tuple):
+            return value
+        name, sign, text = str(value).partition("=")
+        if not sign or not variables.NAME.fullmatch(name):
+            self.fail("give NAME=VALUE, where the name is letters, digits and underscores", param, ctx)
+        return name, text
+
+
+ASSIGNMENT = Assignment()
 
 
 class Revision(click.ParamType[str]):
@@ -205,10 +226,12 @@ def request(
     common: Common, target: Target, found: tuple[tuple[Migration, ...], list[Problem]], **given: Any
 ) -> Request:
     """Make a command's request from the common options and from `given`, its own."""
+    from outreach_migrate.files import variables
     from outreach_migrate.run import request as asked
 
-    out_of_order = given.pop("allow_out_of_order", False)
-    return asked.of(target, found, table=common.table, wait=common.wait, out_of_order=out_of_order, **given)
+    given["out_of_order"] = given.pop("allow_out_of_order", False)
+    values = variables.lookup(common.values, os.environ, common.project.values)
+    return asked.of(target, found, table=common.table, wait=common.wait, values=values, **given)
 
 
 def scratch_folder(common: Common) -> Path:
@@ -230,7 +253,7 @@ def migrated(common: Common) -> Iterator[Request]:
         raise errors.MigrationFileError(problems)
     schema = dsn.read(common.database or "").schema  # the database itself is left alone
     asked = request(common, dsn.Target({}, schema), (found, []))
-    with scratch.migrated(asked, found, private=scratch_folder(common)) as made:
+    with scratch.migrated(asked, asked.files, private=scratch_folder(common)) as made:
         yield replace(asked, target=made.target)
 
 

@@ -20,10 +20,11 @@ PREFIX = "OUTREACH_MIGRATE"
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """The folder that relative paths start from, and the group's defaults, by the parameters' names in Python."""
+    """The folder that relative paths start from; the group's defaults, by their names in Python; variables."""
 
     root: str = "."
     defaults: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, str] = field(default_factory=dict, repr=False)  # of the files' variables
 
     def path(self, name: str) -> str:
         """Give a path of the project, relative to the current folder."""
@@ -44,7 +45,16 @@ def find(group: click.Group) -> Project:
         return Project()
     root, table = found
     path = os.path.normpath(os.path.join(root, "pyproject.toml"))
-    return Project(root, _defaults(Project(root), table, group, path))
+    values = dict[str, str]()
+    if isinstance(table, dict) and "set" in table:
+        from outreach_migrate.files import variables
+
+        table = {**table}
+        try:
+            values = variables.of_project(table.pop("set"), f"{path}: [tool.{pyproject.KEY}.set]")
+        except errors.UsageError as error:
+            raise click.UsageError(error.message) from None
+    return Project(root, _defaults(Project(root), table, group, path), values)
 
 
 def _defaults(project: Project, table: Any, group: click.Group, path: str) -> dict[str, Any]:
@@ -109,5 +119,5 @@ def check_variables(group: click.Group) -> None:
     """Refuse a variable that sets no option, because it may be misspelt, and the run would go on without it."""
     known = variables(group)
     for name in sorted(os.environ):
-        if name.startswith(f"{PREFIX}_") and name not in known:
+        if name.startswith(f"{PREFIX}_") and not name.startswith(f"{PREFIX}_SET_") and name not in known:
             raise click.UsageError(f"the variable {name} sets no option{usage.meant(name, known)}")

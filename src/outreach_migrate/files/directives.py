@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 _KNOWN = (
     "The directives are: no-transaction, lock-timeout DURATION (as 30s, 500ms, 2min, 1h), isolation serializable, "
-    "isolation repeatable read, after-deploy."
+    "isolation repeatable read, after-deploy, variables."
 )
-_FLAGS = {"no-transaction", "after-deploy"}
+_FLAGS = {"no-transaction", "after-deploy", "variables"}
 _UNWRITTEN = "Write its SQL here, and remove this line."
 _MARK = r"sha[0-9]+:[0-9a-f]+|when:[0-9]+|after:\S+"
 _FROM = re.compile(rf"(?P<tool>[a-z-]+)/(?P<name>.+?)(?P<marks>(?: (?:{_MARK}))*)")
@@ -68,6 +68,7 @@ class Directives:
     findings: tuple[Finding, ...]
     origin: Origin | None = None
     after_deploy: bool = False
+    has_variables: bool = False
 
 
 def read(sql: str, outline: Outline) -> Directives:
@@ -110,6 +111,7 @@ def read(sql: str, outline: Outline) -> Directives:
         findings=tuple(findings),
         origin=origin,
         after_deploy="after-deploy" in given,
+        has_variables="variables" in given,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -14,13 +14,15 @@ from outreach_migrate.errors import Location, MigrationFileError, Problem
 from outreach_migrate.files import copies, folders, foreign, squashed, statements
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from outreach_migrate.files.copies import Copied, Rows
     from outreach_migrate.files.directives import Directives
     from outreach_migrate.files.folders import File, Folder
     from outreach_migrate.files.outline import Outline
+    from outreach_migrate.files.pieces import Piece
     from outreach_migrate.files.squashed import Replaced
+    from outreach_migrate.files.variables import Lookup, Written
 
 _NAME = re.compile(r"([0-9]+)_(.+)\.sql", re.DOTALL)
 _AT_ONCE = 1_000_000  # characters that a checksum encodes at a time, lest a large text be in memory twice
@@ -29,23 +31,45 @@ _WIDTH = 160  # of an excerpt, because a line of a dump may have a megabyte
 
 @dataclass(frozen=True)
 class Migration:
-    """A migration file; `sql` is its text without BOM, with LF for CRLF, and without the rows that it copies."""
+    """A migration file; `sql` is its text without BOM, with LF for CRLF, and without the rows that it copies.
+
+    `written` is the text as it stands in the file, if `sql` has the values of variables.
+    """
 
     version: str
     name: str
     path: str
-    sql: str
+    sql: str = field(repr=False)
     copied: Copied | None = None
+    written: Written | None = None
 
     @cached_property
     def checksum(self) -> str:
         """The SHA-256 of the file's text, in hex."""
-        return self.copied.checksum if self.copied else _sha256(self.sql)
+        return self.copied.checksum if self.copied else _sha256(self.text)
 
     @property
     def replaces(self) -> tuple[Replaced, ...]:
         """The sets of files that this one replaces; a database that has one of them is up to date."""
         return squashed.of(self.sql)
+
+    @property
+    def text(self) -> str:
+        """The text as it stands in the file, with the names of variables."""
+        return self.written.text if self.written else self.sql
+
+    def shown(self, start: int, end: int) -> str:
+        """Give the text between two offsets of `sql` as it stands in the file."""
+        return self.text[self._written(start) : self._written(end)]
+
+    def _written(self, offset: int) -> int:
+        return self.written.offset(offset) if self.written else offset
+
+    def pieces(self) -> Iterator[Piece]:
+        """Cut the file into its statements."""
+        from outreach_migrate.files import pieces  # here, because few files need it
+
+        return pieces.cut(self.sql, self.written.text if self.written else None)
 
     @property
     def number(self) -> int:
@@ -70,6 +94,11 @@ class Migration:
         return directives.read(self.sql, self.outline)
 
     @property
+    def is_after_deploy(self) -> bool:
+        """Whether it is marked after-deploy; most files are not read for that."""
+        return "after-deploy" in self.sql and self.directives.after_deploy
+
+    @property
     def body(self) -> str:
         """The text without BEGIN and COMMIT around it, and without psql's commands; no offset changes."""
         text = self.sql
@@ -87,7 +116,7 @@ class Migration:
 
     def place(self, offset: int) -> tuple[int, int]:
         """Turn an offset, in characters of `sql`, into a line and a column of the file."""
-        line, column = statements.place(self.sql, offset)
+        line, column = statements.place(self.text, self._written(offset))
         return line + sum(rows.lines for rows in self.rows.values() if rows.offset <= offset), column
 
     def location(self, offset: int) -> Location:
@@ -96,13 +125,13 @@ class Migration:
 
     def excerpt(self, offset: int) -> str:
         """Show the line of an offset and the one before it, numbered, with a caret below the place."""
-        line, column = self.place(offset)
+        (line, column), text, offset = self.place(offset), self.text, self._written(offset)
         begin = offset - column + 1
-        previous = self.sql[self.sql.rfind("\n", 0, max(begin - 1, 0)) + 1 : max(begin - 1, 0)]
+        previous = text[text.rfind("\n", 0, max(begin - 1, 0)) + 1 : max(begin - 1, 0)]
         if any(rows.offset == begin for rows in self.rows.values()):
             previous = "\\."
-        end = self.sql.find("\n", offset)
-        return _excerpt(line, column, self.sql[begin : end if end >= 0 else None], previous)
+        end = text.find("\n", offset)
+        return _excerpt(line, column, text[begin : end if end >= 0 else None], previous)
 
     def in_rows(self, number: int, context: str) -> tuple[Location, str] | None:
         """Give the place and the excerpt of the row that an error's context tells; `number` is its statement's."""
@@ -201,6 +230,22 @@ def _same_version_twice(found: list[Migration]) -> Iterator[Problem]:
         if first.number == second.number:
             message = f"version {second.version} is used twice: {os.path.basename(first.path)} has it, too"
             yield Problem(message, Location(second.path), "Give the newer one another version.")
+
+
+def bound(migration: Migration, lookup: Lookup) -> Migration:
+    """Give a migration whose `sql` has values in place of its variables, if it has any; raise UsageError."""
+    if "variables" not in migration.sql or migration.written or not migration.directives.has_variables:
+        return migration
+    from outreach_migrate.files import variables  # here, because few files need it
+
+    sql, written = variables.bound(migration.sql, lookup)
+    return replace(migration, sql=sql, written=written)
+
+
+def values(found: Iterable[Migration], lookup: Lookup) -> dict[str, str]:
+    """Give the values of all variables of migrations, without those that have none."""
+    texts = (bound(migration, lookup).written for migration in found)
+    return {name: value for written in texts if written for name, value in written.values.items()}
 
 
 def is_name(name: str) -> bool:

@@ -33,8 +33,8 @@ class Piece:
     build: Build | None
 
 
-def cut(sql: str) -> Iterator[Piece]:
-    """Cut a text into its statements.
+def cut(sql: str, written: str | None = None) -> Iterator[Piece]:
+    """Cut a text into its statements; their checksums are of the text as it is `written`, with its variables.
 
     SET, RESET and LOAD are repeated before each later statement, because a pooler may have moved to another server
     connection by then, and a run that resumes the file has a new one.
@@ -43,10 +43,12 @@ def cut(sql: str) -> Iterator[Piece]:
 
     digest, kept, settings = hashlib.sha256(), list[Statement](), tuple[str, ...]()
     slotless = set[str]()
+    as_written = None if written is None else statements.split(written)
     for number, statement in enumerate(statements.split(sql)):
         before = digest.hexdigest()
         text = sql[statement.start : statement.end]
-        digest.update(text.encode() + b"\0")
+        same = next(as_written) if as_written else None
+        digest.update((written[same.start : same.end] if written and same else text).encode() + b"\0")
         command = commands.outside(sql, statement, slotless) or commands.committing(sql, statement)
         build = commands.build(sql, statement)
         yield Piece(number, statement.start, text, settings, before, digest.hexdigest(), command, build)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from outreach_migrate.errors import Problem
-from outreach_migrate.files import commands, control, ways_down
+from outreach_migrate.errors import Location, Problem
+from outreach_migrate.files import commands, control, statements, ways_down
 from outreach_migrate.files.commands import Command
 from outreach_migrate.files.statements import Finding
 
@@ -36,10 +36,26 @@ def problems(migration: Migration) -> list[Problem]:
     return [_problem(migration, finding) for finding in wrong]
 
 
+def without_value(migration: Migration) -> list[Problem]:
+    """List the variables of a migration that have no value, each at its first place."""
+    missing = {use.name: use for use in reversed(migration.written.missing)} if migration.written else {}
+    return [
+        Problem(
+            f"the variable {name} has no value",
+            Location(migration.path, *statements.place(migration.text, use.start)),
+            f"Give it with --set {name}=VALUE, as OUTREACH_MIGRATE_SET_{name.upper()}, or in pyproject.toml.",
+        )
+        for name, use in sorted(missing.items(), key=lambda pair: pair[1].start)
+    ]
+
+
 def _copies(migration: Migration) -> Iterator[Finding]:
     for statement, number in migration.outline.copies:
         rows = migration.rows.get(number)
-        if not migration.directives.transaction:
+        if migration.directives.has_variables:
+            message = "COPY … FROM STDIN cannot be used in a file with variables"
+            yield Finding(statement.start, message, "Put it into a file of its own.")
+        elif not migration.directives.transaction:
             message = "COPY … FROM STDIN cannot be used in a file without a transaction"
             yield Finding(statement.start, message, "Put it into a file of its own.")
         elif rows is None or not rows.is_ended:

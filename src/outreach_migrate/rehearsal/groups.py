@@ -51,13 +51,15 @@ class Placed:
 class Group:
     """The unit of a rehearsal: a statement, or consecutive ones of one kind that change the rows of one table.
 
-    `sql` is the file's text, `first` the number of the first statement, from 0. `rows` are those that it copies.
+    `sql` is the file's text, `first` the number of the first statement, from 0. `rows` are those that it copies,
+    `shown` is its first statement as the file has it.
     """
 
     sql: str
     first: int
     members: tuple[Placed, ...]
-    rows: Rows | None = None
+    rows: Rows | None
+    shown: str
 
     @property
     def location(self) -> Location:
@@ -104,7 +106,8 @@ def cut(migration: Migration) -> tuple[Group, ...]:
     for _, run in runs:
         (first, member), *others = run
         members = (member, *(other for _, other in others))
-        found.append(Group(sql, first, members, migration.rows.get(first)))
+        shown = migration.shown(member.statement.start, member.statement.end)
+        found.append(Group(sql, first, members, migration.rows.get(first), shown))
     return tuple(found)
 
 

@@ -183,7 +183,9 @@ def _together(carried: Sequence[_Carried]) -> _Carried:
     first = carried[0].group
     members = tuple(member for one in carried for member in one.group.members)
     notices = [notice for one in carried for notice in one.notices]
-    return _Carried(Group(first.sql, first.first, members), sum(one.seconds for one in carried), "", notices)
+    return _Carried(
+        Group(first.sql, first.first, members, None, first.shown), sum(one.seconds for one in carried), "", notices
+    )
 
 
 def _presumed(stage: Stage, one: _Carried, did: Effects, taken: set[int]) -> tuple[effects.Lock, ...]:

@@ -152,7 +152,7 @@ def _has_value(session: Session, message: str) -> bool:
 def _unrehearsed(migration: Migration) -> Iterator[Unrehearsed]:
     for placed in groups.placed(migration, migration.sql):
         statement = placed.statement
-        text = migration.sql[statement.start : statement.end]
+        text = migration.shown(statement.start, statement.end)
         command, mode = commands.outside(migration.sql, statement), None
         if command is Command.VACUUM_FULL:
             mode = Mode.ACCESS_EXCLUSIVE

@@ -22,7 +22,7 @@ def step(step: Step) -> dict[str, Any]:
         "state": str(step.state),
         "path": migration.path if migration else None,
         "checksum": migration.checksum if migration else None,
-        "after_deploy": migration.directives.after_deploy if migration else False,
+        "after_deploy": migration.is_after_deploy if migration else False,
         "entry": {
             **{key: value for key, value in entry._asdict().items() if key not in {"version", "name"}},
             "started_at": entry.started_at.isoformat(),

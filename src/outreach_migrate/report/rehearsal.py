@@ -76,7 +76,7 @@ class RehearsalReport(run.RunReport):
         self.markdown.append(_markdown_row(done))
         several = f"{len(done.group.members)} statements, " if len(done.group.members) > 1 else ""
         rows = f", {sentences.count(done.rows, 'row', 'rows')}" if done.rows is not None else ""
-        text = rehearsal_text.shortened(done.group.text)
+        text = rehearsal_text.shortened(done.group.shown)
         self.result(f"  {_place(done)}: {text}  {several}{rehearsal_text.span(done.seconds)}{rows}")
         for line, blocks in rehearsal_text.effect_lines(done.effects, every=self.verbosity > 0):
             self.result(f"    {terminal.styled(line, colour=rehearsal_text.COLOURS.get(blocks))}")
@@ -150,7 +150,7 @@ def _markdown_row(done: events.Done) -> str:
     lines = "<br>".join(line for line, _ in rehearsal_text.effect_lines(done.effects, every=False))
     rows = "" if done.rows is None else str(done.rows)
     several = f" ({len(done.group.members)} statements)" if len(done.group.members) > 1 else ""
-    return _markdown_cells(_place(done) + several, done.group.text, rehearsal_text.span(done.seconds), rows, lines)
+    return _markdown_cells(_place(done) + several, done.group.shown, rehearsal_text.span(done.seconds), rows, lines)
 
 
 def _place(done: events.Done) -> str:
@@ -178,7 +178,7 @@ def _done_value(done: events.Done) -> dict[str, Any]:
     return {
         **as_json.location(done.location),
         **{"last_line": done.group.members[-1].last_line, "count": len(done.group.members)},
-        "text": done.group.text,
+        "text": done.group.shown,
         "tag": done.tag,
         "milliseconds": as_json.milliseconds(done.seconds),
         "rows": done.rows,

@@ -62,7 +62,7 @@ def _table(rows: list[tuple[str, ...]]) -> str:
 
 def _row(step: Step) -> tuple[str, ...]:
     entry, state = step.entry, str(step.state)
-    if step.migration and step.migration.directives.after_deploy:
+    if step.migration and step.migration.is_after_deploy:
         state += ", after-deploy"
     if entry is None:
         return (step.version, step.name, state, "", "", "")

@@ -89,7 +89,7 @@ def _begin(session: Session, work: Work) -> Overtaken | None:
     The wait for another run's entry is short, because waiting runs can fill a pooler's pool, and the run ahead of them
     then can't get its second connection, the one that claims the file.
     """
-    nothing = pieces.checksum_before(work.migration.sql, 0) or ""
+    nothing = pieces.checksum_before(work.migration.text, 0) or ""
     insert = write.insert(work.place, work.migration)
     record = progress.record(work.place, work.migration, done=0, begun=0, done_checksum=nothing)
     patience = session.limit(Limits(2, 0))
@@ -117,13 +117,13 @@ def apply(session: Session, work: Work, claim: Claim, *, from_start: bool) -> Do
         return Overtaken()
     held, begun = int(row.get_value(0, 0) or 0), int(row.get_value(0, 1) or 0)
     done = 0 if from_start else held
-    if done and pieces.checksum_before(work.migration.sql, done) != (row.get_value(0, 2) or b"").decode():
+    if done and pieces.checksum_before(work.migration.text, done) != (row.get_value(0, 2) or b"").decode():
         return Overtaken()
     # a statement that was begun but not recorded as done may be half done, or done if the file is the same
     half = begun - 1 if begun > held else None
     same = (row.get_value(0, 3) or b"").decode() == work.migration.checksum
     tags: list[str] = []
-    for piece in pieces.cut(work.migration.sql):
+    for piece in work.migration.pieces():
         if piece.number < done:
             continue
         claim.check()

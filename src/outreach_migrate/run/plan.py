@@ -111,7 +111,7 @@ class Planned(NamedTuple):
 
 def parted(steps: tuple[Pending, ...]) -> tuple[tuple[Pending, ...], tuple[Pending, ...]]:
     """Part steps at the first one that is for after the deployment; all that follow it wait with it."""
-    until = next((n for n, step in enumerate(steps) if step.migration.directives.after_deploy), len(steps))
+    until = next((n for n, step in enumerate(steps) if step.migration.is_after_deploy), len(steps))
     return steps[:until], steps[until:]
 
 
@@ -123,13 +123,13 @@ def to_send(step: Pending, from_start: int | None) -> tuple[str, int, str]:
     migration, entry = step.migration, step.entry
     done = (entry and entry.statements_done) or 0
     if not done or migration.number == from_start:
-        return migration.path, 1, migration.sql
-    from outreach_migrate.files import pieces  # here and below, because most plans have no unfinished file
+        return migration.path, 1, migration.text
+    from outreach_migrate.files import pieces, statements  # here and below, because most plans have no unfinished file
 
-    rest = next((piece for piece in pieces.cut(migration.sql) if piece.number == done), None)
-    start = rest.start if rest else len(migration.sql)  # all statements are done
+    rest = next((piece for piece in pieces.cut(migration.text) if piece.number == done), None)
+    start = rest.start if rest else len(migration.text)  # all statements are done
     settings = "".join(f"{setting};\n" for setting in rest.settings) if rest else ""
-    return migration.path, migration.location(start).line or 1, settings + migration.sql[start:]
+    return migration.path, statements.place(migration.text, start)[0], settings + migration.text[start:]
 
 
 def make(migrations: Iterable[Migration], entries: Iterable[Entry]) -> Plan:
@@ -201,7 +201,7 @@ def _conflict(step: Step, newest: int, from_start: int | None) -> Contradiction 
             from outreach_migrate.files import pieces
 
             done = entry.statements_done or 0
-            same = pieces.checksum_before(migration.sql, done) == entry.done_checksum
+            same = pieces.checksum_before(migration.text, done) == entry.done_checksum
             return None if same or migration.number == from_start else _told(step, Conflict.UNFINISHED_CHANGED)
     return None
 
@@ -210,9 +210,7 @@ def _unfinished(step: Step) -> Contradiction:
     migration = step.migration
     if migration is None:
         return _told(step, Conflict.UNFINISHED_WITHOUT_FILE)
-    from outreach_migrate.files import pieces
-
-    told, whole = _told(step, Conflict.UNFINISHED), list(pieces.cut(migration.sql))
+    told, whole = _told(step, Conflict.UNFINISHED), list(migration.pieces())
     place = migration.location(whole[told.done].start) if told.done < len(whole) else told.location
     return told._replace(location=place, statements=len(whole))
 

@@ -9,7 +9,6 @@ import psycopg
 
 from outreach_migrate import errors
 from outreach_migrate.errors import Fate, Outcome
-from outreach_migrate.files import pieces
 from outreach_migrate.files.migrations import Migration
 from outreach_migrate.history.read import Entry
 from outreach_migrate.postgres import connections
@@ -100,7 +99,7 @@ def _outcome(
     if entry and entry.finished_at:
         fate = Fate.APPLIED
     elif entry:
-        fate, done, statements = Fate.UNFINISHED, entry.statements_done, sum(1 for _ in pieces.cut(migration.sql))
+        fate, done, statements = Fate.UNFINISHED, entry.statements_done, sum(1 for _ in migration.pieces())
     return Outcome(
         fate,
         str(migration),

@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import psycopg
 from psycopg import pq
 
 from outreach_migrate import durations, errors
 from outreach_migrate.errors import Blocker, Contradiction, Problem
+from outreach_migrate.files import migrations
 from outreach_migrate.files.migrations import Migration
 from outreach_migrate.history import catalog, progress, read, write
 from outreach_migrate.history import table as tables
@@ -22,6 +23,9 @@ from outreach_migrate.postgres import activity, connections, dsn
 from outreach_migrate.postgres.dsn import Target
 from outreach_migrate.run import plan
 from outreach_migrate.run.plan import Pending, Plan, Planned
+
+if TYPE_CHECKING:
+    from outreach_migrate.files.variables import Lookup
 
 _AGAIN = 0.5  # s between two looks, while another process migrates
 
@@ -78,8 +82,11 @@ def of(
     statement_timeout: float | str | None = None,
     wait: float | str = 0,
     from_start: int | None = None,
+    values: Lookup | None = None,
 ) -> Request:
     """Make a request from values as people write them; `found` is the result of migrations.read.
+
+    `values` gives the value of a variable.
 
     Raise UsageError for a value that makes no sense.
     """
@@ -89,7 +96,7 @@ def of(
     return Request(
         target=target,
         table=tables.read(named, target.schema),
-        files=found[0],
+        files=tuple(migrations.bound(one, values or (lambda _: None)) for one in found[0]),
         file_problems=tuple(found[1]),
         to=_version(to),
         out_of_order=out_of_order,
@@ -240,7 +247,8 @@ def _of_texts(steps: Sequence[Pending]) -> list[Problem]:
         return []
     from outreach_migrate.files import rules  # here, because no text is read if nothing is pending
 
-    return [problem for step in steps for problem in rules.problems(step.migration)]
+    found = [problem for step in steps for problem in rules.problems(step.migration)]
+    return found + [problem for step in steps for problem in rules.without_value(step.migration)]
 
 
 def to_carry_out(past: History, request: Request) -> Planned:

@@ -11,7 +11,7 @@ from psycopg import pq
 from psycopg.pq.abc import PGresult
 
 from outreach_migrate.errors import Ban, Location, LockTimeout, Phase, StatementError
-from outreach_migrate.files import control, statements
+from outreach_migrate.files import control, statements, variables
 from outreach_migrate.files.copies import Rows
 from outreach_migrate.files.migrations import Migration
 from outreach_migrate.files.statements import Statement
@@ -147,7 +147,7 @@ def placed(
 
     `place` is a better one, with its excerpt.
     """
-    report = messages.server_message(cause.diag)
+    report = variables.hidden(migration.written, messages.server_message(cause.diag))
     if offset is not None and place is None:
         place = migration.location(offset), migration.excerpt(offset)
     location, excerpt = place or (Location(migration.path), None)
@@ -161,7 +161,7 @@ def placed(
         blockers=session.watcher.blockers if report.sqlstate == "55P03" else (),
         ban=None if offset is None else _ban(report.sqlstate, migration, offset),
     )
-    error.__cause__ = cause
+    error.__cause__ = None if migration.written else cause  # its text has the values of variables
     return error
 
 

@@ -78,9 +78,11 @@ class Session:
 
     def _notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
         if self._file:
-            from outreach_migrate.run import events  # here, because a run with nothing to do needs none
+            from outreach_migrate.files import variables  # here, because a run with nothing to do needs neither
+            from outreach_migrate.run import events
 
-            self.tell(events.Noticed(self._file, messages.server_message(diagnostic)))
+            notice = variables.hidden(self._file.written, messages.server_message(diagnostic))
+            self.tell(events.Noticed(self._file, notice))
 
     def close(self) -> None:
         """Close the connection, after its running statement is cancelled."""

@@ -49,5 +49,10 @@ class DatabaseBefore(Database):
         """Apply the migration that the database is just before; raise MigrateError as `outreach_migrate.up` does."""
         recipe = self._recipe
         return outreach_migrate.up(
-            self.url, folder=recipe.folder, schema=self._schema, table=recipe.table, to=self.version
+            self.url,
+            folder=recipe.folder,
+            schema=self._schema,
+            table=recipe.table,
+            to=self.version,
+            variables=recipe.values,
         )

@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import outreach_migrate
 from outreach_migrate import errors
-from outreach_migrate.files import folders, migrations, pyproject
+from outreach_migrate.files import folders, migrations, pyproject, variables
 from outreach_migrate.history import table as tables
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from outreach_migrate.files.folders import Folder
     from outreach_migrate.files.migrations import Migration
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """The migrations of a folder, the seeds that follow them, and the history's table."""
+    """The migrations of a folder, the seeds that follow them, the history's table, and the files' variables."""
 
     folder: Folder
     migrations: tuple[Migration, ...]
     seeds: tuple[tuple[str, str], ...] = ()
     table: str = tables.NAME
+    values: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def before(self, version: str) -> tuple[Recipe, Migration]:
         """Give the recipe of the migrations before a version, without seeds, and the version's migration.
@@ -44,7 +45,14 @@ class Recipe:
     def digest(self, *circumstances: object) -> str:
         """Hash the files and all else that a template depends on, such as the server's version, as hex digits."""
         files = [(one.version, one.name, one.checksum) for one in self.migrations]
-        parts = [files, self.seeds, self.table, outreach_migrate.__version__, [str(one) for one in circumstances]]
+        parts = [
+            files,
+            self.seeds,
+            self.table,
+            sorted(self.values.items()),
+            outreach_migrate.__version__,
+            [str(one) for one in circumstances],
+        ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -61,7 +69,9 @@ def read(start: Path, seeds: Sequence[Path]) -> Recipe:
     if problems:
         raise errors.MigrationFileError(problems)
     texts = tuple((str(seed), _text(seed)) for seed in seeds)
-    return Recipe(folder, found, texts, str(settings.get("table", tables.NAME)))
+    given = variables.of_project(settings.get("set", {}), f"{root}/pyproject.toml: [tool.{pyproject.KEY}.set]")
+    values = migrations.values(found, variables.lookup({}, os.environ, given))
+    return Recipe(folder, found, texts, str(settings.get("table", tables.NAME)), values)
 
 
 def _folder(root: str, given: str) -> str:

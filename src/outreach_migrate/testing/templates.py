@@ -117,7 +117,13 @@ def _build(server: Server, connection: Connection, recipe: Recipe, name: str, ma
 def _migrate(made: dsn.Target, recipe: Recipe) -> None:
     last = recipe.migrations[-1].version
     result = outreach_migrate.up(
-        dsn.url(made), folder=recipe.folder, schema=made.schema, table=recipe.table, to=last, wait=0
+        dsn.url(made),
+        folder=recipe.folder,
+        schema=made.schema,
+        table=recipe.table,
+        to=last,
+        wait=0,
+        variables=recipe.values,
     )
     if [one.migration.checksum for one in result.applied] != [one.checksum for one in recipe.migrations]:
         raise errors.MigrateError("the migrations were changed while they were being applied", hint="Run again.")

@@ -1,0 +1,144 @@
+"""Variables in a file: two of psql's forms, :'name' for a literal and :"name" for an identifier."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from outreach_migrate.errors import UsageError
+from outreach_migrate.files import scanner
+from outreach_migrate.files.scanner import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from outreach_migrate.errors import ServerMessage
+
+    Lookup = Callable[[str], str | None]
+
+PREFIX = "OUTREACH_MIGRATE_SET_"
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_FORM = re.compile(rf"(['\"])({NAME.pattern})\1")
+_SHORT = 4  # characters; a shorter value is hidden only where it stands as a word, because it is in most messages
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A variable's name, and where it stands in the text: from its colon to its closing quote."""
+
+    name: str
+    quote: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The text of a file as it is written, whose `sql` has values where this has variables.
+
+    `ends` are the offsets behind each value in `sql` and behind its variable in the text, in order. `missing` are the
+    variables without a value, which are in `sql` as they are written.
+    """
+
+    text: str = field(repr=False)
+    missing: tuple[Use, ...]
+    ends: tuple[tuple[int, int], ...]
+    values: Mapping[str, str] = field(repr=False)
+
+    def offset(self, offset: int) -> int:
+        """Turn an offset in `sql` into one in the text; inside a value it is the variable's last character."""
+        following = bisect_right(self.ends, (offset, len(self.text)))
+        after_sql, after = self.ends[following - 1] if following else (0, 0)
+        found = after + offset - after_sql
+        if following == len(self.ends):
+            return found
+        return min(found, self.ends[following][1] - 1)
+
+    def hidden(self, text: str) -> str:
+        """Put the variables' names in place of their values, which may be secret."""
+        for name, value in sorted(self.values.items(), key=lambda pair: -len(pair[1])):
+            if value:
+                word = re.escape(value) if len(value) >= _SHORT else rf"(?<!\w){re.escape(value)}(?!\w)"
+                text = re.sub(word, f":'{name}'", text)
+        return text
+
+
+def uses(sql: str) -> Iterator[Use]:
+    """Yield the variables outside of strings and comments; a bare :name and a cast are none."""
+    colon: scanner.Token | None = None
+    is_cast = False
+    for token in scanner.tokens(sql):
+        if token.text == ":":
+            is_cast = colon is not None and colon.end == token.start
+            colon = token
+            continue
+        form = _FORM.fullmatch(token.text) if token.kind in (Kind.STRING, Kind.QUOTED) else None
+        if colon and form and colon.end == token.start and not is_cast:
+            yield Use(form[2], form[1], colon.start, token.end)
+        colon = None
+
+
+def bound(sql: str, lookup: Lookup) -> tuple[str, Written]:
+    """Put the values of its variables into a text, quoted as libpq quotes.
+
+    Raise UsageError for a value with a NUL, which no text of PostgreSQL can hold.
+    """
+    parts, ends, missing = list[str](), list[tuple[int, int]](), list[Use]()
+    values = dict[str, str]()
+    begin = length = 0
+    for use in uses(sql):
+        value = lookup(use.name)
+        if value is None:
+            missing.append(use)
+            continue
+        if "\0" in value:
+            raise UsageError(f"the value of the variable {use.name} has a NUL, which PostgreSQL's text can't hold")
+        values[use.name] = value
+        parts += [sql[begin : use.start], _quoted(value, use.quote)]
+        length += len(parts[-2]) + len(parts[-1])
+        begin = use.end
+        ends.append((length, use.end))
+    return "".join([*parts, sql[begin:]]), Written(sql, tuple(missing), tuple(ends), values)
+
+
+def _quoted(value: str, quote: str) -> str:
+    if quote == "'" and "\\" in value:
+        return " E'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
+    return quote + value.replace(quote, quote * 2) + quote
+
+
+def lookup(given: Mapping[str, str], environment: Mapping[str, str], project: Mapping[str, str]) -> Lookup:
+    """Give the values of --set, else of variables of the environment, else of pyproject.toml."""
+
+    def value(name: str) -> str | None:
+        found = given.get(name, environment.get(PREFIX + name.upper()))
+        return project.get(name) if found is None else found
+
+    return value
+
+
+def of_project(table: object, where: str) -> dict[str, str]:
+    """Read [tool.outreach-migrate.set]; raise UsageError, which quotes no value."""
+    if not isinstance(table, dict):
+        raise UsageError(f"{where} must be a table")
+    for name, value in table.items():
+        if not NAME.fullmatch(name):
+            raise UsageError(f"{where}: a variable's name is letters, digits and underscores")
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise UsageError(f"{where} has a {type(value).__name__} as {name}")
+    return {name: str(value) for name, value in table.items()}
+
+
+def hidden(written: Written | None, message: ServerMessage) -> ServerMessage:
+    """Hide the values in what the server says about a file."""
+    if written is None:
+        return message
+    shown = written.hidden
+    return message._replace(
+        message=shown(message.message),
+        detail=message.detail and shown(message.detail),
+        hint=message.hint and shown(message.hint),
+        context=message.context and shown(message.context),
+    )
