@@ -358,6 +358,31 @@ def test_two_files_of_one_flyway_version_are_refused(migrate: Migrate) -> None:
     assert "V1.0__b.sql has the same version" in run.stderr
 
 
+def test_flyways_settings_of_a_file_count(migrate: Migrate) -> None:
+    """They stand in a file beside it, or in a comment; a condition can't be decided here."""
+    files = {
+        "V1__a.sql": "select 1;",
+        "V1__a.sql.conf": "executeInTransaction=false\n",
+        "V2__b.sql": "-- Flyway: executeInTransaction=false\nselect 2;",
+        "V3__c.sql": "select '${x}';",
+        "V3__c.sql.conf": "placeholderReplacement=false\n",
+        "V4__d.sql": "select 4;",
+        "V4__d.sql.conf": "shouldExecute=${env}==prod\n",
+    }
+    old(migrate, files)
+    left = migrate("--json", "import", "old").json["left"]
+    assert [one["path"] for one in left] == [
+        *(f"old/{name}" for name in files if name.endswith(".conf")),
+        "old/V4__d.sql",
+    ]
+    assert new(migrate) == {
+        "1_a.sql": f"{ALONE}select 1;",
+        "2_b.sql": f"{ALONE}{files['V2__b.sql']}",
+        "3_c.sql": files["V3__c.sql"],
+        "4_d.sql": "-- migrate: unwritten Flyway runs it only on a condition: ${env}==prod\nselect 4;",
+    }
+
+
 # Transactions
 
 ROWS = "create table c (a text);\ncopy c from stdin;\nit's é $$ /*\nROLLBACK;\n\\.\n"

@@ -22,7 +22,7 @@ _OTHERS = (
     (re.compile(r".*\.(?:conf|toml)", re.DOTALL), Reason.SETTINGS),
 )
 _PLACEHOLDER = re.compile(r"\$\{[^}\n]*\}")
-_SETTING = re.compile(r"^[ \t]*(?:--[ \t]*flyway:[ \t]*)?(\w+)[ \t]*[=:][ \t]*(.*?)[ \t]*$", re.MULTILINE)
+_SETTING = re.compile(r"^[ \t]*(?i:--[ \t]*flyway:[ \t]*)?(\w+)[ \t]*[=:][ \t]*(.*?)[ \t]*$", re.MULTILINE)
 _OF_A_TEXT = re.compile(r"^[ \t]*--[ \t]*flyway:.*$", re.MULTILINE | re.IGNORECASE)
 
 
