@@ -268,6 +268,7 @@ def test_help_fits_a_terminal(words: list[str], run: Callable[..., Result], monk
 def test_every_option_of_a_command_is_a_variable(run: Callable[..., Result]) -> None:
     """The names of the variables are the options' own: --format is …_FORMAT."""
     assert run("check", OUTREACH_MIGRATE_CHECK_FORMAT="nonsense").exit_code == 2
+    assert "'nonsense' is none of" in run("adopt", OUTREACH_MIGRATE_ADOPT_FROM="nonsense").stderr
     assert {"OUTREACH_MIGRATE_DIR", "OUTREACH_MIGRATE_UP_LOCK_TIMEOUT", "OUTREACH_MIGRATE_CHECK_FORMAT"} <= set(
         project.variables(GROUP)
     )

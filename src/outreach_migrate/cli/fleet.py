@@ -136,7 +136,7 @@ def up(chosen: Chosen, /, jobs: int, canary: int, keep_going: bool, max_failures
     common = chosen.common
     out = report.UpReport(as_json=common.as_json, verbosity=common.verbosity)
     with out, options.told(out):
-        found = files(common)
+        found = files(chosen)
         from outreach_migrate.fleet import up as many
         from outreach_migrate.postgres.dsn import Target
 
@@ -159,7 +159,7 @@ def status(chosen: Chosen, /, jobs: int, check: bool) -> None:
     common = chosen.common
     out = report.StatusReport(as_json=common.as_json, verbosity=common.verbosity)
     with out, options.told(out):
-        found = files(common)
+        found = files(chosen)
         from outreach_migrate.fleet import status as many
         from outreach_migrate.postgres.dsn import Target
 
@@ -171,11 +171,12 @@ def status(chosen: Chosen, /, jobs: int, check: bool) -> None:
         sys.exit(1 if out.unreadable or (check and out.wrong) else 3 if check and out.behind else 0)
 
 
-def files(common: options.Common) -> tuple[tuple[Migration, ...], list[Problem]]:
-    """Read the files once for all targets; raise MigrationFileError if any can't be a migration."""
+def files(chosen: Chosen) -> tuple[tuple[Migration, ...], list[Problem]]:
+    """Read the files once for all targets; raise UsageError if none are named, MigrationFileError for a wrong file."""
     from outreach_migrate.files import folders, migrations
 
-    found = migrations.read(folders.find(common.folder))
+    chosen.source()
+    found = migrations.read(folders.find(chosen.common.folder))
     if found[1]:
         raise errors.MigrationFileError(found[1])
     return found

@@ -68,7 +68,7 @@ def _done(command: str, chosen: Chosen, work: Work, jobs: int, most: int | None)
     common = chosen.common
     out = report.EachReport(command, as_json=common.as_json, verbosity=common.verbosity)
     with out, options.told(out):
-        found = fleet.files(common)
+        found = fleet.files(chosen)
         from outreach_migrate.fleet import each as many
         from outreach_migrate.postgres.dsn import Target
 

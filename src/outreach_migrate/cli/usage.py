@@ -40,6 +40,10 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments, and check the values from all sources."""
+        for param in self.params:  # click would name the variable after the parameter in Python
+            if isinstance(param, click.Option) and param.envvar is None and param.expose_value:
+                key = max(param.opts, key=len).lstrip("-")
+                param.envvar = f"{ctx.auto_envvar_prefix}_{key}".upper().replace("-", "_")
         rest = super().parse_args(ctx, args)
         check(ctx)
         return rest
