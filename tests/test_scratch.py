@@ -50,7 +50,10 @@ def test_it_is_on_the_same_server_and_gone_afterwards(opened: Open, rows: Rows) 
     left = "outreach_scratch_0123456789abcdef"
     rows(f"CREATE DATABASE {left} TEMPLATE template0")
     rows(f"COMMENT ON DATABASE {left} IS '{places._MARK}'")
-    files = ["CREATE SCHEMA app; CREATE TABLE t (c public.citext)", "INSERT INTO t VALUES ('A')"]
+    files = [
+        "-- without: create extension citext\nCREATE SCHEMA app; CREATE TABLE t (c public.citext)",
+        "INSERT INTO t VALUES ('A')",
+    ]
     with opened(files) as first, opened(files) as second:
         assert first.reason is None
         assert first.preset == ("citext",)

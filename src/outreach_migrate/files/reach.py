@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from outreach_migrate.files import scanner, statements
@@ -117,6 +118,16 @@ def extensions(found: Iterable[Migration]) -> list[str]:
                 at = 5 if [token.word for token in read[2:5]] == ["if", "not", "exists"] else 2
                 named.update((token.name, None) for token in read[at : at + 1])
     return list(named)
+
+
+def perhaps_extensions(found: Iterable[Migration]) -> set[str]:
+    """Give the names in statements that may make an extension, such as a DO block; the list has other names, too."""
+    return {
+        token.name
+        for _, read in _reaching(found)
+        if any(one.word == "create" and two.word == "extension" for one, two in pairwise(read))
+        for token in read
+    }
 
 
 def _reaching(found: Iterable[Migration]) -> Iterator[tuple[Statement, list[Token]]]:

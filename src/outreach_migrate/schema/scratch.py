@@ -148,8 +148,8 @@ def _model(beside: Connection) -> _Model:
 def _furnished(made: Scratch, model: _Model, files: Sequence[Migration]) -> Scratch:
     """Give the scratch database the settings and the extensions that files take for granted."""
     ours = reach.extensions(files)
-    texts = [migration.sql for migration in files]
-    wanted = [name for name in model.extensions if name not in ours and not _may_make(texts, name)]
+    theirs = reach.perhaps_extensions(files)
+    wanted = [name for name in model.extensions if name not in theirs]
     with closing(connections.connect(made.target)) as connection:
         for name, value in model.settings:
             with suppress(psycopg.Error):  # a setting for superusers, or of an extension
@@ -160,11 +160,6 @@ def _furnished(made: Scratch, model: _Model, files: Sequence[Migration]) -> Scra
             raise _lacking(missing, made.reason)
         preset = [name for name in wanted if name in available and _has_made(connection, name)]
     return replace(made, preset=tuple(preset), lacks=tuple(name for name in wanted if name not in preset))
-
-
-def _may_make(texts: Sequence[str], name: str) -> bool:
-    """Tell whether a file may make an extension in a DO block."""
-    return any(name in text and "extension" in text.lower() for text in texts)
 
 
 def _has_made(connection: Connection, extension: str) -> bool:
