@@ -82,16 +82,17 @@ def test_a_dry_run_prints_the_rows(migrate: Migrate) -> None:
         ("copy t from stdin;\n1\ta\n2\tb\n\\.\n\nselect 1/0;", (7, 1), "6 | \n7 | select 1/0;\n  | ^\n"),
         ("copy t from stdin;\n1\ta\n\\.\nselect 1;\nselect no;", (6, 8), "5 | select 1;\n6 | select no;\n"),
         ("copy t from stdin;\n1\ta\n\\.\nsyntax;", (5, 1), "4 | \\.\n5 | syntax;\n  | ^\n"),
+        ('copy "line 9, t" from stdin;\n1\n\\N\n\\.\n', (4, 1), "3 | 1\n4 | \\N\n  | ^\n"),
         ("copy no from stdin;\n1\ta\n\\.\n", (2, 1), "2 | copy no from stdin;\n"),
         ("copy t from stdin;\n1\ta\n1\tb\n\\.\nalter table t add unique (n);", (6, 1), "6 | alter table t"),
     ],
-    ids=["row", "value", "csv", "second copy", "later", "position", "syntax", "copy", "after"],
+    ids=["row", "value", "csv", "second copy", "later", "position", "syntax", "name", "copy", "after"],
 )
 def test_an_error_is_told_at_its_line_in_the_file(
     migrate: Migrate, text: str, place: tuple[int, int], excerpt: str, rows: Rows
 ) -> None:
     """`line n` of a COPY is a line of the file, in a run and in a rehearsal; nothing of the file stays."""
-    migrate.write([f"create table t (n int, s text);\n{text}"])
+    migrate.write([f'create table t (n int, s text); create table "line 9, t" (n int not null);\n{text}'])
     for command in ("rehearse", "up"):
         run = migrate("--json", command)
         error = run.json["error"]
@@ -113,6 +114,7 @@ def test_an_error_is_told_at_its_line_in_the_file(
             2,
             "COPY … FROM STDIN cannot be used in a file without a transaction",
         ),
+        ("copy t from stdin; select '\n1\n\\.\ncopy t from stdin;\n1\n\\.\n'", 4, "rows that no statement copies"),
         ("copy t from stdin;\n1\n2\n\\.\n\\connect other\n", 5, "\\connect cannot be used in a migration"),
         (
             "copy t from stdin;\n1\n\\.\n\nbegin;\nselect 1;\ncommit;\nselect 1;",

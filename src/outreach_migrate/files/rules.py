@@ -50,17 +50,20 @@ def without_value(migration: Migration) -> list[Problem]:
 
 
 def _copies(migration: Migration) -> Iterator[Finding]:
-    for statement, number in migration.outline.copies:
-        rows = migration.rows.get(number)
+    copying, rows = migration.outline.copies, migration.rows
+    for statement, number in copying:
         if migration.directives.has_variables:
             message = "COPY … FROM STDIN cannot be used in a file with variables"
             yield Finding(statement.start, message, "Put it into a file of its own.")
         elif not migration.directives.transaction:
             message = "COPY … FROM STDIN cannot be used in a file without a transaction"
             yield Finding(statement.start, message, "Put it into a file of its own.")
-        elif rows is None or not rows.is_ended:
+        elif number not in rows or not rows[number].is_ended:
             hint = "The line \\. must end them. Is the file complete?"
             yield Finding(statement.start, "the rows of COPY … FROM STDIN do not end", hint)
+    for stray in migration.copied.rows[len(copying) :] if migration.copied else ():
+        hint = "A quote or comment must not reach over the rows of COPY … FROM STDIN."
+        yield Finding(stray.offset - 1, "rows that no statement copies", hint)
 
 
 def _not_inside(migration: Migration) -> Iterator[Finding]:
