@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from outreach_migrate.schema.dump import Dumped
     from outreach_migrate.schema.squash import Squash
 
+_SHOWN = 10  # tables with rows that are named without --verbose
 _COLOURS = {"+": "green", "-": "red", "@": "cyan"}  # of the lines of a diff
 
 
@@ -81,8 +82,10 @@ class SquashReport(printer.Report):
         count = sentences.count(len(done.replaced), "file", "files")
         self.result(f"{done.file.path} replaces {count}, from {done.replaced[0]} to {done.replaced[-1]}.")
         if with_rows and done.rows:
-            shown = ", ".join(f"{display.in_line(name)} ({count})" for name, count in done.rows.items())
-            self.result(f"It has the rows that they leave behind: {shown}.")
+            shown = [f"{display.in_line(name)} ({count})" for name, count in done.rows.items()]
+            if len(shown) > _SHOWN and self.verbosity <= 0:
+                shown = [*shown[:_SHOWN], f"and {len(shown) - _SHOWN} more tables, with --verbose"]
+            self.result(f"It has the rows that they leave behind: {', '.join(shown)}.")
         self.aside("Deploy the release before this one everywhere first: a database with only some of them is refused.")
 
 

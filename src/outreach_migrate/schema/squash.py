@@ -72,15 +72,19 @@ def make(
 
 
 def write(squash: Squash) -> None:
-    """Write the new file, and remove those that it replaces. Raise MigrateError."""
+    """Write the new file, and remove those that it replaces. Raise MigrateError.
+
+    The file of the same version goes last: a folder whose change was cut short has a version twice, and is refused.
+    """
     folder, name = os.path.split(squash.file.path)
     draft = os.path.join(folder, f".{name}")  # no migration, because of the dot
     try:
         with open(draft, "w", encoding="utf-8", newline="") as file:
             file.write(squash.file.sql)
-        for one in squash.replaced:
-            os.remove(one.path)
         os.replace(draft, squash.file.path)
+        for one in squash.replaced:
+            if one.path != squash.file.path:
+                os.remove(one.path)
     except OSError as error:
         raise errors.MigrateError(f"cannot write {error.filename}: {error.strerror}") from error
 
