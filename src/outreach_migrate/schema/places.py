@@ -51,8 +51,11 @@ def on_server(target: Target) -> Iterator[Target]:
     with ExitStack() as stack:
         keeper = stack.enter_context(closing(connections.connect(target, read_write=True)))
         keeper.execute("BEGIN")
+        keeper.execute(
+            """SELECT pg_catalog.set_config(name, '0', true) FROM pg_catalog.pg_settings
+                WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')"""
+        )
         keeper.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s::bigint)", (key,))
-        keeper.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         with closing(connections.connect(target, read_write=True)) as maker:
             for (left,) in maker.execute(_LEFT.encode()).fetchall():
                 with suppress(psycopg.Error):  # another process drops it, too
