@@ -152,6 +152,14 @@ def test_a_table_of_one_schema_is_no_history_for_many(migrate: Migrate, tenants:
     assert rows("SELECT (SELECT count(*) FROM tenant_1.h), (SELECT count(*) FROM tenant_2.h)") == [(1, 1)]
 
 
+@pytest.mark.parametrize("words", [["up", "--to", "9"], ["baseline", "9"]])
+def test_a_version_that_no_file_has_is_wrong_usage(words: list[str], migrate: Migrate, tenants: Tenants) -> None:
+    """It is told once, and not as a failure of each target."""
+    tenants(2)
+    ended = migrate("--json", *ALL, *words, files=[FIRST])
+    assert (ended.exit_code, ended.json["error"]["message"]) == (2, "no migration has version 9")
+
+
 def test_shards_are_parts_of_the_whole(migrate: Migrate, tenants: Tenants, history: History) -> None:
     """Every target is in one of them, and one that has none is done at once."""
     names = tenants(9)

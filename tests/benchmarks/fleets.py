@@ -40,7 +40,7 @@ class Sizes:
     """How many there are; a loop of `up` goes over every `sample`th only, and its time is multiplied."""
 
     schemas: int = 1000
-    far: int = 200
+    far: int = 1000
     databases: int = 200
     sample: int = 25
 

@@ -29,7 +29,10 @@ class Each:
 
 
 def run(each: Each, tell: events.Tell, stop: Stop) -> int:
-    """Do the work for all targets, and give the number of those that failed; raise Interrupted after a signal."""
+    """Do the work for all targets, and give the number of those that failed.
+
+    Raise UsageError, because it would be the same for all, and Interrupted after a signal.
+    """
     tell = events.one_at_a_time(tell)
     tell(events.Found(len(each.members)))
     crew = Crew(min(each.jobs, len(each.members)), each.most, each.request.wait, tell, stop)
@@ -40,6 +43,8 @@ def run(each: Each, tell: events.Tell, stop: Stop) -> int:
         with stop.part() as part:
             try:
                 value = each.work(_asked(each.request, member, worker, part), part)
+            except errors.UsageError:
+                raise
             except MigrateError as failed:
                 if worker.retires(failed, member, member.name):
                     return

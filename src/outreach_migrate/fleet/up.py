@@ -60,7 +60,13 @@ Job = Together | One
 
 
 def run(fleet: Fleet, tell: events.Tell, stop: Stop) -> int:
-    """Migrate the targets, and give the number of those that failed; raise Interrupted after a signal."""
+    """Migrate the targets, and give the number of those that failed.
+
+    Raise UsageError if no file has the version to stop after, and Interrupted after a signal.
+    """
+    to = fleet.request.to
+    if to is not None and to not in {one.number for one in fleet.request.files}:
+        raise errors.UsageError(f"no migration has version {to}")
     tell = events.one_at_a_time(tell)
     tell(events.Found(len(fleet.members)))
     wait, failed = fleet.request.wait, 0

@@ -125,7 +125,7 @@ class FleetReport(printer.Report):
         if first is target or isinstance(error, errors.Interrupted | errors.Refused):
             terminal.say(f"{name} failed:\n{sentences.error(error)}", err=True)
         else:
-            terminal.say(f"{name} failed as {display.in_line(first)}: {sentences.message(error)}", err=True)
+            terminal.say(f"{name} failed as {display.in_line(first)}: {sentences.message(error).splitlines()[0]}", err=True)
 
     def print_document(self) -> None:
         """Print the last line."""
