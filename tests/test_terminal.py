@@ -38,6 +38,16 @@ def test_a_terminal_shows_the_running_file(migrate: Migrate) -> None:
     assert written.rindex("…") < written.rindex("\x1b[2K") < written.index("applied in")
 
 
+def test_a_terminal_shows_a_fleet_in_one_line(migrate: Migrate, rows: Rows) -> None:
+    """A terminal is shown how many targets have ended, and which run, on a line that is taken back."""
+    rows("CREATE SCHEMA tenant_1; CREATE SCHEMA tenant_2")
+    migrate.write({"1_slow.sql": "select pg_sleep(0.2)"})
+    written = in_a_terminal(migrate, "fleet", "--schemas", "tenant_*", "up", "-j", "1")
+    assert re.search(r"\r\x1b\[2K0 of 2  1 running  tenant_1\r\x1b\[2K", written)
+    assert "1 of 2  1 running  tenant_2" in written
+    assert written.rindex("\x1b[2K") < written.index("2 targets in ")
+
+
 def test_no_color_is_honoured(migrate: Migrate) -> None:
     """NO_COLOR leaves a terminal without colours."""
     migrate.write(THREE)

@@ -107,7 +107,7 @@ class FleetReport(printer.Report):
         passed, left = time.monotonic() - self.began, self.targets - self.done
         if self.done and left and passed > 1 and (seconds := passed / self.done * left) >= 1:
             parts.append(f"{_clock(seconds)} left")
-        return "  ".join([*parts, ", ".join(map(display.in_line, self.at_work or self.put_off))])
+        return "  ".join(filter(None, [*parts, ", ".join(map(display.in_line, self.at_work or self.put_off))]))
 
     def unknown(self) -> Outcome:
         """Name the targets that a signal ended too late to find out their state."""
@@ -125,7 +125,9 @@ class FleetReport(printer.Report):
         if first is target or isinstance(error, errors.Interrupted | errors.Refused):
             terminal.say(f"{name} failed:\n{sentences.error(error)}", err=True)
         else:
-            terminal.say(f"{name} failed as {display.in_line(first)}: {sentences.message(error).splitlines()[0]}", err=True)
+            terminal.say(
+                f"{name} failed as {display.in_line(first)}: {sentences.message(error).splitlines()[0]}", err=True
+            )
 
     def print_document(self) -> None:
         """Print the last line."""
