@@ -337,6 +337,19 @@ def test_status_groups_targets(migrate: Migrate, tenants: Tenants, history: Hist
     assert history("tenant_4") == []
 
 
+def test_another_tools_table_keeps_a_target_from_being_migrated(
+    migrate: Migrate, tenants: Tenants, rows: Rows, history: History
+) -> None:
+    """It counts in the schema that has it, while the history there is empty; the others are migrated."""
+    tenants(3)
+    rows("CREATE TABLE tenant_2.schema_version (version int); INSERT INTO tenant_2.schema_version VALUES (4)")
+    migrate.write({"1_a.sql": "-- migrate: from tern/1_a.sql\nSELECT 1;"})
+    ended = migrate("--json", *ALL, "up", "--keep-going")
+    each, _ = lines(ended)
+    assert (ended.exit_code, each["tenant_2"]["error"]["kind"]) == (1, "NotAdopted")
+    assert [history(f"tenant_{n}") for n in (1, 2, 3)] == [["1"], [], ["1"]]
+
+
 def test_one_schema_that_the_role_may_not_use(
     migrate: Migrate, tenants: Tenants, rows: Rows, role: tuple[str, str]
 ) -> None:

@@ -18,7 +18,8 @@ class Plans:
 
     def of(self, past: History) -> Known:
         """Give the plan of a run for a history; raise as planning.to_carry_out does."""
-        key = (past.standby, past.read_only, past.foreign, past.table.chosen, *map(_relevant, past.entries))
+        others = tuple((one.tool, str(one)) for one in past.foreign)
+        key = (past.standby, past.read_only, others, past.table.chosen, *map(_relevant, past.entries))
         if key not in self._made:
             self._made[key] = planning.to_carry_out(past, self._request)
         return Known(past, self._made[key])

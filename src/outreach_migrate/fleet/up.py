@@ -131,10 +131,25 @@ class _Doing:
             else:
                 self._crew.tell(events.Ended(member.name, (), (), 0.0))
         for one in [*refused, *map(One, found.strange)]:
-            if not worker.queue.is_open:
+            if worker.retired:  # another worker reads it
+                ready.append(one)
+            elif not worker.queue.is_open:
                 return
-            self._one(one, worker, stop)
+            elif found_alone := self._read(one, worker, stop):
+                ready.append(replace(one, known=found_alone))
         worker.queue.add([*ready, *map(One, found.locked)])
+
+    def _read(self, job: One, worker: Worker[Job], stop: Stop) -> Known | None:
+        """Read a target's own history; None if it is up to date, or refused, which is told."""
+        try:
+            known = self._plans.of(look.alone(job.member, worker, stop))
+        except MigrateError as error:
+            self._failed(job, error, worker)
+            return None
+        if known.planned.steps:
+            return known
+        self.ended(job, None)
+        return None
 
     def _all_failed(self, job: Together, worker: Worker[Job], error: MigrateError) -> None:
         for member in job.members:
@@ -156,11 +171,15 @@ class _Doing:
             error = failed
         seconds = job.seconds + time.monotonic() - began
         job = replace(job, known=None, applied=tuple(applied), seconds=seconds, planned=planned)
-        if error and not self._is_tried_again(job, error, worker):
+        if error:
+            self._failed(job, error, worker)
+        else:
+            self.ended(job, None)
+
+    def _failed(self, job: One, error: MigrateError, worker: Worker[Job]) -> None:
+        if not self._is_tried_again(job, error, worker):
             worker.queue.fail()
             self.ended(job, error)
-        elif not error:
-            self.ended(job, None)
 
     def _apply(
         self, member: Member, known: Known, worker: Worker[Job], stop: Stop, applied: list[of_run.Applied]
