@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import fleets, report, rounds, tools, workloads
+from benchmarks import databases, fleets, report, rounds, tools, workloads
 from benchmarks.measure import Server
 from benchmarks.tools import Tool
 from outreach_migrate.postgres import private_server
@@ -54,7 +54,7 @@ def _options() -> argparse.Namespace:
     names = [
         workload.name for workload in workloads.everything(workloads.QUICK if options.quick else workloads.FULL, ())
     ]
-    _check(parser, "workloads", options.only, [*names, *fleets.WORKLOADS, "planning"])
+    _check(parser, "workloads", options.only, [*names, *fleets.WORKLOADS, "planning", "testing"])
     _check(parser, "peers", options.tool, [*(tool.name for tool in tools.PEERS), "none"])
     return options
 
@@ -99,6 +99,10 @@ def measured(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         if _wanted("planning", options.only):
             document["planning"] = rounds.planning(5000, Path(folder), count)
             yield document
+        if _wanted("testing", options.only):
+            _tell("testing: a database for a test …")
+            document["testing"] = databases.measured(server, cache / "peers", Path(folder), count, sizes.tested)
+            yield document
 
 
 @contextmanager
@@ -138,6 +142,7 @@ def _document() -> dict[str, Any]:
         "command": f"make bench OPTIONS='{words}'" if words else "make bench",
         "workloads": {},
         "planning": [],
+        "testing": {},
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
-from benchmarks import fleets
+from benchmarks import databases, fleets
 from benchmarks.tools import FLOOR, OURS
 from benchmarks.workloads import EIGHT, ONE, PSQL, REHEARSE, UP
 
@@ -34,6 +34,7 @@ def text(document: Document) -> Iterator[str]:
         yield f"  {'':20}{'median':>9}{'min':>9}{'max':>9}{'ratio':>8}{'CPU':>9}{'memory':>10}{'round trips':>13}"
         for tool, result in workload["tools"].items():
             yield f"  {tool:20}{_row(document, name, tool, result)}{_remark(document, tool)}"
+    yield from databases.text(document.get("testing", {}))
     yield ""
     for target in targets(document):
         yield "  ".join((f"{target['met']:8}", target["target"], "·", target["measured"]))
@@ -76,6 +77,7 @@ def markdown(document: Document) -> Iterator[str]:
         if OURS in workload["tools"]:
             cells = (_cell(document, name, next(iter(workload["tools"])) if tool == FLOOR else tool) for tool in tools)
             yield f"| {workload['title']} | {' | '.join(cells)} |"
+    yield from databases.markdown(document.get("testing", {}))
     yield ""
     yield "Median time, in brackets the ratio to the floor, then round trips."
     yield from _machine(document)
@@ -127,6 +129,7 @@ def targets(document: Document) -> Iterator[dict[str, str]]:
     yield from _ratio(document, "eight", 1.5, tool=EIGHT, floor=ONE)
     yield from _rehearsed(document)
     yield from _of_fleets(document)
+    yield from (_target(*target) for target in databases.targets(document.get("testing", {})))
 
 
 def _of_fleets(document: Document) -> Iterator[dict[str, str]]:

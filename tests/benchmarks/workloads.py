@@ -27,10 +27,11 @@ class Sizes:
     applied: tuple[int, ...] = (100, 1000)
     megabytes: float = 20.0
     rehearsed: tuple[int, int, int] = (1000, 287, 30_000)  # tables, grown files, INSERTs
+    tested: tuple[int, ...] = (20, 100, 300)  # tables of a database for a test
 
 
 FULL = Sizes()
-QUICK = Sizes((1, 10, 20, 50), 10, (10, 20), 1.0, (20, 10, 100))
+QUICK = Sizes((1, 10, 20, 50), 10, (10, 20), 1.0, (20, 10, 100), (5,))
 
 
 @dataclass(frozen=True, slots=True)
