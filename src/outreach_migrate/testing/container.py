@@ -56,18 +56,22 @@ def server(folder: Path, *, stays: Callable[[], bool]) -> Iterator[str]:
 
 
 def _start() -> dict[str, Any]:
-    from testcontainers.core.config import testcontainers_config as config
-    from testcontainers.postgres import PostgresContainer
+    with _leaving_sockets():
+        from testcontainers.core.config import testcontainers_config as config
 
-    before = config.ryuk_disabled
-    config.ryuk_disabled = True  # its reaper would remove the container when this process ends, while others use it
-    try:
-        with _leaving_sockets():
+        try:
+            from testcontainers.community.postgres import PostgresContainer
+        except ImportError:  # before 4.15
+            from testcontainers.postgres import PostgresContainer
+
+        before = config.ryuk_disabled
+        config.ryuk_disabled = True  # its reaper would remove the container when this process ends, while others use it
+        try:
             made = PostgresContainer(IMAGE, driver=None).with_command(_SETTINGS)
             made.with_tmpfs_mount("/var/lib/postgresql").start()
             return {"id": made.get_wrapped_container().id, "url": made.get_connection_url()}
-    finally:
-        config.ryuk_disabled = before
+        finally:
+            config.ryuk_disabled = before
 
 
 def _remove(identity: str) -> None:
