@@ -97,6 +97,7 @@ def test_the_document_of_a_run(migrate: Migrate) -> None:
             {"version": "10", "name": "third", "path": "sql/10_third.sql", "statements": ["UPDATE 2", "DELETE 1"]},
         ],
         "pending": [],
+        "later": [],
         "ahead": [],
         "notices": [],
     }
