@@ -146,8 +146,20 @@ def up(
         statement_timeout=statement_timeout,
         wait=wait,
         values=variables.get if variables else None,
+        code=_code(folder),
     )
     return engine.run(asked, tell or _ignore, stop.Stop())
+
+
+def _code(folder: Folder) -> Any:
+    """Read the files of code, if the folder has any."""
+    from outreach_migrate.files import folders
+
+    if (where := folders.below(folder, "code")) is None:
+        return None
+    from outreach_migrate.files import code
+
+    return code.read(where)
 
 
 def status(

@@ -78,6 +78,7 @@ class Fate(StrEnum):
     UNFINISHED = "unfinished"
     UNKNOWN = "unknown"
     ROLLED_BACK = "rolled back"
+    CODE = "code"  # the files of code were being carried out
     SCRATCH = "scratch"  # it ran in a scratch database, which is dropped
 
 

@@ -60,6 +60,12 @@ SIGINT and SIGTERM."""
     envvar="OUTREACH_MIGRATE_DIR",
     help="The folder with the migrations, or PACKAGE:PATH.",
 )
+@click.option(
+    "--code",
+    type=click.Path(exists=True, file_okay=False),
+    metavar="DIR",
+    help="The folder with views, functions and the like.  [default: code, below the migrations]",
+)
 @click.option("--table", metavar="[SCHEMA.]NAME", help="The history table.  [default: public.schema_migrations]")
 @click.option("--embedded", is_flag=True, help="Use a private PostgreSQL, kept in .outreach.")
 @click.option(

@@ -53,7 +53,8 @@ def up(ctx: click.Context, /, dry_run: bool, check_drift: bool, dump: str | None
             if dry_run:
                 with asked.reading(request, out.event) as seen:
                     planned = asked.plan_of(seen.past, request)
-                out.would_run(planned, from_start=request.from_start)
+                    code = asked.code_steps(seen.connection, request) if request.reaches(planned.plan) else ()
+                out.would_run(planned, code, from_start=request.from_start)
                 return
             signals.carry_out(partial(engine.run, request), out.event, tick=out.tick, unknown=out.unknown)
             out.ended()

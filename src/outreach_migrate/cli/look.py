@@ -23,12 +23,14 @@ def status(common: options.Common, /, check: bool) -> None:
         found = migrations.read(folders.find(common.folder))
         with (
             options.database(common, out) as target,
-            asked.reading(options.request(common, target, found), out.locked) as seen,
+            asked.reading(request := options.request(common, target, found), out.locked) as seen,
         ):
-            problems = [*found[1], *seen.problems()]
+            problems = [*request.file_problems, *seen.problems()]
+            steps = asked.code_steps(seen.connection, request)
         out.plan(seen.plan, problems, seen.at_work)
+        out.code(steps)
         if check:
-            pending = seen.plan.having(State.PENDING, State.UNFINISHED)
+            pending = [*seen.plan.having(State.PENDING, State.UNFINISHED), *(one for one in steps if one.is_changed)]
             sys.exit(1 if problems else 3 if pending else 0)
 
 
@@ -55,6 +57,8 @@ def check(ctx: click.Context, /, files: tuple[str, ...], lint: bool, base: str |
     common: options.Common = ctx.obj
     with CheckReport("json" if common.as_json else form, common.verbosity) as out, options.told(out):
         found, problems = migrations.read(folders.find(common.folder))
+        codes = common.codes()
+        problems += codes[1] if codes else []
         chosen, problems = looking.chosen(found, problems, files)
         findings = looking.files(chosen, problems)
         linted = chosen if files or not base else looking.changed(folders.on_disk(common.folder), chosen, base)

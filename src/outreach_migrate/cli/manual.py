@@ -19,6 +19,7 @@ SUBJECTS = (
     "locks",
     "no-transaction",
     "deployments",
+    "code",
     "when-a-run-stops",
     "rehearse",
     "schema",

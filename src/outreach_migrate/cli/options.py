@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from outreach_migrate.cli.project import Project
     from outreach_migrate.errors import Problem
+    from outreach_migrate.files.code import Code
     from outreach_migrate.files.migrations import Migration
     from outreach_migrate.postgres.dsn import Target
     from outreach_migrate.report.printer import Report
@@ -43,6 +44,18 @@ class Common:
     verbosity: int
     project: Project
     values: Mapping[str, str] = field(repr=False)  # of --set
+    code: str | None = None
+
+    def codes(self) -> tuple[tuple[Code, ...], list[Problem]] | None:
+        """Read the files of code, if the project has any."""
+        from outreach_migrate.files import folders
+
+        where = self.code or folders.below(folders.find(self.folder), "code")
+        if where is None:
+            return None
+        from outreach_migrate.files import code
+
+        return code.read(where)
 
 
 class Duration(click.ParamType[float]):
@@ -231,6 +244,7 @@ def request(
 
     given["out_of_order"] = given.pop("allow_out_of_order", False)
     values = variables.lookup(common.values, os.environ, common.project.values)
+    given["code"] = common.codes()
     return asked.of(target, found, table=common.table, wait=common.wait, values=values, **given)
 
 

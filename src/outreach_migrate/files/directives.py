@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 _KNOWN = (
     "The directives are: no-transaction, lock-timeout DURATION (as 30s, 500ms, 2min, 1h), isolation serializable, "
-    "isolation repeatable read, after-deploy, variables."
+    "isolation repeatable read, after-deploy, variables, code PATH; in a file of code: after PATH, drop-first, drop."
 )
-_FLAGS = {"no-transaction", "after-deploy", "variables"}
+_FLAGS = {"no-transaction", "after-deploy", "variables", "drop-first", "drop"}
+_REPEATED = {"code", "after"}
 _UNWRITTEN = "Write its SQL here, and remove this line."
 _MARK = r"sha[0-9]+:[0-9a-f]+|when:[0-9]+|after:\S+"
 _FROM = re.compile(rf"(?P<tool>[a-z-]+)/(?P<name>.+?)(?P<marks>(?: (?:{_MARK}))*)")
@@ -69,12 +70,16 @@ class Directives:
     origin: Origin | None = None
     after_deploy: bool = False
     has_variables: bool = False
+    code: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    drops_first: bool = False
 
 
 def read(sql: str, outline: Outline) -> Directives:
     """Read a text's directives; a single statement that can't run in a transaction needs none to run without one."""
     lock_timeout, level, origin = None, None, None
     findings, given = list[Finding](), dict[str, re.Match[str]]()
+    paths = dict[str, list[str]]()
     head, lines = _lines(sql)
     for line in lines:
         text = line[1].strip()
@@ -83,13 +88,13 @@ def read(sql: str, outline: Outline) -> Directives:
             continue
         if line.start() > head:
             findings.append(Finding(line.start(1), "a directive belongs before the first statement"))
-        elif word in given:
+        elif word in given and word not in _REPEATED:
             first, _ = statements.place(sql, given[word].start())
             findings.append(
                 Finding(line.start(1), f"{word} was given on line {first} already", "Remove one of the two.")
             )
-        elif text in _FLAGS:
-            pass
+        elif text in _FLAGS or (word in _REPEATED and value):
+            paths.setdefault(word, []).append(value)
         elif word == "lock-timeout" and (limit := durations.seconds(value)) is not None:
             lock_timeout = limit
         elif word == "isolation" and " ".join(value.upper().split()) in _LEVELS:
@@ -112,6 +117,9 @@ def read(sql: str, outline: Outline) -> Directives:
         origin=origin,
         after_deploy="after-deploy" in given,
         has_variables="variables" in given,
+        code=tuple(paths.get("code", ())),
+        after=tuple(paths.get("after", ())),
+        drops_first="drop-first" in given,
     )
 
 

@@ -82,6 +82,15 @@ def on_disk(given: str) -> str:
     raise UsageError(f"--dir {given} lies in an archive: give a folder on disk")
 
 
+def below(folder: Folder, name: str) -> Folder | None:
+    """Find a folder in another one; None if it is not there."""
+    if isinstance(folder, str | os.PathLike):
+        path = os.path.join(folder, name)
+        return path if os.path.isdir(path) else None
+    inner = folder / name
+    return inner if inner.is_dir() else None
+
+
 def listed(folder: Folder) -> list[File]:
     """List a folder, sorted by name, without names that start with a dot; raise OSError."""
     if isinstance(folder, str | os.PathLike):

@@ -11,7 +11,7 @@ from outreach_migrate.files.commands import Command
 from outreach_migrate.files.statements import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from outreach_migrate.files.migrations import Migration
 
@@ -46,6 +46,16 @@ def without_value(migration: Migration) -> list[Problem]:
             f"Give it with --set {name}=VALUE, as OUTREACH_MIGRATE_SET_{name.upper()}, or in pyproject.toml.",
         )
         for name, use in sorted(missing.items(), key=lambda pair: pair[1].start)
+    ]
+
+
+def without_code(migration: Migration, known: Collection[str]) -> list[Problem]:
+    """List the files of code that a migration names and that are not there."""
+    place = Location(migration.path, 1, 1)
+    return [
+        Problem(f"there is no file {path} in the folder of code", place, "Write its path below that folder.")
+        for path in migration.directives.code
+        if path not in known
     ]
 
 

@@ -126,7 +126,7 @@ class _Doing:
             except MigrateError:
                 refused.append(One(member))
                 continue
-            if known.planned.steps:
+            if known.planned.steps or self._request.code is not None:
                 ready.append(One(member, known))
             else:
                 self._crew.tell(events.Ended(member.name, (), (), 0.0))
@@ -164,7 +164,7 @@ class _Doing:
         try:
             known = job.known or self._plans.of(look.alone(job.member, worker, stop))
             planned = known.planned
-            if planned.steps:
+            if planned.steps or self._request.code is not None:
                 self._apply(job.member, known, worker, stop, applied)
             error = None
         except MigrateError as failed:

@@ -11,6 +11,8 @@ from psycopg import sql
 from outreach_migrate.errors import UsageError
 
 NAME = "schema_migrations"
+_BESIDE = ("_batches", "_code")
+_LONGEST = 63 - max(map(len, _BESIDE))  # bytes: PostgreSQL cuts a longer name off
 
 
 class Table(NamedTuple):
@@ -27,6 +29,15 @@ class Table(NamedTuple):
         """Write the name as --table takes it."""
         parts = (self.schema, self.name)
         return ".".join(f'"{part.replace(chr(34), chr(34) * 2)}"' if set(part) & {".", '"'} else part for part in parts)
+
+    def beside(self, ending: str) -> Table:
+        """Name a table beside the history."""
+        return Table(self.schema, self.name.encode()[:_LONGEST].decode(errors="ignore") + ending)
+
+    @property
+    def all(self) -> tuple[Table, ...]:
+        """The history and the tables that may be beside it."""
+        return (self, *map(self.beside, _BESIDE))
 
     @property
     def quoted(self) -> str:

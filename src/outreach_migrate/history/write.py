@@ -64,7 +64,7 @@ def insert(place: Place, migration: Migration) -> str:
         f"INSERT INTO {place.table.quoted}"
         " (position, version, name, checksum, started_at, applied_by, origin)"
         f" VALUES ({', '.join(shown)}, pg_catalog.clock_timestamp(),"
-        f" session_user || {_host()}, 'run')"
+        f" session_user || {host()}, 'run')"
     )
 
 
@@ -81,7 +81,7 @@ def record(place: Place, known: Sequence[Known], origin: str) -> str:
     rows = ", ".join(
         f"({position}, '{one.migration.version}', {sql.quote(one.migration.name)}, '{one.migration.checksum}',"
         f" {_moment(one.started_at)}, {_moment(one.finished_at or one.started_at)},"
-        f" session_user || {_host()}, {sql.quote(origin)})"
+        f" session_user || {host()}, {sql.quote(origin)})"
         for position, one in enumerate(known, place.position)
     )
     columns = "position, version, name, checksum, started_at, finished_at, applied_by, origin"
@@ -102,7 +102,8 @@ def accept(table: Table, migration: Migration, before: str) -> str:
 
 
 @cache
-def _host() -> str:
+def host() -> str:
+    """Write the part of applied_by that names the client's host."""
     return sql.quote("@" + socket.gethostname())
 
 

@@ -80,6 +80,7 @@ class Why(Enum):
     NAME = "it uses an object that another file makes or drops"
     ISOLATION = "its transaction has another isolation level than the rehearsal's, which is that of the first file"
     NO_ROOM = "the locks of all files together are too many"
+    DROPS = "it drops objects before it makes them anew"
     PARALLEL = "Citus refuses it after the parallel work of an earlier file in the same transaction"
 
 

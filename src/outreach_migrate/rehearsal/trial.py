@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from outreach_migrate.files.migrations import Migration
     from outreach_migrate.rehearsal.events import Event
     from outreach_migrate.rehearsal.one_file import Failed
+    from outreach_migrate.run.code_plan import Step as CodeStep
+    from outreach_migrate.run.plan import Planned
     from outreach_migrate.run.request import Request
     from outreach_migrate.run.sessions import Session
     from outreach_migrate.run.stop import Stop
@@ -44,9 +46,15 @@ def run(request: Request, tell: Callable[[Event], None], stop: Stop) -> None:
     with connections.translated(), sessions.of(request, told, stop) as session:
         planned = asked.to_carry_out(session.history(), request)
         told(planned)
-        if not planned.steps:
+        codes = [step.code for step in _changed(session, request, planned) if step.code]
+        for code in codes:
+            if code.drops or code.drops_first:
+                told(Stopped(code.migration, Why.DROPS))
+        migrations = [step.migration for step in planned.steps]
+        migrations += [code.migration for code in codes if not (code.drops or code.drops_first)]
+        if not migrations:
             return
-        files = [File(step.migration, groups.cut(step.migration)) for step in planned.steps]
+        files = [File(migration, groups.cut(migration)) for migration in migrations]
         with relations.Before(request.target) as before, connections.translated():
             before.look_up(group.whole for file in files for group in file.groups)
             try:
@@ -60,6 +68,13 @@ def run(request: Request, tell: Callable[[Event], None], stop: Stop) -> None:
             finally:
                 told.notices()
                 session.clean()
+
+
+def _changed(session: Session, request: Request, planned: Planned) -> list[CodeStep]:
+    """Choose the files of code that a run would carry out after the migrations."""
+    if not request.reaches(planned.plan):
+        return []
+    return [step for step in asked.code_steps(session.connection, request) if step.is_changed]
 
 
 def _level(files: list[File]) -> Isolation:

@@ -10,6 +10,7 @@ from outreach_migrate.report import pages, sentences
 if TYPE_CHECKING:
     from outreach_migrate.errors import Contradiction, Location, MigrateError, Problem, ServerMessage
     from outreach_migrate.run import events
+    from outreach_migrate.run.code_plan import Step as CodeStep
     from outreach_migrate.run.plan import Step
 
 
@@ -42,6 +43,29 @@ def applied(applied: events.Applied) -> dict[str, Any]:
         "path": applied.path,
         "milliseconds": milliseconds(applied.seconds),
         "statements": list(applied.statements),
+    }
+
+
+def code(step: CodeStep) -> dict[str, Any]:
+    """Turn a file of code into JSON."""
+    record = step.record
+    return {
+        "path": step.path,
+        "state": str(step.state),
+        "objects": list(record.objects) if record else [],
+        "applied_at": record.applied_at.isoformat() if record else None,
+        "applied_by": record.applied_by if record else None,
+    }
+
+
+def made(event: events.CodeApplied) -> dict[str, Any]:
+    """Turn a file of code that was carried out into JSON."""
+    return {
+        "path": event.path,
+        "milliseconds": milliseconds(event.seconds),
+        "objects": list(event.objects),
+        "stale": list(event.stale),
+        "dropped": list(event.dropped),
     }
 
 

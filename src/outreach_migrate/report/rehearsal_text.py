@@ -40,6 +40,8 @@ def reason(stopped: events.Stopped) -> str:
     from outreach_migrate.rehearsal.events import Why
 
     error = stopped.error
+    if stopped.why is Why.DROPS:
+        return "it drops objects, and those of other files of code that rest on them, which a rehearsal does not"
     if error is None:
         level = stopped.migration.directives.isolation
         return f"its isolation level is {level}, and the rehearsal is one transaction with that of the first file"

@@ -10,12 +10,13 @@ from outreach_migrate import durations
 from outreach_migrate.report import as_json, printer, sentences, terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from outreach_migrate.errors import Outcome, ServerMessage
     from outreach_migrate.files.migrations import Migration
     from outreach_migrate.postgres.activity import Progress
     from outreach_migrate.run import events
+    from outreach_migrate.run.code_plan import Step as CodeStep
     from outreach_migrate.run.plan import Pending, Plan, Planned, Step
 
 _REPEAT = 10.0  # s until a wait that goes on is reported again
@@ -26,7 +27,7 @@ class RunReport(printer.Report):
 
     def __init__(self, command: str, *, as_json: bool, verbosity: int) -> None:
         super().__init__(command, as_json=as_json, verbosity=verbosity)
-        self.document |= {"applied": [], "pending": [], "later": [], "ahead": [], "notices": []}
+        self.document |= {"applied": [], "pending": [], "later": [], "code": [], "ahead": [], "notices": []}
         self.pending: dict[str, Step] = {}
         self.later: tuple[Pending, ...] = ()  # what is left for after the deployment
         self.sql: dict[str, str] = {}  # the SQL of a dry run, by version
@@ -35,6 +36,7 @@ class RunReport(printer.Report):
         self.progress = ""  # of the statement that runs, for the live line
         self.started: tuple[Migration, float] | None = None  # the file that runs, and since when
         self.applied: list[events.Applied] = []
+        self.code: list[events.CodeApplied] = []
 
     def event(self, event: events.Event) -> None:
         """Print an event."""
@@ -50,7 +52,34 @@ class RunReport(printer.Report):
             case read.Locked():
                 self.locked(event)
             case _:
-                self._of_a_file(event)
+                self._of_work(event)
+
+    def _of_work(self, event: events.OfAFile | events.OfCode) -> None:
+        from outreach_migrate.run import events  # here, because a run with nothing to do has none of these
+
+        if isinstance(event, events.CodeApplied | events.CodeGone):
+            self._of_code(event)
+        else:
+            self._of_a_file(event)
+
+    def _of_code(self, event: events.OfCode) -> None:
+        """Print the end of a file of code, and name the objects that it leaves."""
+        from outreach_migrate.run import events
+
+        path = f"code  {event.path}"
+        match event:
+            case events.CodeApplied(_, seconds, objects, stale, dropped):
+                self.code.append(event)
+                done = terminal.styled("dropped" if dropped else "carried out", colour="green")
+                self.result(f"{path}  {done} in {sentences.took(seconds)}")
+                for one in objects if self.verbosity > 0 else ():
+                    self.result(f"    {one}")
+                if stale:
+                    self.aside(f"warning: {path} no longer makes {', '.join(stale)}, which stays")
+            case events.CodeGone(_, objects):
+                left = ", ".join(objects) or "nothing"
+                self.aside(f"warning: {path} is gone, but what it made stays: {left}")
+        self.document["code"] = [as_json.made(one) for one in self.code]
 
     def _of_a_file(self, event: events.OfAFile) -> None:
         from outreach_migrate.run import events  # here, because a run with nothing to do has none of these
@@ -134,7 +163,7 @@ class RunReport(printer.Report):
             for line in lines:
                 self.aside(line)
 
-    def would_run(self, planned: Planned, *, from_start: int | None) -> None:
+    def would_run(self, planned: Planned, code: Sequence[CodeStep], *, from_start: int | None) -> None:
         """Print the SQL that a run would send, each file's under its path; with -q the paths only."""
         from outreach_migrate.run import plan
 
@@ -150,10 +179,25 @@ class RunReport(printer.Report):
                 place = path if line == 1 else f"{path}, from line {line} on"
                 terminal.say("\n".join([*([""] if number else []), f"-- {place}"]))
                 _say(step.migration, text)
+        for changed in code:
+            self._would_carry_out(changed)
         if planned.steps:
             pending = sentences.count(len(planned.steps), "migration is", "migrations are")
             self.aside(f"Nothing was run (--dry-run): {pending} pending.")
         self._left()
+
+    def _would_carry_out(self, step: CodeStep) -> None:
+        if step.code is None or not step.is_changed:
+            return
+        migration = step.code.migration
+        self.document["code"].append({"path": step.path, "sql": migration.sql})
+        if self.as_json:
+            self.result(f"{migration.path}  would be carried out")
+        elif self.verbosity < 0:
+            terminal.say(migration.path)
+        else:
+            terminal.say(f"\n-- {migration.path}")
+            _say(migration, migration.text)
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         self.document["pending"] = [

@@ -113,6 +113,14 @@ def state(error: MigrateError) -> str | None:
     return "Nothing was run." if isinstance(error, errors.Refused) else None
 
 
+_FATES = {
+    Fate.NOTHING: "Nothing of this file was applied.",
+    Fate.ROLLED_BACK: "Everything that was rehearsed is rolled back.",
+    Fate.CODE: "No file of code was carried out, because they share one transaction.",
+    Fate.SCRATCH: "It failed in a scratch database, which is dropped: no other database was changed.",
+}
+
+
 def _outcome(outcome: Outcome) -> str:
     if outcome.file is None:
         done = count(outcome.before, "migration", "migrations") if outcome.before else "nothing"
@@ -120,17 +128,13 @@ def _outcome(outcome: Outcome) -> str:
     match outcome.file:
         case Fate.UNKNOWN:
             text = f"It is not known whether {outcome.migration} was applied: run status once the server answers."
-        case Fate.NOTHING:
-            text = "Nothing of this file was applied."
         case Fate.APPLIED:
             text = f"{outcome.migration} was applied and recorded."
         case Fate.UNFINISHED:
             whole = count(outcome.statements or 0, "statement", "statements")
             text = f"{outcome.migration} is unfinished: {outcome.done} of {whole} done; the next up goes on there."
-        case Fate.ROLLED_BACK:
-            text = "Everything that was rehearsed is rolled back."
-        case Fate.SCRATCH:
-            text = "It failed in a scratch database, which is dropped: no other database was changed."
+        case _:
+            text = _FATES[outcome.file]
     if outcome.before:
         were = count(outcome.before, "migration before it was", "migrations before it were")
         unless = "" if outcome.durable else ", unless the server has crashed since"

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from outreach_migrate.errors import Blocker, Contradiction, Problem
+    from outreach_migrate.run.code_plan import Step as CodeStep
     from outreach_migrate.run.plan import Plan, Step
 
 _HEAD = ("VERSION", "NAME", "STATE", "APPLIED (UTC)", "TOOK", "BY")
@@ -46,6 +47,19 @@ class StatusReport(printer.Report):
             self.result(f"A run is at work on {version}: {sentences.run(run)}.")
         for problem in problems:
             terminal.say(sentences.problem(problem), err=self.verbosity < 0)
+
+    def code(self, steps: Sequence[CodeStep]) -> None:
+        """Print the files of code with their states."""
+        if self.as_json:
+            self.document["code"] = [as_json.code(step) for step in steps]
+        elif steps:
+            width = max(display.width(step.path) for step in steps)
+            for step in steps:
+                colour = {"current": "green", "changed": "cyan"}.get(step.state, "yellow")
+                objects = ", ".join(step.record.objects) if step.state == "gone" and step.record else ""
+                stay = f"  its objects stay: {objects}" if objects else ""
+                state = terminal.styled(step.state, colour=colour)
+                self.result(f"code  {display.padded(display.in_line(step.path), width)}  {state}{stay}")
 
 
 def _table(rows: list[tuple[str, ...]]) -> str:

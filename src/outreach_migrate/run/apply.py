@@ -120,6 +120,7 @@ def _apply_all(
             patience=wanted.lock_timeout or 0.0,
             # Citus' workers commit durably at once, and a coordinator that lost its part would contradict them
             durable=past.citus or not left,
+            code=_needed_code(request, wanted.code) if wanted.code else None,
         )
         session.stop.check()
         session.tell(events.Started(step.migration))
@@ -130,6 +131,19 @@ def _apply_all(
         session.tell(applied[-1])
         position, create = position + (step.entry is None), ()
     return None
+
+
+def _needed_code(request: Request, paths: tuple[str, ...]) -> Callable[[Session], None]:
+    """Give the function that carries out files of code, and those that they rest on, in a file's transaction."""
+    from outreach_migrate.files import code as files
+    from outreach_migrate.run import code
+
+    needed = files.closure(request.code or (), paths)
+
+    def carry_out(session: Session) -> None:
+        code.within(session, request, needed)
+
+    return carry_out
 
 
 def _apply_one(

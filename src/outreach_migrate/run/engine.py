@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The files that a run applied, the last plan that it made, and how long it took, in seconds."""
+    """The files that a run applied, the last plan that it made, and how long it took, in seconds.
+
+    `code` are the files of code that it carried out after them.
+    """
 
     applied: tuple[events.Applied, ...]
     plan: Plan
     seconds: float
+    code: tuple[events.CodeApplied, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,4 +56,9 @@ def run(request: Request, tell: events.Tell, stop: Stop, known: Known | None = N
             from outreach_migrate.run import apply  # here, because a run with nothing to do needs none of it
 
             applied, planned = apply.run(session, request, past, planned)
-    return Result(applied, planned.plan, time.monotonic() - began)
+        made: tuple[events.CodeApplied, ...] = ()
+        if request.code is not None and request.reaches(planned.plan):
+            from outreach_migrate.run import code
+
+            made = code.carry_out(session, request, past, before=len(applied))
+    return Result(applied, planned.plan, time.monotonic() - began, made)

@@ -121,7 +121,31 @@ class AlreadyDone:
     error: ServerMessage
 
 
+@dataclass(frozen=True, slots=True)
+class CodeApplied:
+    """A file of code is carried out and recorded, in `seconds`.
+
+    `objects` are those that it makes, `stale` those among them that it made before and no longer does, `dropped` those
+    that it was to drop.
+    """
+
+    path: str
+    seconds: float
+    objects: tuple[str, ...]
+    stale: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CodeGone:
+    """A file of code is gone; its objects stay."""
+
+    path: str
+    objects: tuple[str, ...]
+
+
+OfCode = CodeApplied | CodeGone
 Beside = Recovered | AwaitingOrphan | IndexFound | IndexDropped | AlreadyDone
 OfAFile = Started | Noticed | Waiting | Progressing | Retrying | Applied | Beside
-Event = Planned | OfAFile | Unreachable | Locked
+Event = Planned | OfAFile | OfCode | Unreachable | Locked
 Tell = Callable[[Event], None]

@@ -25,7 +25,9 @@ from outreach_migrate.run import plan
 from outreach_migrate.run.plan import Pending, Plan, Planned
 
 if TYPE_CHECKING:
+    from outreach_migrate.files.code import Code
     from outreach_migrate.files.variables import Lookup
+    from outreach_migrate.run.code_plan import Step as CodeStep
 
 _AGAIN = 0.5  # s between two looks, while another process migrates
 
@@ -52,7 +54,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A run's files, database and options; `wait` is in seconds."""
+    """A run's files, database and options; `wait` is in seconds, `code` is None without a folder of code."""
 
     target: Target
     table: Table
@@ -66,6 +68,11 @@ class Request:
     lock_retries: int = 10
     from_start: int | None = None
     connection: psycopg.Connection | None = None
+    code: tuple[Code, ...] | None = None
+
+    def reaches(self, whole: Plan) -> bool:
+        """Tell whether the run leaves no file for --to, because code may need all of them."""
+        return self.to is None or all(step.migration.number <= self.to for step in whole.pending)
 
 
 def of(
@@ -83,10 +90,11 @@ def of(
     wait: float | str = 0,
     from_start: int | None = None,
     values: Lookup | None = None,
+    code: tuple[tuple[Code, ...], list[Problem]] | None = None,
 ) -> Request:
     """Make a request from values as people write them; `found` is the result of migrations.read.
 
-    `values` gives the value of a variable.
+    `values` gives the value of a variable, `code` is the result of code.read.
 
     Raise UsageError for a value that makes no sense.
     """
@@ -97,7 +105,7 @@ def of(
         target=target,
         table=tables.read(named, target.schema),
         files=tuple(migrations.bound(one, values or (lambda _: None)) for one in found[0]),
-        file_problems=tuple(found[1]),
+        file_problems=(*found[1], *(code[1] if code else ())),
         to=_version(to),
         out_of_order=out_of_order,
         before_deploy=before_deploy,
@@ -106,6 +114,7 @@ def of(
         lock_retries=lock_retries,
         from_start=from_start,
         connection=database if isinstance(database, psycopg.Connection) else None,
+        code=code[0] if code else None,
     )
 
 
@@ -182,6 +191,16 @@ def _at_work(connection: psycopg.Connection, past: History) -> dict[str, Blocker
     return {entry.version: runs[0] for entry, runs in zip(unfinished, found, strict=True) if runs}
 
 
+def code_steps(connection: psycopg.Connection, request: Request) -> tuple[CodeStep, ...]:
+    """Compare the files of code with their records; there are none without a folder of code."""
+    if request.code is None:
+        return ()
+    from outreach_migrate.run import code_plan
+
+    with connections.translated():
+        return code_plan.steps(connection, request.code, request.table)
+
+
 class Behind(errors.MigrateError):
     """The database lacks migrations of the folder; `pending` has their steps."""
 
@@ -218,7 +237,7 @@ def plan_of(past: History, request: Request) -> Planned:
     if unadopted := _unadopted(past, request.files):
         raise errors.NotAdopted(unadopted)
     wrong = [*request.file_problems]
-    wrong += _of_texts(steps)
+    wrong += [*_of_texts(steps), *_unmet(steps, request.code or ())]
     contradictions = whole.contradictions(out_of_order=request.out_of_order, from_start=request.from_start)
     if contradictions:
         raise errors.HistoryError([*wrong, *contradictions])
@@ -247,8 +266,18 @@ def _of_texts(steps: Sequence[Pending]) -> list[Problem]:
         return []
     from outreach_migrate.files import rules  # here, because no text is read if nothing is pending
 
-    found = [problem for step in steps for problem in rules.problems(step.migration)]
-    return found + [problem for step in steps for problem in rules.without_value(step.migration)]
+    return [problem for step in steps for problem in rules.problems(step.migration)]
+
+
+def _unmet(steps: Sequence[Pending], code: Sequence[Code]) -> list[Problem]:
+    """List the variables without a value, and the files of code that are named and not there."""
+    if not steps:
+        return []
+    from outreach_migrate.files import rules
+
+    known = {one.path for one in code}
+    missing = [problem for step in steps for problem in rules.without_value(step.migration)]
+    return missing + [problem for step in steps for problem in rules.without_code(step.migration, known)]
 
 
 def to_carry_out(past: History, request: Request) -> Planned:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -27,7 +27,7 @@ class Work:
     """A file to apply, the place of its entry, and the limits of its statements.
 
     `patience` is the lock timeout of concurrent index builds, in seconds. A file that is not `durable` commits without
-    waiting for the disk; a later commit waits for both.
+    waiting for the disk; a later commit waits for both. `code` carries out the files of code that this one needs.
     """
 
     migration: Migration
@@ -35,6 +35,7 @@ class Work:
     limits: Limits
     patience: float = 0.0
     durable: bool = True
+    code: Callable[[Session], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,10 @@ def apply(session: Session, work: Work) -> Done | Overtaken:
     after = [write.finish(work.place), *flush, "COMMIT", *RESET]
     tags: list[str] = []
     try:
+        if work.code:
+            sending.send(session, work.migration, Message(tuple(before)))
+            work.code(session)
+            before = [*session.opening(), *session.limit(work.limits)]
         for message in _messages(work.migration, tuple(before), (*ENDING, *after)):
             results = sending.exchange(session, work.migration, message)
             tags += sending.tags(message, results)

@@ -26,13 +26,14 @@ _OURS = ["--no-owner", "--encoding=UTF8", f"--lock-wait-timeout={_LIMIT}"]
 
 
 def text(target: Target, version: int, leaving: Table, *options: str) -> str:
-    """Give pg_dump's text of a database, without the table `leaving`; `options` are pg_dump's own.
+    """Give pg_dump's text of a database, without the history `leaving`; `options` are pg_dump's own.
 
     `version` is the server's, a major one. Raise MissingTool or MigrateError.
     """
     program = _program(version)
     named, variables = dsn.for_psql(replace(target, schema=None))
-    command = [program, *named, *_OURS, f"--exclude-table={leaving.quoted}", *options]
+    left = [f"--exclude-table={one.quoted}" for one in leaving.all]
+    command = [program, *named, *_OURS, *left, *options]
     done = subprocess.run(command, env={**os.environ, **variables}, stdin=subprocess.DEVNULL, capture_output=True)
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().removeprefix("pg_dump: error: ")

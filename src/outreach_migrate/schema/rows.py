@@ -137,7 +137,7 @@ def read(connection: Connection, schema: str, history: Table) -> Rows:
     """
     if not connection.execute("SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s", (schema,)).rowcount:
         raise errors.UsageError(f"there is no schema {schema}")
-    ours = {history.name + part for part in ("", "_batches", "_code")} if history.schema == schema else set()
+    ours = {table.name for table in history.all} if history.schema == schema else set()
     found = [row for row in connection.execute(_RELATIONS, (schema,)).fetchall() if row[1] not in ours]
     relations = {oid for oid, *_ in found}
     origins = views.origins(connection, [oid for oid, _, kind, _ in found if kind in "vm"])

@@ -29,8 +29,9 @@ class Facts:
 
     @property
     def not_history(self) -> str:
-        """The condition that a relation `c` in a schema `n` is not the history table."""
-        return f"(n.nspname, c.relname) <> ({sql.quote(self.history.schema)}, {sql.quote(self.history.name)})"
+        """The condition that a relation `c` in a schema `n` is not the history, nor a table beside it."""
+        names = ", ".join(sql.quote(one.name) for one in self.history.all)
+        return f"NOT (n.nspname = {sql.quote(self.history.schema)} AND c.relname IN ({names}))"
 
 
 REL = "format('%I.%I', n.nspname, c.relname)"  # the name of a relation `c` in a schema `n`

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from psycopg import sql
@@ -58,6 +58,7 @@ def make(
     if request.target.schema:
         message = f"the files run in the schema {request.target.schema} of the URL, but a dump names its schema"
         raise errors.MigrateError(message, hint="Files for several schemas can't be squashed.")
+    request = replace(request, code=None)  # its objects are not the squashed file's
     with scratch.migrated(request, files, private=private, beside=beside) as made:
         before, rows = _read(request, made)
         text = dump.whole(made.target, request.table, _ROWS if with_rows else "--schema-only")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import outreach_migrate
 from outreach_migrate import errors
-from outreach_migrate.files import folders, migrations, pyproject, variables
+from outreach_migrate.files import code, folders, migrations, pyproject, variables
 from outreach_migrate.history import table as tables
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class Recipe:
     seeds: tuple[tuple[str, str], ...] = ()
     table: str = tables.NAME
     values: Mapping[str, str] = field(default_factory=dict, repr=False)
+    code: tuple[str, ...] = ()
 
     def before(self, version: str) -> tuple[Recipe, Migration]:
         """Give the recipe of the migrations before a version, without seeds, and the version's migration.
@@ -49,7 +50,7 @@ class Recipe:
             files,
             self.seeds,
             self.table,
-            sorted(self.values.items()),
+            [sorted(self.values.items()), self.code],
             outreach_migrate.__version__,
             [str(one) for one in circumstances],
         ]
@@ -71,7 +72,17 @@ def read(start: Path, seeds: Sequence[Path]) -> Recipe:
     texts = tuple((str(seed), _text(seed)) for seed in seeds)
     given = variables.of_project(settings.get("set", {}), f"{root}/pyproject.toml: [tool.{pyproject.KEY}.set]")
     values = migrations.values(found, variables.lookup({}, os.environ, given))
-    return Recipe(folder, found, texts, str(settings.get("table", tables.NAME)), values)
+    return Recipe(folder, found, texts, str(settings.get("table", tables.NAME)), values, _code(folder))
+
+
+def _code(folder: Folder) -> tuple[str, ...]:
+    """Give the checksums of the files of code; raise MigrationFileError."""
+    if (where := folders.below(folder, code.FOLDER)) is None:
+        return ()
+    found, problems = code.read(where)
+    if problems:
+        raise errors.MigrationFileError(problems)
+    return tuple(one.checksum for one in found)
 
 
 def _folder(root: str, given: str) -> str:

@@ -1,0 +1,194 @@
+"""Files that define objects which can be made anew: views, functions, triggers, policies, grants."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from outreach_migrate import display
+from outreach_migrate.errors import Location, Problem
+from outreach_migrate.files import copies, folders, rules, scanner, statements
+from outreach_migrate.files.migrations import Migration
+from outreach_migrate.files.scanner import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from outreach_migrate.files.folders import File, Folder
+    from outreach_migrate.files.scanner import Token
+
+FOLDER = "code"
+_DROP = re.compile(r"\s*--[ \t]*migrate:[ \t]*drop[ \t]*\s*", re.IGNORECASE)
+_KINDS = {"function", "procedure", "aggregate", "view", "trigger", "policy", "rule", "type", "domain", "operator"}
+_BEFORE_A_KIND = {"or", "replace", "temp", "temporary", "recursive", "materialized", "constraint", "event"}
+_BEFORE_A_NAME = {"if", "not", "exists"}
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A file of code. `path` is below the folder of code, with slashes.
+
+    `makes` are the names of the objects that its CREATE statements make, without their schemas; `rests_on` are the
+    paths of the files that come before it. `checksum` covers its text and those of the files that it rests on. Its
+    `migration` is its text, and places errors.
+    """
+
+    path: str
+    migration: Migration
+    makes: tuple[str, ...]
+    rests_on: tuple[str, ...] = ()
+    checksum: str = ""
+
+    @property
+    def drops(self) -> bool:
+        """Whether the file's only content says that its objects are to be dropped."""
+        return _DROP.fullmatch(self.migration.sql) is not None
+
+    @property
+    def drops_first(self) -> bool:
+        """Whether its objects are dropped before they are made."""
+        return self.migration.directives.drops_first
+
+
+def read(folder: Folder) -> tuple[tuple[Code, ...], list[Problem]]:
+    """Read the files of a folder and of the folders below it, each after those that it rests on; none if it is absent.
+
+    The problems are those of names, texts, and circles.
+    """
+    found: list[Code] = []
+    problems: list[Problem] = []
+    for path, file in _files(folder, ""):
+        try:
+            sql, copied = copies.read(file)
+        except OSError as error:
+            problems.append(Problem(f"cannot be read: {error.strerror}", Location(display.in_line(str(file.path)))))
+            continue
+        except copies.NotUtf8 as error:
+            place = Location(display.in_line(str(file.path)), error.line)
+            problems.append(Problem(str(error), place, "Save the file as UTF-8."))
+            continue
+        migration = Migration(FOLDER, path.removesuffix(".sql"), str(file.path), sql, copied)
+        code = Code(path, migration, tuple(_made(sql)))
+        if not code.drops:
+            problems += _problems(migration)
+        found.append(code)
+    ordered, circles = _ordered(found)
+    return ordered, [*problems, *circles]
+
+
+def _files(folder: Folder, below: str) -> Iterator[tuple[str, File]]:
+    try:
+        listed = folders.listed(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for file in listed:
+        if file.is_dir():
+            inner: Folder = file.resource if isinstance(file, folders.Resource) else file.path
+            yield from _files(inner, f"{below}{file.name}/")
+        elif file.name.lower().endswith(".sql"):
+            yield below + file.name, file
+
+
+def _problems(migration: Migration) -> list[Problem]:
+    wanted = migration.directives
+    if not wanted.transaction or wanted.after_deploy or wanted.has_variables or migration.copied:
+        message = "a file of code runs in the transaction of all of them, and has no variables and no rows of a COPY"
+        return [Problem(message, Location(migration.path, 1, 1))]
+    return rules.problems(migration)
+
+
+def _made(sql: str) -> Iterator[str]:
+    """Yield the names that a text's CREATE statements make."""
+    for statement in statements.split(sql):
+        if statement.words[:1] != ("create",):
+            continue
+        tokens = scanner.tokens(sql, statement.start, statement.end)
+        words = [token for token, _ in zip(tokens, range(16), strict=False)][1:]
+        while words and words[0].word in _BEFORE_A_KIND:
+            words.pop(0)
+        if words and words[0].word in _KINDS:
+            words.pop(0)
+            while words and words[0].word in _BEFORE_A_NAME:
+                words.pop(0)
+            if name := _last_part(words):
+                yield name
+
+
+def _last_part(tokens: list[Token]) -> str | None:
+    parts = tokens[:1]
+    while len(tokens) > 2 and tokens[1].text == ".":
+        parts, tokens = tokens[2:3], tokens[2:]
+    return parts[0].name if parts and parts[0].kind in (Kind.WORD, Kind.QUOTED) else None
+
+
+def _ordered(found: Sequence[Code]) -> tuple[tuple[Code, ...], list[Problem]]:
+    """Put each file after those that it rests on, otherwise in the order of their paths."""
+    makers: dict[str, set[str]] = {}
+    for code in found:
+        for name in code.makes:
+            makers.setdefault(name, set()).add(code.path)
+    paths = {code.path for code in found}
+    rests = {code.path: _rests_on(code, makers) for code in found}
+    problems = [
+        Problem(f"there is no file {path} in the folder of code", Location(code.migration.path), None)
+        for code in found
+        for path in code.migration.directives.after
+        if path not in paths
+    ]
+    order, circle = _sorted({path: needed & paths for path, needed in rests.items()})
+    if circle:
+        names = " → ".join([*circle, circle[0]])
+        place = Location(next(code.migration.path for code in found if code.path == circle[0]))
+        hint = "Put what they need of each other into one file."
+        return tuple(found), [*problems, Problem(f"files of code rest on each other: {names}", place, hint)]
+    by_path, made = {code.path: code for code in found}, dict[str, Code]()
+    for path in order:
+        code, needed = by_path[path], sorted(rests[path] & paths)
+        texts = [code.migration.checksum, *(made[one].checksum for one in needed)]
+        checksum = hashlib.sha256("\n".join(texts).encode()).hexdigest()
+        made[path] = Code(path, code.migration, code.makes, tuple(needed), checksum)
+    return tuple(made.values()), problems
+
+
+def _rests_on(code: Code, makers: Mapping[str, set[str]]) -> set[str]:
+    if code.drops:
+        return set()
+    names = {token.name for token in scanner.with_strings(code.migration.sql) if token.kind in (Kind.WORD, Kind.QUOTED)}
+    used = {path for name in names - set(code.makes) for path in makers.get(name, ())}
+    return (used | set(code.migration.directives.after)) - {code.path}
+
+
+def _sorted(rests: Mapping[str, set[str]]) -> tuple[list[str], list[str]]:
+    """Sort paths; give a circle instead if there is one."""
+    order: list[str] = []
+    left = dict(sorted(rests.items()))
+    while left:
+        free = next((path for path, needed in left.items() if needed.isdisjoint(left)), None)
+        if free is None:
+            return [], _circle(left)
+        order.append(free)
+        del left[free]
+    return order, []
+
+
+def _circle(rests: Mapping[str, set[str]]) -> list[str]:
+    path = next(iter(rests))
+    way: list[str] = []
+    while path not in way:
+        way.append(path)
+        path = min(needed for needed in rests[path] if needed in rests)
+    return way[way.index(path) :]
+
+
+def closure(codes: Iterable[Code], paths: Iterable[str]) -> list[Code]:
+    """Choose the files of these paths with all that they rest on, in order."""
+    by_path = {code.path: code for code in codes}
+    wanted, left = set[str](), [path for path in paths if path in by_path]
+    while left:
+        path = left.pop()
+        if path not in wanted:
+            wanted.add(path)
+            left += by_path[path].rests_on
+    return [code for path, code in by_path.items() if path in wanted]

@@ -1,0 +1,59 @@
+"""Files of code compared with their records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from outreach_migrate.history import code as history
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from psycopg import Connection
+
+    from outreach_migrate.files.code import Code
+    from outreach_migrate.history.code import Record
+    from outreach_migrate.history.table import Table
+
+
+class State(StrEnum):
+    """The state of a file of code, seen from the file and its record."""
+
+    CURRENT = "current"
+    CHANGED = "changed"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A file of code, or the record of one that is gone."""
+
+    path: str
+    state: State
+    code: Code | None
+    record: Record | None
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the next run carries the file out."""
+        return self.state is State.CHANGED
+
+
+def compare(codes: Iterable[Code], records: dict[str, Record]) -> tuple[Step, ...]:
+    """Compare files and records, in the order in which files are carried out; the records of gone files come last."""
+    steps = []
+    for code in codes:
+        record = records.get(code.path)
+        same = record is not None and record.checksum == code.checksum
+        # a file that drops its objects has nothing to do where it has no record
+        current = same or (code.drops and record is None)
+        steps.append(Step(code.path, State.CURRENT if current else State.CHANGED, code, record))
+    known = {step.path for step in steps}
+    return (*steps, *(Step(path, State.GONE, None, records[path]) for path in sorted(records.keys() - known)))
+
+
+def steps(connection: Connection, codes: Iterable[Code], table: Table) -> tuple[Step, ...]:
+    """Read the records, and compare files of code with them; write nothing."""
+    return compare(codes, history.read(connection, table))

@@ -1,0 +1,303 @@
+"""Views, functions, triggers, policies and grants as files: carried out when they change, in one transaction."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from fix_cli import Migrate, Recorded, Rows
+from test_sql import SQL
+
+import outreach_migrate
+
+TABLE = "create table t (id int primary key, n int);"
+VIEW = "create or replace view v as select id, twice(n) as n from t;"
+TWICE = "create or replace function twice(n int) returns int language sql immutable as 'select 2 * n';"
+
+Code = Callable[..., None]
+
+
+@pytest.fixture
+def code(migrate: Migrate) -> Code:
+    """A function that writes files below sql/code, and removes those whose text is None."""
+
+    def write(files: dict[str, str | None]) -> None:
+        for name, text in files.items():
+            path = migrate.files / "code" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text) if text is not None else path.unlink()
+
+    migrate.write({"1_t.sql": TABLE})
+    return write
+
+
+def done(migrate: Migrate, *options: str) -> list[str]:
+    """Run `up`, and give the paths of the files of code that it carried out."""
+    run = migrate("--json", "up", *options)
+    assert run.exit_code == 0, run.stderr
+    return [one["path"] for one in run.json["code"]]
+
+
+def states(migrate: Migrate) -> dict[str, str]:
+    return {one["path"]: one["state"] for one in migrate("--json", "status").json["code"]}
+
+
+def test_files_run_after_the_migrations_in_the_order_of_their_use(migrate: Migrate, code: Code, rows: Rows) -> None:
+    """A view that uses a function comes after it, whatever their names; a second run does nothing."""
+    code({"a_view.sql": VIEW, "functions/z_twice.sql": TWICE})
+    assert migrate("status", "--check").exit_code == 3
+    assert done(migrate) == ["functions/z_twice.sql", "a_view.sql"]
+    assert done(migrate) == []
+    assert states(migrate) == {"functions/z_twice.sql": "current", "a_view.sql": "current"}
+    assert migrate("status", "--check").exit_code == 0
+    assert rows("SELECT path, objects FROM schema_migrations_code ORDER BY 1") == [
+        ("a_view.sql", ["VIEW public.v"]),
+        ("functions/z_twice.sql", ["FUNCTION public.twice(integer)"]),
+    ]
+
+
+def test_a_file_runs_again_when_what_it_rests_on_has_changed(migrate: Migrate, code: Code) -> None:
+    """A change of a function's text makes its views anew, too; an unrelated file stays as it is."""
+    code({"v.sql": VIEW, "twice.sql": TWICE, "other.sql": "grant select on t to public;"})
+    assert done(migrate) == ["other.sql", "twice.sql", "v.sql"]
+    code({"twice.sql": TWICE.replace("2 *", "4 / 2 *")})
+    assert states(migrate) == {"other.sql": "current", "twice.sql": "changed", "v.sql": "changed"}
+    assert done(migrate) == ["twice.sql", "v.sql"]
+
+
+def test_after_adds_what_can_not_be_seen(migrate: Migrate, code: Code) -> None:
+    """A function named in no readable way is put first by a directive; one of no file is an error."""
+    dynamic = (
+        "-- migrate: after z.sql\ndo $$ begin execute 'create or replace view d as select tw' || 'ice(1)'; end $$;"
+    )
+    code({"a.sql": dynamic, "z.sql": TWICE})
+    assert done(migrate) == ["z.sql", "a.sql"]
+    code({"a.sql": "-- migrate: after nowhere.sql\nselect 1;"})
+    assert "there is no file nowhere.sql in the folder of code" in migrate("check").stdout
+
+
+def test_a_circle_is_named(migrate: Migrate, code: Code, recorded: Recorded, rows: Rows) -> None:
+    """Files that rest on each other are refused before anything runs."""
+    code({"a.sql": "create view a as select * from b;", "b.sql": "create view b as select * from a;"})
+    run = migrate("up")
+    assert run.exit_code == 1
+    assert "files of code rest on each other: a.sql → b.sql → a.sql" in run.stderr
+    assert rows("SELECT to_regclass('t')::text") == [(None,)]
+
+
+def test_all_or_none(migrate: Migrate, code: Code, rows: Rows, recorded: Recorded) -> None:
+    """A mistake in one file takes back the others, not the migrations; its place is told."""
+    code({"a.sql": TWICE, "b.sql": "create or replace view v as\n  select nothing from t;"})
+    run = migrate("up")
+    assert run.exit_code == 1
+    assert "sql/code/b.sql:2:10: error: column" in run.stderr
+    assert "No file of code was carried out" in run.stderr
+    assert "1 migration before it was applied and recorded" in run.stderr
+    assert recorded() == ["t"]
+    assert rows("SELECT to_regproc('twice')::text, to_regclass('schema_migrations_code')::text") == [(None, None)]
+
+
+def test_what_a_migration_may_not_have_is_refused(migrate: Migrate, code: Code) -> None:
+    """Transaction control, and statements that can't run in a transaction, are found before a run."""
+    code({"a.sql": "commit;", "b.sql": "-- migrate: no-transaction\nselect 1;"})
+    run = migrate("check")
+    assert "sql/code/a.sql:1:1" in run.stdout
+    assert "sql/code/b.sql" in run.stdout
+    assert migrate("up").exit_code == 1
+
+
+def test_drop_first_makes_anew_what_postgresql_can_not_replace(migrate: Migrate, code: Code, rows: Rows) -> None:
+    """A function's new return type needs it dropped, with the views on it; all are made anew, with their grants."""
+    code(
+        {
+            "twice.sql": TWICE,
+            "v.sql": VIEW + " grant select on v to public;",
+            "w.sql": "create or replace view w as select * from v;",
+        }
+    )
+    done(migrate)
+    code({"twice.sql": TWICE.replace("returns int", "returns numeric")})
+    failed = migrate("up")
+    assert "cannot change return type" in failed.stderr
+    code({"twice.sql": "-- migrate: drop-first\n" + TWICE.replace("returns int", "returns numeric")})
+    assert done(migrate) == ["twice.sql", "v.sql", "w.sql"]
+    assert (
+        rows("SELECT pg_typeof(n)::text, has_table_privilege('public', 'v', 'select') FROM w, generate_series(1, 0)")
+        == []
+    )
+    assert rows("SELECT data_type FROM information_schema.columns WHERE table_name = 'w' AND column_name = 'n'") == [
+        ("numeric",)
+    ]
+    assert rows("SELECT has_table_privilege('pg_monitor', 'v', 'select')") == [(True,)]
+
+
+def test_what_no_file_makes_is_never_dropped(migrate: Migrate, code: Code, rows: Rows) -> None:
+    """An object that somebody made by hand on a function is an error that names it, and nothing is dropped."""
+    code({"twice.sql": TWICE})
+    done(migrate)
+    rows("CREATE VIEW by_hand AS SELECT twice(1)")
+    code({"twice.sql": "-- migrate: drop-first\n" + TWICE.replace("returns int", "returns numeric")})
+    run = migrate("up")
+    assert run.exit_code == 1
+    assert "view by_hand rests on what is to be dropped" in run.stderr
+    assert rows("SELECT * FROM by_hand") == [(2,)]
+    assert states(migrate) == {"twice.sql": "changed"}
+
+
+def test_a_file_that_is_gone_leaves_its_objects(migrate: Migrate, code: Code, rows: Rows) -> None:
+    """`status` and `up` say so; a file that only says drop drops them, once."""
+    code({"twice.sql": TWICE})
+    done(migrate)
+    code({"twice.sql": None})
+    assert states(migrate) == {"twice.sql": "gone"}
+    assert (
+        "warning: code  twice.sql is gone, but what it made stays: FUNCTION public.twice(integer)"
+        in migrate("up").stderr
+    )
+    code({"twice.sql": "-- migrate: drop\n"})
+    assert done(migrate) == ["twice.sql"]
+    assert rows("SELECT to_regproc('twice')::text") == [(None,)]
+    assert done(migrate) == []
+    code({"twice.sql": None})
+    assert states(migrate) == {}
+
+
+def test_an_object_that_a_file_no_longer_makes_is_named(migrate: Migrate, code: Code) -> None:
+    """A function with other arguments is another function: the old one stays, and is told until it is dropped first."""
+    code({"twice.sql": TWICE})
+    done(migrate)
+    code({"twice.sql": TWICE.replace("(n int)", "(n bigint)").replace("returns int", "returns bigint")})
+    assert "no longer makes FUNCTION public.twice(integer), which stays" in migrate("up").stderr
+
+
+def test_triggers_policies_and_types_are_objects_too(migrate: Migrate, code: Code, rows: Rows) -> None:
+    """The catalog tells what a file made, quoted as DROP takes it."""
+    code(
+        {
+            "all.sql": """
+                create or replace function "F x"() returns trigger language plpgsql as 'begin return new; end';
+                create or replace trigger "T" before insert on t for each row execute function "F x"();
+                drop policy if exists p on t; create policy p on t using (true);
+                create or replace aggregate total(int) (sfunc = int4pl, stype = int);
+                create or replace procedure pr() language sql as 'select 1';"""
+        }
+    )
+    done(migrate)
+    [(objects,)] = rows("SELECT objects FROM schema_migrations_code")
+    assert sorted(objects) == [
+        "AGGREGATE public.total(integer)",
+        'FUNCTION public."F x"()',
+        "POLICY p on public.t",
+        "PROCEDURE public.pr()",
+        'TRIGGER "T" on public.t',
+    ]
+    code({"all.sql": "-- migrate: drop"})
+    assert done(migrate) == ["all.sql"]
+    assert rows("SELECT count(*)::int FROM pg_trigger WHERE tgrelid = 't'::regclass") == [(0,)]
+
+
+def test_a_migration_can_have_code_carried_out_first(migrate: Migrate, code: Code, rows: Rows) -> None:
+    """The file that it names, and those that this rests on, run in its transaction, and not again after it."""
+    code({"twice.sql": TWICE, "four.sql": TWICE.replace("twice", "four").replace("2 * n", "twice(twice(n))")})
+    migrate.write({"2_fill.sql": "-- migrate: code four.sql\ninsert into t values (1, four(1));"})
+    run = migrate("--json", "up")
+    assert run.exit_code == 0, run.stderr
+    assert run.json["code"] == []
+    assert rows("SELECT n FROM t") == [(4,)]
+    assert states(migrate) == {"twice.sql": "current", "four.sql": "current"}
+    migrate.write(
+        {"3_bad.sql": "-- migrate: code nowhere.sql\nselect 1;", "4_no.sql": "-- migrate: code four.sql\nselect no;"}
+    )
+    assert "there is no file nowhere.sql" in migrate("up").stderr
+    (migrate.files / "3_bad.sql").unlink()
+    failed = migrate("up")
+    assert "sql/4_no.sql:2:8: error: column" in failed.stderr
+
+
+def test_to_leaves_code_that_may_need_later_files(migrate: Migrate, code: Code) -> None:
+    """`up --to` leaves files of code alone while a later migration is pending."""
+    code({"v.sql": "create or replace view v as select m from t;"})
+    migrate.write({"2_m.sql": "alter table t add m int;"})
+    assert done(migrate, "--to", "1") == []
+    assert done(migrate, "--to", "2") == ["v.sql"]
+
+
+def test_two_runs_at_once_carry_out_each_change_once(migrate: Migrate, code: Code, rows: Rows) -> None:
+    """The second run waits for the first, and finds nothing left to do."""
+    code({"a.sql": "select nextval('s'), pg_sleep(0.2); create or replace view v as select 1 as x;"})
+    migrate.write({"1_t.sql": TABLE + "create sequence s;"})
+    results: list[outreach_migrate.Result] = []
+
+    def run() -> None:
+        results.append(outreach_migrate.up(migrate.url, folder=migrate.files))
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [len(result.code) for result in sorted(results, key=lambda one: len(one.code))] == [0, 0, 0, 1]
+    assert rows("SELECT last_value FROM s") == [(1,)]
+
+
+def test_a_dry_run_shows_the_changed_files(migrate: Migrate, code: Code) -> None:
+    """Its SQL stands after the migrations', and nothing runs."""
+    code({"twice.sql": TWICE})
+    run = migrate("up", "--dry-run")
+    assert f"-- {migrate.files.name}/code/twice.sql\n{TWICE}" in run.stdout
+    assert states(migrate) == {"twice.sql": "changed"}
+
+
+def test_a_role_that_may_only_read_sees_the_state(
+    migrate: Migrate, code: Code, role: tuple[str, str], rows: Rows
+) -> None:
+    """`status` reads the records, and writes nothing."""
+    code({"twice.sql": TWICE})
+    done(migrate)
+    rows(f"GRANT SELECT ON schema_migrations, schema_migrations_code TO {role[0]}")
+    assert migrate("status", "--check", url=role[1]).exit_code == 0
+
+
+def test_the_due_steps_come_by_the_index(migrate: Migrate, rows: Rows) -> None:
+    """The cron's function gives the steps whose time has come, oldest first, by an index scan."""
+    assert migrate("--dir", SQL, "up").exit_code == 0
+    rows("""INSERT INTO "OutreachSequence" ("id", "updatedAt", "name", "status") VALUES ('s', now(), 'a', 'b')""")
+    rows(
+        """INSERT INTO "OutreachStep" ("id", "updatedAt", "stepOrder", "status", "sequenceId", "nextStepReadyAt")
+           SELECT n, now(), n, 'sent', 's', (now() AT TIME ZONE 'UTC') + (n - 3) * interval '1 hour'
+             FROM generate_series(1, 2000) n"""
+    )
+    rows('ANALYZE "OutreachStep"')
+    assert rows("SELECT id FROM due_steps()") == [("1",), ("2",), ("3",)]
+    plan = "\n".join(line for (line,) in rows("EXPLAIN SELECT * FROM due_steps()"))
+    assert 'Index Scan using "OutreachStep_nextStepReadyAt_idx"' in plan
+    assert "Sort" not in plan
+
+
+def test_a_rehearsal_carries_the_changed_files_out(migrate: Migrate, code: Code, rows: Rows) -> None:
+    """They come after the migrations, and nothing of them stays; one that drops objects is left out with its reason."""
+    code({"twice.sql": TWICE, "v.sql": "-- migrate: drop-first\n" + VIEW})
+    run = migrate("--json", "rehearse")
+    assert run.exit_code == 0, run.stderr
+    told = {one["path"].rpartition("/")[2]: one["not_rehearsed"] for one in run.json["files"]}
+    assert set(told) == {"1_t.sql", "twice.sql", "v.sql"}
+    assert told["twice.sql"] is None
+    assert "it drops objects" in told["v.sql"]
+    assert rows("SELECT to_regproc('twice')::text") == [(None,)]
+
+
+def test_a_fleet_carries_them_out_in_each_schema(migrate: Migrate, code: Code, rows: Rows) -> None:
+    """Each tenant has its own records; one that has all migrations gets the code that changed."""
+    for tenant in ("tenant_1", "tenant_2", "tenant_3"):
+        rows(f"CREATE SCHEMA {tenant}")
+    code({"twice.sql": TWICE})
+    fleet = ("fleet", "--schemas", "tenant_*", "up", "-j", "3")
+    assert migrate(*fleet).exit_code == 0
+    code({"twice.sql": TWICE.replace("2 *", "3 *")})
+    assert migrate(*fleet).exit_code == 0
+    assert rows("SELECT tenant_1.twice(1), tenant_2.twice(1), tenant_3.twice(1)") == [(3, 3, 3)]
+    for tenant in ("tenant_1", "tenant_2", "tenant_3"):
+        assert rows(f"SELECT objects FROM {tenant}.schema_migrations_code") == [
+            ([f"FUNCTION {tenant}.twice(integer)"],)
+        ]
