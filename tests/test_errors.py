@@ -206,7 +206,7 @@ def test_the_error_as_json(migrate: Migrate) -> None:
             "migration": "2_two",
             **{"version": "2", "path": "sql/2_two.sql"},
             **{"done": None, "statements": None},
-            **{"before": 1, "taken_back": 0, "durable": True},
+            **{"before": 1, "taken_back": 0, "durable": True, "rows": None, "total": None},
         },
     }
     assert [one["version"] for one in document["applied"]] == ["1"]

@@ -107,6 +107,7 @@ def up(
     lock_timeout: Duration = "5s",
     lock_retries: int = 10,
     statement_timeout: Duration | None = None,
+    max_lag: Duration = "10s",
     wait: Duration = 0,
     variables: Mapping[str, str] | None = None,
     tell: Callable[[events.Event], None] | None = None,
@@ -118,8 +119,9 @@ def up(
     statements and LISTENs are gone. `folder` is a path, or a package's resources, such as
     importlib.resources.files("app") / "sql". `schema` goes to the front of the search path and holds the history
     table; `table` is [SCHEMA.]NAME. With `before_deploy` the run ends before the first file that is marked
-    after-deploy. Durations are in seconds, or text such as "500ms", "5m". `wait` is the time to keep trying while the
-    server can't be reached. `variables` are the values of the variables in the files.
+    after-deploy. Durations are in seconds, or text such as "500ms", "5m". A file in batches
+    pauses while a replica is more than `max_lag` behind. `wait` is the time to keep trying while the server can't be
+    reached. `variables` are the values of the variables in the files.
 
     `tell` is called with each event of the run, a value of outreach_migrate.events; never by two threads at once, but
     not always by the caller's thread. It should return soon, because the run waits for it.
@@ -144,6 +146,7 @@ def up(
         lock_timeout=lock_timeout,
         lock_retries=lock_retries,
         statement_timeout=statement_timeout,
+        max_lag=max_lag,
         wait=wait,
         values=variables.get if variables else None,
         code=_code(folder),

@@ -49,7 +49,7 @@ class Contradiction(NamedTuple):
     """A file and the history that contradict each other; times and checksum are the entry's.
 
     `location` is the file's, or its next statement's; `newest` is the newest applied version. Of an unfinished file
-    `done` of `statements` are done; of the `replaced` files of a squashed one, `entries` are there.
+    `done` of `statements` are done, in batches `rows` of about `total`; of the files `replaced`, `entries` are there.
     """
 
     conflict: Conflict
@@ -65,6 +65,9 @@ class Contradiction(NamedTuple):
     statements: int = 0
     entries: int = 0
     replaced: int = 0
+    in_batches: bool = False
+    rows: int | None = None
+    total: int | None = None
 
     def __str__(self) -> str:
         return f"{self.version}_{self.name} is {self.conflict}"
@@ -85,9 +88,9 @@ class Fate(StrEnum):
 class Outcome(NamedTuple):
     """The state that a run left the database in.
 
-    `file` is null when no file was running. Of an unfinished file `done` of `statements` are done. `before` counts the
-    files that the run applied before it; if they are not `durable`, a server that crashes at once may lose them.
-    `taken_back` counts the files that a crash of the server took back.
+    `file` is null when no file was running. Of an unfinished file `done` of `statements` are done, or `rows` of about
+    `total` of one in batches. `before` counts the files that the run applied before it; if they are not `durable`, a
+    server that crashes at once may lose them. `taken_back` counts the files that a crash of the server took back.
     """
 
     file: Fate | None
@@ -99,6 +102,8 @@ class Outcome(NamedTuple):
     before: int = 0
     taken_back: int = 0
     durable: bool = True
+    rows: int | None = None
+    total: int | None = None
 
 
 class Blocker(NamedTuple):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @options.of_a_run
 @click.option("--dry-run", is_flag=True, help="Print the SQL that would run, and run nothing.")
 @options.lock_retries
+@options.max_lag
 @click.option(
     "--from-start", type=int, metavar="VERSION", help="Run an unfinished file anew, from its first statement."
 )

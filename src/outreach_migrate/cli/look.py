@@ -27,7 +27,7 @@ def status(common: options.Common, /, check: bool) -> None:
         ):
             problems = [*request.file_problems, *seen.problems()]
             steps = asked.code_steps(seen.connection, request)
-        out.plan(seen.plan, problems, seen.at_work)
+        out.plan(seen.plan, problems, seen.at_work, seen.batched)
         out.code(steps)
         if check:
             pending = [*seen.plan.having(State.PENDING, State.UNFINISHED), *(one for one in steps if one.is_changed)]

@@ -18,6 +18,7 @@ SUBJECTS = (
     "commands",
     "locks",
     "no-transaction",
+    "backfills",
     "deployments",
     "code",
     "when-a-run-stops",

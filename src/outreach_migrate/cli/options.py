@@ -193,6 +193,15 @@ lock_retries = click.option(
 )
 
 
+max_lag = click.option(
+    "--max-lag",
+    type=DURATION,
+    default="10s",
+    show_default=True,
+    help="Pause a file in batches while a replica is further behind than this; 0 for no limit.",
+)
+
+
 def format_of(command: str, third: str, about: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Make the option --format of a command: text, json, or a third one."""
     choice = click.Choice(["text", "json", third])

@@ -15,14 +15,17 @@ from outreach_migrate.files.statements import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from outreach_migrate.files.batches import Batches
     from outreach_migrate.files.outline import Outline
 
 _KNOWN = (
     "The directives are: no-transaction, lock-timeout DURATION (as 30s, 500ms, 2min, 1h), isolation serializable, "
-    "isolation repeatable read, after-deploy, variables, code PATH; in a file of code: after PATH, drop-first, drop."
+    "isolation repeatable read, after-deploy, variables, code PATH, batches of TABLE by KEY; in a file of code: after "
+    "PATH, drop-first, drop."
 )
 _FLAGS = {"no-transaction", "after-deploy", "variables", "drop-first", "drop"}
 _REPEATED = {"code", "after"}
+_BATCHES = 'Write it as: -- migrate: batches of "Table" by "key"; for ranges of two seconds, put "each 2s" at its end'
 _UNWRITTEN = "Write its SQL here, and remove this line."
 _MARK = r"sha[0-9]+:[0-9a-f]+|when:[0-9]+|after:\S+"
 _FROM = re.compile(rf"(?P<tool>[a-z-]+)/(?P<name>.+?)(?P<marks>(?: (?:{_MARK}))*)")
@@ -73,11 +76,12 @@ class Directives:
     code: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     drops_first: bool = False
+    batches: Batches | None = None
 
 
 def read(sql: str, outline: Outline) -> Directives:
     """Read a text's directives; a single statement that can't run in a transaction needs none to run without one."""
-    lock_timeout, level, origin = None, None, None
+    lock_timeout, level, origin, batched = None, None, None, None
     findings, given = list[Finding](), dict[str, re.Match[str]]()
     paths = dict[str, list[str]]()
     head, lines = _lines(sql)
@@ -101,12 +105,12 @@ def read(sql: str, outline: Outline) -> Directives:
             level = Isolation(" ".join(value.upper().split()))
         elif word == "from" and (found := _FROM.fullmatch(value)):
             origin = Origin(found["tool"], found["name"], tuple(found["marks"].split()))
-        elif word == "unwritten":
-            findings.append(Finding(line.start(1), f"this migration has no SQL yet: {value}", _UNWRITTEN))
+        elif word == "batches" and (batched := _batches(value, line.start(1))):
+            pass
         else:
-            findings.append(Finding(line.start(1), f"unknown directive: {text}", _KNOWN))
+            findings.append(_unread(word, text, line.start(1)))
         given.setdefault(word, line)
-    transaction = "no-transaction" not in given and not (outline.count == 1 and outline.outside)
+    transaction = not {"no-transaction", "batches"} & given.keys() and not (outline.count == 1 and outline.outside)
     findings += _contradictions(sql, outline, given.get("isolation"), level, transaction=transaction)
     asked = control.isolation(sql, outline.outer[0]) if outline.outer and not level else level
     return Directives(
@@ -120,7 +124,23 @@ def read(sql: str, outline: Outline) -> Directives:
         code=tuple(paths.get("code", ())),
         after=tuple(paths.get("after", ())),
         drops_first="drop-first" in given,
+        batches=batched,
     )
+
+
+def _batches(value: str, offset: int) -> Batches | None:
+    from outreach_migrate.files import batches  # here, because few files have it
+
+    return batches.read(value, offset)
+
+
+def _unread(word: str, text: str, offset: int) -> Finding:
+    """Give the finding about a directive that can't be read."""
+    if word == "unwritten":
+        return Finding(offset, f"this migration has no SQL yet: {text.partition(' ')[2]}", _UNWRITTEN)
+    if word == "batches":
+        return Finding(offset, "batches needs a table and its key", _BATCHES)
+    return Finding(offset, f"unknown directive: {text}", _KNOWN)
 
 
 def _contradictions(

@@ -85,6 +85,10 @@ def _not_inside(migration: Migration) -> Iterator[Finding]:
 
 
 def _not_alone(migration: Migration) -> list[Finding]:
+    if migration.directives.batches:
+        from outreach_migrate.files import batches
+
+        return list(batches.findings(migration.sql))
     from outreach_migrate.files import no_transaction  # here, because few files need it
 
     found = [*no_transaction.findings(migration.sql), *_unnamed(migration)]

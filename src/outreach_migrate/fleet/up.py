@@ -16,7 +16,7 @@ from outreach_migrate.fleet.look import Together
 from outreach_migrate.fleet.plans import Plans
 from outreach_migrate.fleet.targets import Member
 from outreach_migrate.fleet.workers import Crew, Worker
-from outreach_migrate.run import apply, engine
+from outreach_migrate.run import apply, engine, retries
 from outreach_migrate.run import events as of_run
 from outreach_migrate.run.engine import Known
 from outreach_migrate.run.plan import Planned
@@ -225,7 +225,7 @@ class _Doing:
         tried = job.retries.get(kind, 0)
         if tried >= most:
             return False
-        seconds = apply.pause_after(tried)
+        seconds = retries.pause_after(tried)
         self._crew.tell(events.PutOff(job.member.name, error, seconds, most - tried))
         worker.queue.put_back(replace(job, retries={**job.retries, kind: tried + 1}, error=error), seconds)
         return True

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg import Connection, sql
 
 from outreach_migrate.errors import Blocker
+
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGresult
 
 _IN_FLIGHT = 1.0  # s: the longest that a message may take through a pooler
 _MARK = "/* outreach-migrate "  # the start of a run's messages
@@ -147,6 +150,34 @@ def progress(connection: Connection, token: str) -> Progress | None:
         SELECT command, phase, (100.0 * done / nullif(total, 0))::float8 FROM seen JOIN ours USING (pid)"""
     seen = _rows(connection, query)
     return Progress(*seen[0]) if seen else None
+
+
+class Waiter(NamedTuple):
+    """A session that waits for the run; a role that may not see more sees its pid."""
+
+    pid: int
+    user: str | None
+    application: str | None
+
+
+# The sessions that wait for this one, asked by itself; pg_locks shows those of other roles, too.
+WAITERS = """
+    SELECT w.pid, b.usename, b.application_name
+      FROM (SELECT DISTINCT pid FROM pg_catalog.pg_locks WHERE NOT granted AND pid IS NOT NULL) AS w
+      LEFT JOIN pg_catalog.pg_stat_activity b USING (pid)
+     WHERE pg_catalog.pg_backend_pid() = ANY (pg_catalog.pg_blocking_pids(w.pid))
+     ORDER BY 1"""
+# The replica that is furthest behind, and by how many seconds. Only a role with pg_monitor sees that of other roles.
+LAG = """
+    SELECT coalesce(nullif(application_name, ''), pg_catalog.host(client_addr), 'pid ' || pid),
+           extract(epoch FROM replay_lag)::pg_catalog.float8
+      FROM pg_catalog.pg_stat_replication WHERE replay_lag IS NOT NULL ORDER BY replay_lag DESC LIMIT 1"""
+
+
+def waiters(result: PGresult) -> tuple[Waiter, ...]:
+    """Read the sessions from the result of WAITERS."""
+    rows = [[(result.get_value(row, column) or b"").decode() for column in range(3)] for row in range(result.ntuples)]
+    return tuple(Waiter(int(pid), user or None, application or None) for pid, user, application in rows)
 
 
 def end(connection: Connection, token: str, *, lost: int, opened: float, within: float = 5.0) -> bool:

@@ -9,6 +9,7 @@ from outreach_migrate.report import pages, sentences
 
 if TYPE_CHECKING:
     from outreach_migrate.errors import Contradiction, Location, MigrateError, Problem, ServerMessage
+    from outreach_migrate.history.batches import Progress
     from outreach_migrate.run import events
     from outreach_migrate.run.code_plan import Step as CodeStep
     from outreach_migrate.run.plan import Step
@@ -66,6 +67,29 @@ def made(event: events.CodeApplied) -> dict[str, Any]:
         "objects": list(event.objects),
         "stale": list(event.stale),
         "dropped": list(event.dropped),
+    }
+
+
+def batched(event: events.Batched) -> dict[str, Any]:
+    """Turn the progress of a file in batches into JSON."""
+    return {
+        "version": event.migration.version,
+        "rows": event.rows,
+        "total": event.total,
+        "changed": event.changed,
+        "rows_per_second": round(event.per_second),
+        "size": event.size,
+    }
+
+
+def progress(version: str, progress: Progress) -> dict[str, Any]:
+    """Turn the recorded progress of an unfinished file in batches into JSON."""
+    return {
+        "version": version,
+        "rows": progress.rows,
+        "total": progress.total,
+        "seconds": round(progress.seconds, 3),
+        "size": progress.size,
     }
 
 

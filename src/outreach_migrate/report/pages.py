@@ -31,6 +31,8 @@ _BY_CLASS: tuple[tuple[type[MigrateError] | tuple[type[MigrateError], ...], str]
 def page(error: MigrateError) -> str | None:
     """Give the page; None for an error in a file's SQL, because PostgreSQL's message explains it."""
     outcome = error.outcome
+    if outcome and outcome.rows is not None:
+        return "backfills"
     if outcome and outcome.file in _BY_FATE:
         return _BY_FATE[outcome.file]
     if isinstance(error, errors.ConnectionFailed) and (outcome or error.transient):

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from outreach_migrate import durations
-from outreach_migrate.report import as_json, printer, sentences, terminal
+from outreach_migrate.report import as_json, batches, printer, sentences, terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,12 +27,14 @@ class RunReport(printer.Report):
 
     def __init__(self, command: str, *, as_json: bool, verbosity: int) -> None:
         super().__init__(command, as_json=as_json, verbosity=verbosity)
-        self.document |= {"applied": [], "pending": [], "later": [], "code": [], "ahead": [], "notices": []}
+        lists = ("applied", "pending", "later", "code", "ahead", "notices", "batches")
+        self.document |= {name: [] for name in lists}
         self.pending: dict[str, Step] = {}
         self.later: tuple[Pending, ...] = ()  # what is left for after the deployment
         self.sql: dict[str, str] = {}  # the SQL of a dry run, by version
         self.began = time.monotonic()
         self.told: tuple[object, float] = (None, 0.0)
+        self.last: dict[tuple[str, str], float] = {}  # when an event of this kind was last reported for a file
         self.progress = ""  # of the statement that runs, for the live line
         self.started: tuple[Migration, float] | None = None  # the file that runs, and since when
         self.applied: list[events.Applied] = []
@@ -94,6 +96,10 @@ class RunReport(printer.Report):
                 self._once(tuple(blocker.pid for blocker in blockers), map(sentences.blocker, blockers))
             case events.Progressing(migration, progress):
                 self._progressing(migration, progress)
+            case events.Batched():
+                self._batched(event)
+            case events.GivingWay() | events.Lagging():
+                self._seldom(type(event).__name__, event.migration, batches.making_way(event), since=-_REPEAT)
             case events.Retrying(migration, error, seconds, left):
                 why = error.message.removeprefix("canceling statement due to ")
                 self.aside(f"{sentences.title(migration)}  {why}; retrying in {seconds:.1f} s ({left} left)")
@@ -146,6 +152,18 @@ class RunReport(printer.Report):
         else:
             self._once("progress", [text])
 
+    def _batched(self, event: events.Batched) -> None:
+        done, version = batches.percent(event.rows, event.total), event.migration.version
+        self.document["batches"] = [one for one in self.document["batches"] if one["version"] != version]
+        self.document["batches"].append(as_json.batched(event))
+        if self.live:
+            filled = done // 10
+            self.progress = f"[{'#' * filled}{'.' * (10 - filled)}] {batches.progress(event)}  "
+            self.tick()
+        else:
+            began = self.started[1] if self.started else 0.0
+            self._seldom("Batched", event.migration, batches.progress(event), since=began)
+
     def _applied(self, migration: Migration, seconds: float, tags: tuple[str, ...]) -> None:
         applied = terminal.styled("applied", colour="green")
         self.result(f"{sentences.title(migration)}  {applied} in {sentences.took(seconds)}")
@@ -162,6 +180,13 @@ class RunReport(printer.Report):
             self.told = (what, now)
             for line in lines:
                 self.aside(line)
+
+    def _seldom(self, kind: str, migration: Migration, text: str, *, since: float) -> None:
+        """Report one of many events of a kind at most every ten seconds, the first one so long after `since`."""
+        now, what = time.monotonic(), (kind, migration.version)
+        if now - self.last.get(what, since) >= _REPEAT:
+            self.last[what] = now
+            self.aside(f"{sentences.title(migration)}  {text}")
 
     def would_run(self, planned: Planned, code: Sequence[CodeStep], *, from_start: int | None) -> None:
         """Print the SQL that a run would send, each file's under its path; with -q the paths only."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from outreach_migrate import display, durations, errors
 from outreach_migrate.errors import Ban, Conflict, Fate, Phase, Problem
-from outreach_migrate.report import pages, terminal
+from outreach_migrate.report import batches, pages, terminal
 
 if TYPE_CHECKING:
     from outreach_migrate.errors import Blocker, Contradiction, Location, MigrateError, Outcome
@@ -131,8 +131,7 @@ def _outcome(outcome: Outcome) -> str:
         case Fate.APPLIED:
             text = f"{outcome.migration} was applied and recorded."
         case Fate.UNFINISHED:
-            whole = count(outcome.statements or 0, "statement", "statements")
-            text = f"{outcome.migration} is unfinished: {outcome.done} of {whole} done; the next up goes on there."
+            text = f"{outcome.migration} is unfinished: {_part(outcome)} done; the next up goes on there."
         case _:
             text = _FATES[outcome.file]
     if outcome.before:
@@ -143,6 +142,12 @@ def _outcome(outcome: Outcome) -> str:
         are = count(outcome.taken_back, "migration before it, which is", "migrations before it, which are")
         text += f" The server's crash took back {are} pending again."
     return text
+
+
+def _part(outcome: Outcome) -> str:
+    if outcome.rows is not None:
+        return batches.rows(outcome.rows, outcome.total)
+    return f"{outcome.done} of {count(outcome.statements or 0, 'statement', 'statements')}"
 
 
 def beside(event: Beside) -> str:
@@ -182,6 +187,8 @@ def worded(problem: Problem | Contradiction) -> Problem:
     """Put a contradiction between a file and the history into words."""
     if isinstance(problem, Problem):
         return problem
+    if problem.in_batches and problem.conflict in (Conflict.UNFINISHED, Conflict.UNFINISHED_CHANGED):
+        return batches.problem(problem)
     told = _partly_replaced if problem.conflict is Conflict.PARTLY_REPLACED else _contradiction
     return Problem(*told(problem))
 

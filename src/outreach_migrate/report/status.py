@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from outreach_migrate import display
-from outreach_migrate.report import as_json, printer, sentences, terminal
+from outreach_migrate.report import as_json, batches, printer, sentences, terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from outreach_migrate.errors import Blocker, Contradiction, Problem
+    from outreach_migrate.history.batches import Progress
     from outreach_migrate.run.code_plan import Step as CodeStep
     from outreach_migrate.run.plan import Plan, Step
 
@@ -29,7 +30,13 @@ class StatusReport(printer.Report):
     def __init__(self, *, as_json: bool, verbosity: int) -> None:
         super().__init__("status", as_json=as_json, verbosity=verbosity)
 
-    def plan(self, plan: Plan, problems: Sequence[Problem | Contradiction], at_work: dict[str, Blocker]) -> None:
+    def plan(
+        self,
+        plan: Plan,
+        problems: Sequence[Problem | Contradiction],
+        at_work: dict[str, Blocker],
+        batched: dict[str, Progress],
+    ) -> None:
         """Print every version with its state, a line of counts, the runs at work, and the problems."""
         if self.as_json:
             self.document |= {
@@ -37,6 +44,7 @@ class StatusReport(printer.Report):
                 "migrations": [as_json.step(step) for step in plan.steps],
                 "counts": plan.counts(),
                 "at_work": [{"version": version, **run._asdict()} for version, run in at_work.items()],
+                "batches": [as_json.progress(version, progress) for version, progress in batched.items()],
                 "problems": [as_json.problem(problem) for problem in problems],
             }
             return
@@ -44,7 +52,8 @@ class StatusReport(printer.Report):
             self.result(_table([_row(step) for step in plan.steps]))
         self.result(", ".join(f"{number} {state}" for state, number in plan.counts().items()) or "no migrations")
         for version, run in at_work.items():
-            self.result(f"A run is at work on {version}: {sentences.run(run)}.")
+            far = f"; {batches.rows(batched[version].rows, batched[version].total)}" if version in batched else ""
+            self.result(f"A run is at work on {version}: {sentences.run(run)}{far}.")
         for problem in problems:
             terminal.say(sentences.problem(problem), err=self.verbosity < 0)
 

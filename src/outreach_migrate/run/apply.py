@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import psycopg
 
@@ -16,7 +17,7 @@ from outreach_migrate.history import write
 from outreach_migrate.history.read import History
 from outreach_migrate.history.write import Place
 from outreach_migrate.postgres import connections
-from outreach_migrate.run import events, no_transaction, recovery, transaction
+from outreach_migrate.run import events, no_transaction, recovery, retries, transaction
 from outreach_migrate.run import request as planning
 from outreach_migrate.run.no_transaction import Busy
 from outreach_migrate.run.plan import Pending, Planned
@@ -24,7 +25,8 @@ from outreach_migrate.run.request import Request
 from outreach_migrate.run.sessions import Session
 from outreach_migrate.run.transaction import Done, Overtaken, Work
 
-_RETRIED = {"55P03", "40P01", "40001"}  # a lock timeout, a deadlock, a serialization failure
+if TYPE_CHECKING:
+    from outreach_migrate.files.batches import Batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +192,8 @@ def _in_transaction(session: Session, request: Request, work: Work) -> Done | St
 
 def _without_transaction(session: Session, request: Request, work: Work, *, is_new: bool) -> Done | Stopped:
     from_start = request.from_start == work.migration.number
+    if wanted := work.migration.directives.batches:
+        return _in_batches(session, request, work, wanted, is_new=is_new, from_start=from_start)
     with no_transaction.claimed(session, work, is_new=is_new) as claim:
         if not isinstance(claim, no_transaction.Claim):
             return claim
@@ -198,6 +202,19 @@ def _without_transaction(session: Session, request: Request, work: Work, *, is_n
         )
     session.unflushed = False
     return done
+
+
+def _in_batches(
+    session: Session, request: Request, work: Work, wanted: Batches, *, is_new: bool, from_start: bool
+) -> Done | Overtaken | Busy:
+    from outreach_migrate.run import batches  # here, because few files need it
+
+    if is_new:  # so that a file whose key is none leaves no entry
+        batches.key_of(session, work, wanted)
+    with no_transaction.claimed(session, work, is_new=is_new) as claim:
+        if not isinstance(claim, no_transaction.Claim):
+            return claim
+        return batches.apply(session, request, work, wanted, claim, from_start=from_start)
 
 
 def _retried(
@@ -211,7 +228,7 @@ def _retried(
             if not is_retried(error, work.migration):
                 raise
             session.clean()
-            pause = pause_after(request.lock_retries - left)
+            pause = retries.pause_after(request.lock_retries - left)
             session.tell(events.Retrying(work.migration, error, pause, left))
             session.watcher.wake()  # which else sleeps through waits of less than a second
             session.stop.pause(pause)
@@ -220,9 +237,4 @@ def _retried(
 
 def is_retried(error: StatementError, migration: Migration) -> bool:
     """Tell whether a file is tried again after an error; of one without a transaction only the first statement is."""
-    return error.sqlstate in _RETRIED and (migration.directives.transaction or error.statement == 1)
-
-
-def pause_after(retries: int) -> float:
-    """Give the seconds until the next try, which double with each, up to 30."""
-    return min(30.0, 0.5 * 2.0 ** min(retries, 10)) * random.uniform(0.75, 1.25)
+    return error.sqlstate in retries.RETRIED and (migration.directives.transaction or error.statement == 1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from outreach_migrate.errors import Blocker, ServerMessage, StatementError
 from outreach_migrate.files.migrations import Migration
 from outreach_migrate.history.read import Locked
-from outreach_migrate.postgres.activity import Progress
+from outreach_migrate.postgres.activity import Progress, Waiter
 from outreach_migrate.postgres.connections import Unreachable
 from outreach_migrate.run.plan import Planned as Planned
 
@@ -144,8 +144,48 @@ class CodeGone:
     objects: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Batched:
+    """A range of a file in batches is done, and committed with the progress.
+
+    `rows` of about `total` rows are done, `per_second` by this run, whose ranges have changed `changed`; `size` is the
+    range's. All are rows of the table that the file names, `changed` apart.
+    """
+
+    migration: Migration
+    rows: int
+    total: int
+    changed: int
+    per_second: float
+    size: int
+
+    @property
+    def seconds_left(self) -> float | None:
+        """The seconds until the end, about; null if no row is done."""
+        return (self.total - self.rows) / self.per_second if self.per_second else None
+
+
+@dataclass(frozen=True, slots=True)
+class GivingWay:
+    """These sessions waited for a range of a file in batches, so the next is smaller: `size` rows."""
+
+    migration: Migration
+    waiting: tuple[Waiter, ...]
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lagging:
+    """A file in batches pauses, because a replica is behind by more seconds than `limit`."""
+
+    migration: Migration
+    replica: str
+    seconds: float
+    limit: float
+
+
 OfCode = CodeApplied | CodeGone
 Beside = Recovered | AwaitingOrphan | IndexFound | IndexDropped | AlreadyDone
-OfAFile = Started | Noticed | Waiting | Progressing | Retrying | Applied | Beside
+OfAFile = Started | Noticed | Waiting | Progressing | Retrying | Applied | Batched | GivingWay | Lagging | Beside
 Event = Planned | OfAFile | OfCode | Unreachable | Locked
 Tell = Callable[[Event], None]

@@ -112,7 +112,7 @@ def apply(session: Session, work: Work, claim: Claim, *, from_start: bool) -> Do
     psycopg.OperationalError when a connection is lost.
     """
     _await_orphan(session, work)
-    row = _ask(session, work, progress.unfinished(work.place, work.migration))
+    row = ask(session, work, progress.unfinished(work.place, work.migration))
     if not row.ntuples:
         return Overtaken()
     held, begun = int(row.get_value(0, 0) or 0), int(row.get_value(0, 1) or 0)
@@ -134,7 +134,7 @@ def apply(session: Session, work: Work, claim: Claim, *, from_start: bool) -> Do
                 return Overtaken(error)
             raise
         held = piece.number + 1
-    finished = _ask(session, work, write.finish(work.place))
+    finished = ask(session, work, write.finish(work.place))
     return Done(tuple(tags), write.seconds(finished))
 
 
@@ -151,7 +151,7 @@ def _await_orphan(session: Session, work: Work) -> None:
                  WHERE locktype = 'advisory' AND objsubid = 1 AND (classid::bigint << 32) | objid::bigint = {key}
                    AND database = (SELECT oid FROM pg_catalog.pg_database
                                     WHERE datname = pg_catalog.current_database()))"""
-    while (row := _ask(session, work, query)).get_value(0, 0) != b"t":
+    while (row := ask(session, work, query)).get_value(0, 0) != b"t":
         if not told:
             pid = row.get_value(0, 1)
             session.tell(events.AwaitingOrphan(work.migration, int(pid) if pid else None))
@@ -180,7 +180,7 @@ def _run(session: Session, work: Work, piece: Piece, *, held: int, resumed: bool
                 raise
         session.clean()
     tag = _run_alone(session, work, piece, resumed=resumed, same=same)
-    _ask(session, work, _progress(work, piece, done=piece.number + 1))
+    ask(session, work, _progress(work, piece, done=piece.number + 1))
     return tag
 
 
@@ -203,7 +203,7 @@ def _run_alone(session: Session, work: Work, piece: Piece, *, resumed: bool, sam
         _alone(session, work, piece, f"DROP INDEX CONCURRENTLY IF EXISTS {index}", limits)
         index = None
     if not index:  # an index from before the first attempt is somebody else's, and must not pass for this one's later
-        _ask(session, work, _progress(work, piece, done=piece.number, begun=piece.number + 1))
+        ask(session, work, _progress(work, piece, done=piece.number, begun=piece.number + 1))
     try:
         tag = _alone(session, work, piece, piece.text, limits)
     except StatementError as error:
@@ -211,7 +211,7 @@ def _run_alone(session: Session, work: Work, piece: Piece, *, resumed: bool, sam
             session.tell(events.AlreadyDone(work.migration, error.report))
             return ""
         if not build:
-            _ask(session, work, _progress(work, piece, done=piece.number))
+            ask(session, work, _progress(work, piece, done=piece.number))
         raise
     if build:
         _must_be_valid(session, work, piece, build)
@@ -260,7 +260,7 @@ def _alone(session: Session, work: Work, piece: Piece, text: str, limits: Limits
 def _index(session: Session, work: Work, piece: Piece, build: Build) -> tuple[str | None, bool]:
     """Find the index that a statement builds; give its quoted name, None if absent, and whether it is valid."""
     name, table = sql.quote(build.name), sql.quote(build.on)
-    result = _ask(
+    result = ask(
         session,
         work,
         f"""SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), i.indisvalid FROM pg_catalog.pg_index i
@@ -283,14 +283,14 @@ def _progress(work: Work, piece: Piece, *, done: int, begun: int | None = None) 
     )
 
 
-def _ask(session: Session, work: Work, query: str, *, settings: tuple[str, ...] = ()) -> PGresult:
-    """Run one of the program's own statements in a transaction, in one round trip; give its result."""
-    before = [BEGIN, *session.opening(), *settings]
-    results = session.ask(work.migration, [*before, query, "COMMIT", *RESET])
+def ask(session: Session, work: Work, *queries: str, settings: tuple[str, ...] = ()) -> PGresult:
+    """Run some of the program's own statements in a transaction, in one round trip; give the last one's result."""
+    before = [BEGIN, *session.opening(), *settings, *queries]
+    results = session.ask(work.migration, [*before, "COMMIT", *RESET])
     if failed := messages.failure(results):
         error = psycopg.errors.error_from_result(failed)
         if error.sqlstate == "22012":
             message = f"the entry of {work.migration} is gone from {work.place.table}, or another session finished it"
             raise MigrateError(message) from error
         raise error
-    return results[len(before)]
+    return results[len(before) - 1]

@@ -198,12 +198,21 @@ def _conflict(step: Step, newest: int, from_start: int | None) -> Contradiction 
         case State.UNFINISHED if migration and entry:
             if migration.directives.transaction:
                 return _told(step, Conflict.UNFINISHED_WANTS_TRANSACTION)
-            from outreach_migrate.files import pieces
-
-            done = entry.statements_done or 0
-            same = pieces.checksum_before(migration.text, done) == entry.done_checksum
+            same = entry.done_checksum == _done_checksum(migration, entry)
             return None if same or migration.number == from_start else _told(step, Conflict.UNFINISHED_CHANGED)
     return None
+
+
+def _done_checksum(migration: Migration, entry: Entry) -> str | None:
+    """Give the checksum that the part of a file has which must not change any more.
+
+    Of a file in batches that is all of it, once a range is done.
+    """
+    from outreach_migrate.files import pieces
+
+    if migration.directives.batches and entry.statements_begun:
+        return migration.checksum
+    return pieces.checksum_before(migration.text, entry.statements_done or 0)
 
 
 def _unfinished(step: Step) -> Contradiction:
@@ -227,4 +236,5 @@ def _told(step: Step, conflict: Conflict) -> Contradiction:
         checksum=entry.checksum if entry else None,
         file_checksum=migration.checksum if migration else None,
         done=(entry and entry.statements_done) or 0,
+        in_batches=bool(migration and migration.directives.batches),
     )

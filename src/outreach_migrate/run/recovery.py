@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import psycopg
 
@@ -14,6 +15,9 @@ from outreach_migrate.history.read import Entry
 from outreach_migrate.postgres import connections
 from outreach_migrate.run import events
 from outreach_migrate.run.sessions import Session
+
+if TYPE_CHECKING:
+    from outreach_migrate.history.batches import Progress
 
 _RECONNECT = 10.0  # s: the least time to reconnect in
 _AGAIN = 0.1  # s between two attempts on a server that is crashing
@@ -95,11 +99,12 @@ def _outcome(
     entry = by_number.get(migration.number)
     before = [one for one in applied if one.migration.number != migration.number]
     kept = sum(one.migration.number in by_number for one in before)
-    fate, done, statements = Fate.NOTHING, None, None
+    fate, done, statements, batched = Fate.NOTHING, None, None, None
     if entry and entry.finished_at:
         fate = Fate.APPLIED
     elif entry:
         fate, done, statements = Fate.UNFINISHED, entry.statements_done, sum(1 for _ in migration.pieces())
+        batched = _batched(session, migration, entry)
     return Outcome(
         fate,
         str(migration),
@@ -110,4 +115,15 @@ def _outcome(
         before=kept,
         taken_back=len(before) - kept,
         durable=not session.unflushed,
+        rows=batched and batched.rows,
+        total=batched and batched.total,
     )
+
+
+def _batched(session: Session, migration: Migration, entry: Entry) -> Progress | None:
+    """Read the progress of a file in batches."""
+    if not migration.directives.batches:
+        return None
+    from outreach_migrate.history import batches  # here, because few files need it
+
+    return batches.read(session.connection, session.table, [entry.position]).get(entry.position)

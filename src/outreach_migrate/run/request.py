@@ -21,12 +21,13 @@ from outreach_migrate.history.read import History
 from outreach_migrate.history.table import Table
 from outreach_migrate.postgres import activity, connections, dsn
 from outreach_migrate.postgres.dsn import Target
-from outreach_migrate.run import plan
+from outreach_migrate.run import half_done, plan
 from outreach_migrate.run.plan import Pending, Plan, Planned
 
 if TYPE_CHECKING:
     from outreach_migrate.files.code import Code
     from outreach_migrate.files.variables import Lookup
+    from outreach_migrate.history.batches import Progress
     from outreach_migrate.run.code_plan import Step as CodeStep
 
 _AGAIN = 0.5  # s between two looks, while another process migrates
@@ -54,7 +55,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A run's files, database and options; `wait` is in seconds, `code` is None without a folder of code."""
+    """A run's files, database and options; `wait`, and `max_lag` of a replica, are in seconds.
+
+    `code` is None without a folder of code.
+    """
 
     target: Target
     table: Table
@@ -66,6 +70,7 @@ class Request:
     wait: float = 0.0
     limits: Limits = field(default_factory=Limits)
     lock_retries: int = 10
+    max_lag: float = 10.0
     from_start: int | None = None
     connection: psycopg.Connection | None = None
     code: tuple[Code, ...] | None = None
@@ -87,6 +92,7 @@ def of(
     lock_timeout: float | str = "5s",
     lock_retries: int = 10,
     statement_timeout: float | str | None = None,
+    max_lag: float | str = "10s",
     wait: float | str = 0,
     from_start: int | None = None,
     values: Lookup | None = None,
@@ -112,6 +118,7 @@ def of(
         wait=_seconds("wait", wait),
         limits=Limits(_seconds("lock_timeout", lock_timeout), limit),
         lock_retries=lock_retries,
+        max_lag=_seconds("max_lag", max_lag),
         from_start=from_start,
         connection=database if isinstance(database, psycopg.Connection) else None,
         code=code[0] if code else None,
@@ -151,20 +158,29 @@ def _version(to: int | str | None) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The history and the plan at one moment; `at_work` maps the version of an unfinished file to its living run."""
+    """The history and the plan at one moment.
+
+    `at_work` maps the version of an unfinished file to its living run, `batched` one in batches to its progress.
+    """
 
     connection: psycopg.Connection
     past: History
     plan: Plan
     at_work: dict[str, Blocker]
+    batched: dict[str, Progress]
     unadopted: tuple[Problem, ...] = ()
 
     def problems(self) -> list[Problem | Contradiction]:
         """List the problems of the files that are not applied, and the contradictions between files and history."""
         pending = self.plan.to_run(to=None, out_of_order=True)
         found = _of_texts(pending)
-        contradictions = [*self.plan.contradictions(out_of_order=False), *self.plan.unfinished(at_work=self.at_work)]
-        return [*self.unadopted, *found, *contradictions]
+        unfinished = map(self._measured, self.plan.unfinished(at_work=self.at_work))
+        return [*self.unadopted, *found, *self.plan.contradictions(out_of_order=False), *unfinished]
+
+    def _measured(self, one: Contradiction) -> Contradiction:
+        """Add the progress of a file in batches."""
+        batched = self.batched.get(one.version)
+        return one._replace(rows=batched.rows, total=batched.total) if batched else one
 
 
 @contextmanager
@@ -181,7 +197,8 @@ def reading(request: Request, tell: Callable[[read.Locked], None]) -> Iterator[L
 def seen(connection: psycopg.Connection, past: History, request: Request) -> Look:
     """Compare the files with a history that was read."""
     made = plan.make(request.files, past.entries)
-    return Look(connection, past, made, _at_work(connection, past), _unadopted(past, request.files))
+    batched = half_done.of(connection, past, made)
+    return Look(connection, past, made, _at_work(connection, past), batched, _unadopted(past, request.files))
 
 
 def _at_work(connection: psycopg.Connection, past: History) -> dict[str, Blocker]:

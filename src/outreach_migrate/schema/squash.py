@@ -124,7 +124,7 @@ def _read(request: Request, made: Scratch) -> tuple[tuple[Object, ...], dict[str
         counts = {
             shown: _count(connection, *name)
             for shown, *name in tables
-            if tuple(name) != (request.table.schema, request.table.name)
+            if tuple(name) not in {(one.schema, one.name) for one in request.table.all}
         }
     return objects, {name: count for name, count in counts.items() if count}
 

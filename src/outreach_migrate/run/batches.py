@@ -1,0 +1,222 @@
+"""A file in batches: its statement run over range after range of a key, each in a transaction with its progress."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from outreach_migrate.errors import MigrateError, Phase, StatementError
+from outreach_migrate.files import batches as texts
+from outreach_migrate.files import statements
+from outreach_migrate.history import batches as progress
+from outreach_migrate.history import progress as entries
+from outreach_migrate.history import write
+from outreach_migrate.history.batches import NO_KEY, Progress
+from outreach_migrate.postgres import activity
+from outreach_migrate.run import events, keys, no_transaction, retries, sending
+from outreach_migrate.run.sending import Message
+from outreach_migrate.run.sessions import BEGIN, RESET, Session
+from outreach_migrate.run.transaction import ENDING, Done, Overtaken, Work
+
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGresult
+
+    from outreach_migrate.files.batches import Batches
+    from outreach_migrate.files.migrations import Migration
+    from outreach_migrate.postgres.activity import Waiter
+    from outreach_migrate.run.keys import Key
+    from outreach_migrate.run.no_transaction import Claim
+    from outreach_migrate.run.request import Request
+
+LEAST, MOST, FIRST = 100, 100_000, 1000  # rows of a range
+_STEADY = 1.05  # how much a range grows once a session has waited for one, or twice as much until then
+_LAG_AGAIN = 1.0  # s between two looks at replicas that are behind
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The size of the next range, in rows; `growth` is the most that it may grow at once."""
+
+    size: int
+    growth: float = 2.0
+
+    def after(self, seconds: float, wanted: float, *, waited: bool) -> Pace:
+        """Give the pace after a range, by the time that it took and the time that it should take."""
+        if waited:
+            return self.halved()
+        factor = min(self.growth, max(0.5, wanted / max(seconds, 0.001)))
+        return replace(self, size=_bounded(self.size * factor))
+
+    def halved(self) -> Pace:
+        """Give the pace that makes way for others; from now on it grows slowly."""
+        return Pace(_bounded(self.size / 2), _STEADY)
+
+
+def _bounded(size: float) -> int:
+    return max(LEAST, min(MOST, round(size)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """A range of the key: the rows after one key, up to another, and how many there were, about."""
+
+    last: str
+    end: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A backfill at work: where its session, its file's place and its key are."""
+
+    session: Session
+    request: Request
+    work: Work
+    wanted: Batches
+    key: Key
+
+    def ask(self, query: str) -> PGresult:
+        return no_transaction.ask(self.session, self.work, query, settings=keys.SETTINGS)
+
+
+def key_of(session: Session, work: Work, wanted: Batches) -> Key:
+    """Find the key of a file in batches; raise MigrationFileError that says what it lacks."""
+    return keys.find(lambda query: no_transaction.ask(session, work, query), work.migration, wanted)
+
+
+def apply(
+    session: Session, request: Request, work: Work, wanted: Batches, claim: Claim, *, from_start: bool
+) -> Done | Overtaken:
+    """Run the ranges that are not done yet.
+
+    Return Overtaken when the entry has changed since the plan was made. Raise StatementError, LockTimeout,
+    MigrationFileError when the key is no key any more, or psycopg.OperationalError when a connection is lost.
+    """
+    row = no_transaction.ask(session, work, entries.unfinished(work.place, work.migration))
+    if not row.ntuples:
+        return Overtaken()
+    one = _Work(session, request, work, wanted, key_of(session, work, wanted))
+    now = _progress(one, from_start=from_start, begun=row.get_value(0, 1) == b"1")
+    changed, tag = _ranges(one, claim, now)
+    done = entries.record(work.place, work.migration, done=1, begun=1, done_checksum=work.migration.checksum)
+    finished = no_transaction.ask(session, work, progress.end(work.place), done, write.finish(work.place))
+    return Done((f"{tag} {changed}",) if tag else (), write.seconds(finished))
+
+
+def _progress(one: _Work, *, from_start: bool, begun: bool) -> Progress:
+    """Read the progress; of a file that begins, fix the upper end of its key.
+
+    `begun` says whether a range is done; then the progress must be there, because the ranges must not be done again.
+    """
+    place, size = one.work.place, FIRST
+    if one.ask(progress.exists(place)).get_value(0, 0) != b"t":
+        one.ask(progress.create(place))
+    if from_start:
+        one.ask(progress.end(place))
+    elif found := progress.of(one.ask(progress.query(place))):
+        return found
+    elif begun:
+        message = f"the progress of {one.work.migration} is gone from {progress.table(place.table)}"
+        hint = f"Restore its row. Or run the file anew, over all ranges: up --from-start {one.work.migration.version}"
+        raise MigrateError(message, hint=hint)
+    upper = (one.ask(keys.upper(one.key)).get_value(0, 0) or b"").decode()
+    total = keys.estimate(one.ask, one.key) if upper != NO_KEY else 0
+    one.ask(progress.begin(place, upper_key=upper, total=total, size=size))
+    return Progress(NO_KEY, upper, 0, total, 0.0, size)
+
+
+def _ranges(one: _Work, claim: Claim, now: Progress) -> tuple[int, str]:
+    """Run the ranges up to the last; give the number of rows that they changed, and the statement's command."""
+    pace, changed, tag = Pace(now.size), 0, ""
+    began, before, failures = time.monotonic(), now.rows, 0
+    migration, tell = one.work.migration, one.session.tell
+    while not now.is_done:
+        claim.check()
+        next_one = _next(one, now, pace.size)
+        started = time.monotonic()
+        try:
+            tags, waiting = _carry_out(one, next_one, pace.size, is_first=now.last_key == NO_KEY)
+        except StatementError as error:
+            if _is_overtaken(error):
+                now = _again(one, error)
+                continue
+            if error.sqlstate not in retries.RETRIED or failures >= one.request.lock_retries:
+                raise
+            pace = pace.halved()
+            _pause(one, error, failures)
+            failures += 1
+            continue
+        took, failures = time.monotonic() - started, 0
+        tag, _, number = tags[0].rpartition(" ") if tags and tags[0][-1:].isdigit() else ("", "", "0")
+        changed += int(number)
+        now = now._replace(last_key=next_one.end, rows=now.rows + next_one.rows)
+        rate = (now.rows - before) / max(time.monotonic() - began, 0.001)
+        pace = pace.after(took, one.wanted.seconds, waited=bool(waiting))
+        tell(events.Batched(migration, now.rows, max(now.total, now.rows), changed, rate, next_one.rows))
+        if waiting:
+            tell(events.GivingWay(migration, waiting, pace.size))
+    return changed, tag.removesuffix(" 0")
+
+
+def _next(one: _Work, now: Progress, size: int) -> _Range:
+    """Choose the next range, once no replica is too far behind."""
+    limit = one.request.max_lag
+    while True:
+        end = keys.next_end(one.key, now.last_key, now.upper_key, size)
+        row = one.ask(f"SELECT {end}, lag.* FROM (VALUES (1)) AS one LEFT JOIN ({activity.LAG}) AS lag ON true")
+        lag = float(row.get_value(0, 2) or 0)
+        if not limit or lag <= limit:
+            break
+        replica = (row.get_value(0, 1) or b"").decode()
+        one.session.tell(events.Lagging(one.work.migration, replica, lag, limit))
+        one.session.stop.pause(_LAG_AGAIN)
+    if found := row.get_value(0, 0):
+        return _Range(now.last_key, found.decode(), size)
+    left = one.ask(keys.count(one.key, now.last_key, now.upper_key)).get_value(0, 0)
+    return _Range(now.last_key, now.upper_key, int(left or 0))
+
+
+def _carry_out(one: _Work, of: _Range, size: int, *, is_first: bool) -> tuple[list[str], tuple[Waiter, ...]]:
+    """Run the statement over a range; give its command tags, and the sessions that waited for it at its end."""
+    session, work = one.session, one.work
+    place, file = work.place, in_range(work.migration, one.key, of.last, of.end)
+    statement = next(statements.split(file.sql))
+    # the file must not change any more, once a range of it is done
+    fixed = entries.record(place, file, done=0, begun=1, done_checksum=file.checksum)
+    before = (BEGIN, *session.opening(), progress.hold(place, of.last), *session.limit(work.limits))
+    after = (
+        *(*ENDING, activity.WAITERS, progress.advance(place, of.end, rows=of.rows, size=size)),
+        *(*([fixed] if is_first else []), "COMMIT", *RESET),
+    )
+    message = Message(before, file.sql[statement.start : statement.end], statement.start, after)
+    results = sending.exchange(session, file, message)
+    return sending.tags(message, results), activity.waiters(results[len(ENDING) - len(after)])
+
+
+def in_range(migration: Migration, key: Key, last: str, end: str) -> Migration:
+    """Give a file with the condition for a range in place of its :range."""
+    text, written = texts.within(migration.sql, migration.written, key.after(last, end))
+    return replace(migration, sql=text, written=written)
+
+
+def _is_overtaken(error: StatementError) -> bool:
+    """Tell whether a killed run's server process has committed the range meanwhile."""
+    return error.phase is Phase.BEGIN and error.sqlstate == "22012"
+
+
+def _again(one: _Work, error: StatementError) -> Progress:
+    """Read the progress that another server process has made."""
+    one.session.clean()
+    if found := progress.of(one.ask(progress.query(one.work.place))):
+        return found
+    raise error
+
+
+def _pause(one: _Work, error: StatementError, failures: int) -> None:
+    session = one.session
+    session.clean()
+    pause = retries.pause_after(failures)
+    session.tell(events.Retrying(one.work.migration, error, pause, one.request.lock_retries - failures))
+    session.watcher.wake()
+    session.stop.pause(pause)
