@@ -2,9 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/outreach-migrate --embedded
-TOOLS := tests/test_moving_from_tools.py tests/test_type_checkers.py
+# The tests that take long, beside those with faults: other tools, type checkers, large input.
+LONG := $(addprefix tests/test_,moving_from_tools.py moving_by_hand.py type_checkers.py sample_project.py input.py)
 
-.PHONY: help up status psql test test-faults test-tools bench check clean
+.PHONY: help up status psql test test-faults test-long bench check clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -20,14 +21,14 @@ psql: .venv/installed ## open psql on that server
 	@$(RUN) psql
 
 test: .venv/tests ## run the tests on a real PostgreSQL
-	@$(BIN)/python -m pytest -n 6 --dist worksteal $(TOOLS:%=--ignore=%)
+	@$(BIN)/python -m pytest -n 6 --dist worksteal $(LONG:%=--ignore=%)
 
 test-faults: .venv/tests ## kill runs and servers a hundred times over; the largest input
 	@OUTREACH_FAULT_ROUNDS=100 $(BIN)/python -m pytest -n 6 --dist worksteal tests/test_faults.py tests/test_loss.py tests/test_input.py \
 		tests/test_durability.py tests/test_fleet_faults.py tests/test_adopt.py
 
-test-tools: .venv/tests ## take over the projects that other tools make (npm and PyPI install them, once)
-	@$(BIN)/python -m pytest -n 6 --dist worksteal $(TOOLS)
+test-long: .venv/tests ## the tests that take long: with other tools (npm and PyPI install them, once) and large input
+	@$(BIN)/python -m pytest -n 6 --dist worksteal $(LONG)
 
 bench: .venv/tests ## measure it beside other tools (OPTIONS=--help tells how)
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(OPTIONS)

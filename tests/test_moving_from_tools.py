@@ -1,4 +1,4 @@
-"""Projects that other tools made, and databases that they migrated: run by `make test-tools`."""
+"""Projects that other tools made, and databases that they migrated: run by `make test-long`."""
 
 from __future__ import annotations
 

@@ -689,7 +689,7 @@ def test_the_cadence_engines_columns_lock_but_do_not_rewrite(migrate: Migrate, r
     assert migrate("--dir", SQL, "up", "--to", "20260101000000").exit_code == 0
     rows(STEPS)
     document = migrate("--dir", SQL, "--json", "rehearse", "--to", "20260115000000").json
-    columns, index = statements(document)
+    columns, index = document["files"][0]["statements"]
     assert locks(columns) == {("OutreachStep", "ACCESS EXCLUSIVE")}
     assert (columns["rewritten"], columns["scanned"]) == ([], [])
     assert locks(index) == {("OutreachStep", "SHARE")}

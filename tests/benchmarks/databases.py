@@ -17,7 +17,7 @@ from benchmarks import tools
 from benchmarks.measure import Server
 from benchmarks.tools import Tool
 
-MODULE = Path(__file__).with_name("one_test.py")
+MODULE = Path(__file__).with_name("one_case.py")
 EMPTY, BARE, ANEW = "CREATE DATABASE, empty", "CREATE DATABASE … TEMPLATE", "up, anew"
 DATABASE, CONNECTION = "migrated_database", "migrated_connection"
 POSTGRESQL, PGLITE = "pytest-postgresql, template", "py-pglite, anew"
