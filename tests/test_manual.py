@@ -26,7 +26,7 @@ from psycopg import sql
 
 from outreach_migrate import cli, errors
 from outreach_migrate.cli import manual
-from outreach_migrate.run import request
+from outreach_migrate.run import comparison
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "outreach_migrate"
@@ -449,7 +449,7 @@ def test_an_application_starts_as_shown(
     refuses = python(refusing)["app"]
     waits = python(waiting.replace("wait=60", "wait=0.1"))["app"]
     for app in (refuses, waits):
-        with pytest.raises(request.Behind):
+        with pytest.raises(comparison.Behind):
             asyncio.run(app.starts())
     asyncio.run(migrates.starts())
     assert migrate("status", "--check").exit_code == 0

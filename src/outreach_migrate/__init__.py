@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from outreach_migrate.files.migrations import Migration as Migration
     from outreach_migrate.history.read import Entry as Entry
     from outreach_migrate.run import events
+    from outreach_migrate.run.comparison import Behind as Behind
     from outreach_migrate.run.engine import Result as Result
     from outreach_migrate.run.events import Applied as Applied
     from outreach_migrate.run.plan import Plan as Plan
     from outreach_migrate.run.plan import State as State
     from outreach_migrate.run.plan import Step as Step
-    from outreach_migrate.run.request import Behind as Behind
 
     Database = str | psycopg.Connection[Any]
     Folder = str | PathLike[str] | Traversable
@@ -84,7 +84,7 @@ __all__ = [
 # run, because the plug-in's entry point is below it. Names that are not listed here are those of the errors.
 _LATER = {
     "Applied": "run.events",
-    "Behind": "run.request",
+    "Behind": "run.comparison",
     "Entry": "history.read",
     "Migration": "files.migrations",
     "Plan": "run.plan",
@@ -180,13 +180,13 @@ def status(
     """
     from outreach_migrate import errors
     from outreach_migrate.files import migrations
-    from outreach_migrate.run import request
+    from outreach_migrate.run import comparison, request
 
     found = migrations.read(folder)
     if found[1]:
         raise errors.MigrationFileError(found[1])
     asked = request.of(database, found, schema=schema, table=table, wait=wait)
-    with request.reading(asked, _ignore) as seen:
+    with comparison.reading(asked, _ignore) as seen:
         return seen.plan
 
 
@@ -208,10 +208,10 @@ def check_current(
     `status`.
     """
     from outreach_migrate.files import migrations
-    from outreach_migrate.run import request
+    from outreach_migrate.run import comparison, request
 
     asked = request.of(database, migrations.read(folder), schema=schema, table=table, wait=wait)
-    request.await_current(asked, _ignore)
+    comparison.await_current(asked, _ignore)
 
 
 def _ignore(_: object) -> None:

@@ -227,9 +227,8 @@ class Ban(StrEnum):
 class StatementError(MigrateError):
     """The server refused a statement of a file, or one of the commands around the file; `phase` tells which.
 
-    `location` is the place that PostgreSQL points at, else the statement's start; `statement` is its number in the
-    file, from 1, if known. `report` has PostgreSQL's own fields, `ban` the reason why the statement can't run where it
-    stands; `__cause__` is psycopg's error.
+    `location` is the place that PostgreSQL points at, else the statement's start; `statement` is its number, from 1.
+    `report` has PostgreSQL's own fields, `ban` the reason why it can't run there; `__cause__` is psycopg's error.
     """
 
     def __init__(

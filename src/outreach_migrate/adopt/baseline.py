@@ -19,8 +19,8 @@ from outreach_migrate.errors import (
 from outreach_migrate.history import write
 from outreach_migrate.history.write import Known, Place
 from outreach_migrate.postgres import connections
+from outreach_migrate.run import comparison, sessions
 from outreach_migrate.run import request as planning
-from outreach_migrate.run import sessions
 from outreach_migrate.schema import drift
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def compare(request: Request, version: int, *, private: Path, ignore: Collection
     Raise UsageError if no file has the version, and what scratch.migrated raises.
     """
     files = _chosen(request, version)
-    with planning.reading(request, lambda _: None) as seen:
+    with comparison.reading(request, lambda _: None) as seen:
         return drift.against(seen.connection, request, files, private=private, ignore=ignore)
 
 

@@ -12,7 +12,7 @@ from outreach_migrate.checks.files import Finding
 from outreach_migrate.errors import Contradiction, Location, Problem, Refused
 from outreach_migrate.files import commands, scanner, statements
 from outreach_migrate.history import read
-from outreach_migrate.run import request as asked
+from outreach_migrate.run import comparison
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -33,7 +33,7 @@ def look(
     `catching_up` seconds to replay the WAL that it has received.
     """
     try:
-        with asked.reading(request, tell) as seen:
+        with comparison.reading(request, tell) as seen:
             connection = seen.connection
             problems: list[Problem | Contradiction] = [*seen.unadopted]
             problems += [*seen.plan.contradictions(out_of_order=False), *seen.plan.unfinished()]

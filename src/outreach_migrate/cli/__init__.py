@@ -15,6 +15,7 @@ from outreach_migrate.cli import (
     fleet,
     fleet_each,
     group,
+    kinds,
     look,
     manual,
     moving,
@@ -70,7 +71,7 @@ SIGINT and SIGTERM."""
 @click.option("--embedded", is_flag=True, help="Use a private PostgreSQL, kept in .outreach.")
 @click.option(
     "--wait",
-    type=options.DURATION,
+    type=kinds.DURATION,
     default="0",
     show_default=True,
     metavar="SECONDS",
@@ -86,7 +87,7 @@ SIGINT and SIGTERM."""
 @click.option(
     "--set",
     "values",
-    type=options.ASSIGNMENT,
+    type=kinds.ASSIGNMENT,
     multiple=True,
     metavar="NAME=VALUE",
     allow_from_autoenv=False,

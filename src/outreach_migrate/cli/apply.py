@@ -44,7 +44,7 @@ def up(ctx: click.Context, /, dry_run: bool, check_drift: bool, dump: str | None
         found = migrations.read(
             folders.find(common.folder)
         )  # before psycopg comes: a large file's bytes are freed first
-        from outreach_migrate.run import engine
+        from outreach_migrate.run import comparison, engine
         from outreach_migrate.run import request as asked
 
         with options.database(common, out) as target:
@@ -52,9 +52,9 @@ def up(ctx: click.Context, /, dry_run: bool, check_drift: bool, dump: str | None
             if check_drift:
                 _check_drift(ctx, request, out)
             if dry_run:
-                with asked.reading(request, out.event) as seen:
+                with comparison.reading(request, out.event) as seen:
                     planned = asked.plan_of(seen.past, request)
-                    code = asked.code_steps(seen.connection, request) if request.reaches(planned.plan) else ()
+                    code = comparison.code_steps(seen.connection, request) if request.reaches(planned.plan) else ()
                 out.would_run(planned, code, from_start=request.from_start)
                 return
             signals.carry_out(partial(engine.run, request), out.event, tick=out.tick, unknown=out.unknown)

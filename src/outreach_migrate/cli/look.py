@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from outreach_migrate.cli import options, usage
+from outreach_migrate.cli import kinds, options, usage
 
 
 @click.command(cls=usage.Command)
@@ -16,17 +16,17 @@ def status(common: options.Common, /, check: bool) -> None:
     """Show which migrations are applied, which are pending, and what is wrong. Writes nothing."""
     from outreach_migrate.files import folders, migrations
     from outreach_migrate.report import status
-    from outreach_migrate.run import request as asked
+    from outreach_migrate.run import comparison
     from outreach_migrate.run.plan import State
 
     with status.StatusReport(as_json=common.as_json, verbosity=common.verbosity) as out, options.told(out):
         found = migrations.read(folders.find(common.folder))
         with (
             options.database(common, out) as target,
-            asked.reading(request := options.request(common, target, found), out.locked) as seen,
+            comparison.reading(request := options.request(common, target, found), out.locked) as seen,
         ):
             problems = [*request.file_problems, *seen.problems()]
-            steps = asked.code_steps(seen.connection, request)
+            steps = comparison.code_steps(seen.connection, request)
         out.plan(seen.plan, problems, seen.at_work, seen.batched)
         out.code(steps)
         if check:
@@ -38,7 +38,7 @@ def status(common: options.Common, /, check: bool) -> None:
 @click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False), metavar="[FILE]...")
 @click.option("--lint", is_flag=True, help="Run squawk over the pending files too.")
 @click.option(
-    "--base", type=options.REVISION, metavar="REF", help="A git revision whose files must be older, and unchanged."
+    "--base", type=kinds.REVISION, metavar="REF", help="A git revision whose files must be older, and unchanged."
 )
 @click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
 @options.format_of("check", "github", "The output's format; github is for GitHub Actions.")

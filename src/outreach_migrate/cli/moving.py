@@ -6,14 +6,12 @@ from typing import Any
 
 import click
 
-from outreach_migrate.cli import options, project, usage
+from outreach_migrate.cli import kinds, options, project, usage
 
 
 @click.command("import", cls=usage.Command)
 @click.argument("folder", type=click.Path(exists=True, file_okay=False), metavar="DIR")
-@click.option(
-    "--from", "tool", type=options.TOOL, metavar="TOOL", help="The tool that made it.  [default: by its shape]"
-)
+@click.option("--from", "tool", type=kinds.TOOL, metavar="TOOL", help="The tool that made it.  [default: by its shape]")
 @click.option(
     "--python", metavar="PYTHON", help="The Python that has alembic.  [default: that of .venv or venv in DIR, or this]"
 )

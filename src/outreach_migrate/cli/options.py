@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from outreach_migrate import errors
-from outreach_migrate.cli import project, usage
+from outreach_migrate.cli import kinds, project, usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -58,79 +58,6 @@ class Common:
         return code.read(where)
 
 
-class Duration(click.ParamType[float]):
-    """A duration such as 30s, 500ms, 5m, 1h, or a number of seconds; the value is in seconds, 0 for no limit."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read a duration."""
-        from outreach_migrate import durations
-
-        seconds = durations.seconds(str(value))
-        if seconds is None:
-            self.fail(f"{value!r} is not a duration: 30s, 500ms, 5m, 1h, or a number of seconds", param, ctx)
-        return seconds
-
-
-DURATION = Duration()
-
-
-class Assignment(click.ParamType[tuple[str, str]]):
-    """A variable's name and its value, as NAME=VALUE; no message quotes the value, because it may be secret."""
-
-    name = "assignment"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        """Part the name from the value."""
-        from outreach_migrate.files import variables
-
-        if isinstance(value, tuple):
-            return value
-        name, sign, text = str(value).partition("=")
-        if not sign or not variables.NAME.fullmatch(name):
-            self.fail("give NAME=VALUE, where the name is letters, digits and underscores", param, ctx)
-        return name, text
-
-
-ASSIGNMENT = Assignment()
-
-
-class Revision(click.ParamType[str]):
-    """A git revision; refuses an empty text, and one that git would take for an option."""
-
-    name = "ref"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the revision as it is."""
-        if not value.strip():
-            self.fail("it is empty: is the variable that names the revision set?", param, ctx)
-        if value.startswith("-"):
-            self.fail(f"{value} begins with -, but no revision does", param, ctx)
-        return str(value)
-
-
-REVISION = Revision()
-
-
-class Tool(click.ParamType[str]):
-    """The name of a migration tool."""
-
-    name = "tool"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return it in lower case."""
-        from outreach_migrate.adopt import folders
-
-        known = (*folders.TOOLS, *folders.RECOGNISED)
-        if value.lower() not in known:
-            self.fail(f"{value!r} is none of {', '.join(folders.TOOLS)}{usage.meant(value.lower(), known)}", param, ctx)
-        return str(value.lower())
-
-
-TOOL = Tool()
-
-
 def distance(ctx: click.Context, name: str) -> int:
     """Rank the source of a parameter: 0 is the command line, then the environment, pyproject.toml, the default."""
     sources = click.core.ParameterSource
@@ -147,13 +74,13 @@ def of_a_run(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--before-deploy", is_flag=True, help="Stop before the first file that is marked after-deploy."),
         click.option(
             "--lock-timeout",
-            type=DURATION,
+            type=kinds.DURATION,
             default="5s",
             show_default=True,
             help="How long a statement may wait for a lock before its file is rolled back; 0 for no limit.",
         ),
         click.option(
-            "--statement-timeout", type=DURATION, help="How long a statement may take.  [default: the server's]"
+            "--statement-timeout", type=kinds.DURATION, help="How long a statement may take.  [default: the server's]"
         ),
     ]
     return _added(shared, command)
@@ -165,7 +92,7 @@ def of_a_takeover(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--from",
             "tool",
-            type=TOOL,
+            type=kinds.TOOL,
             metavar="TOOL",
             help="The tool that migrated the database.  [default: by the files and its table]",
         ),
@@ -195,7 +122,7 @@ lock_retries = click.option(
 
 max_lag = click.option(
     "--max-lag",
-    type=DURATION,
+    type=kinds.DURATION,
     default="10s",
     show_default=True,
     help="Pause a file in batches while a replica is further behind than this; 0 for no limit.",

@@ -12,8 +12,7 @@ from outreach_migrate.fleet.look import Together
 from outreach_migrate.fleet.targets import Member
 from outreach_migrate.fleet.workers import Crew, Worker
 from outreach_migrate.history.read import History
-from outreach_migrate.run import plan
-from outreach_migrate.run import request as planning
+from outreach_migrate.run import comparison, plan
 from outreach_migrate.run.plan import Plan
 from outreach_migrate.run.request import Request
 from outreach_migrate.run.stop import Stop
@@ -75,7 +74,7 @@ class _Looking:
         try:
             past = look.alone(member, worker, stop)
             with worker.reading(member, stop) as connection:
-                seen = planning.seen(connection, past, self._request)
+                seen = comparison.seen(connection, past, self._request)
             whole, problems = seen.plan, seen.problems()
         except MigrateError as failed:
             if worker.retires(failed, rest, member.name):

@@ -16,8 +16,8 @@ from outreach_migrate.rehearsal import groups, needs, one_file, relations, snaps
 from outreach_migrate.rehearsal.effects import Mode
 from outreach_migrate.rehearsal.events import Skipped, Stopped, Unrehearsed, Why
 from outreach_migrate.rehearsal.one_file import SAVEPOINT, File, Stage, Told
+from outreach_migrate.run import comparison, sessions
 from outreach_migrate.run import request as asked
-from outreach_migrate.run import sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,7 +74,7 @@ def _changed(session: Session, request: Request, planned: Planned) -> list[CodeS
     """Choose the files of code that a run would carry out after the migrations."""
     if not request.reaches(planned.plan):
         return []
-    return [step for step in asked.code_steps(session.connection, request) if step.is_changed]
+    return [step for step in comparison.code_steps(session.connection, request) if step.is_changed]
 
 
 def _level(files: list[File]) -> Isolation:

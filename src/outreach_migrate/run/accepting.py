@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from outreach_migrate.errors import HistoryError, Location, MigrationFileError, Problem, UsageError
 from outreach_migrate.history import write
 from outreach_migrate.postgres import connections
+from outreach_migrate.run import comparison, sessions
 from outreach_migrate.run import request as planning
-from outreach_migrate.run import sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ def find(request: Request, versions: Sequence[int], tell: Callable[[Locked], Non
     """
     if request.file_problems:
         raise MigrationFileError(request.file_problems)
-    with planning.reading(request, tell) as seen:
+    with comparison.reading(request, tell) as seen:
         steps = {int(step.version): step for step in seen.plan.steps}
     found = [_checked(steps.get(version), version) for version in dict.fromkeys(versions)]
     return tuple(one for one in found if one.migration.checksum != one.entry.checksum)

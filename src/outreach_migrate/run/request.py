@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,25 +10,21 @@ import psycopg
 from psycopg import pq
 
 from outreach_migrate import durations, errors
-from outreach_migrate.errors import Blocker, Contradiction, Problem
+from outreach_migrate.errors import Problem
 from outreach_migrate.files import migrations
 from outreach_migrate.files.migrations import Migration
-from outreach_migrate.history import catalog, progress, read, write
+from outreach_migrate.history import catalog
 from outreach_migrate.history import table as tables
 from outreach_migrate.history.read import History
 from outreach_migrate.history.table import Table
-from outreach_migrate.postgres import activity, connections, dsn
+from outreach_migrate.postgres import dsn
 from outreach_migrate.postgres.dsn import Target
-from outreach_migrate.run import half_done, plan
+from outreach_migrate.run import plan
 from outreach_migrate.run.plan import Pending, Plan, Planned
 
 if TYPE_CHECKING:
     from outreach_migrate.files.code import Code
     from outreach_migrate.files.variables import Lookup
-    from outreach_migrate.history.batches import Progress
-    from outreach_migrate.run.code_plan import Step as CodeStep
-
-_AGAIN = 0.5  # s between two looks, while another process migrates
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,91 +150,6 @@ def _version(to: int | str | None) -> int | None:
     raise errors.UsageError(f"not a version: {to!r}", hint="A version is digits.")
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """The history and the plan at one moment.
-
-    `at_work` maps the version of an unfinished file to its living run, `batched` one in batches to its progress.
-    """
-
-    connection: psycopg.Connection
-    past: History
-    plan: Plan
-    at_work: dict[str, Blocker]
-    batched: dict[str, Progress]
-    unadopted: tuple[Problem, ...] = ()
-
-    def problems(self) -> list[Problem | Contradiction]:
-        """List the problems of the files that are not applied, and the contradictions between files and history."""
-        pending = self.plan.to_run(to=None, out_of_order=True)
-        found = _of_texts(pending)
-        unfinished = map(self._measured, self.plan.unfinished(at_work=self.at_work))
-        return [*self.unadopted, *found, *self.plan.contradictions(out_of_order=False), *unfinished]
-
-    def _measured(self, one: Contradiction) -> Contradiction:
-        """Add the progress of a file in batches."""
-        batched = self.batched.get(one.version)
-        return one._replace(rows=batched.rows, total=batched.total) if batched else one
-
-
-@contextmanager
-def reading(request: Request, tell: Callable[[read.Locked], None]) -> Iterator[Look]:
-    """Read the history and compare the files with it, on a connection that lasts to the end of the block.
-
-    Nothing is written or created. Raise HistoryError when the table is not a history, or ConnectionFailed.
-    """
-    with connections.translated(), connections.of(request.connection, request.target, wait=request.wait) as connection:
-        past = read.history(connection, request.table, search_path=request.target.schema, tell=tell)
-        yield seen(connection, past, request)
-
-
-def seen(connection: psycopg.Connection, past: History, request: Request) -> Look:
-    """Compare the files with a history that was read."""
-    made = plan.make(request.files, past.entries)
-    batched = half_done.of(connection, past, made)
-    return Look(connection, past, made, _at_work(connection, past), batched, _unadopted(past, request.files))
-
-
-def _at_work(connection: psycopg.Connection, past: History) -> dict[str, Blocker]:
-    unfinished = [entry for entry in past.entries if entry.finished_at is None]
-    keys = [progress.claim_key(connection, write.Place(past.table, entry.position)) for entry in unfinished]
-    found = [activity.claimants(connection, key) for key in keys]
-    return {entry.version: runs[0] for entry, runs in zip(unfinished, found, strict=True) if runs}
-
-
-def code_steps(connection: psycopg.Connection, request: Request) -> tuple[CodeStep, ...]:
-    """Compare the files of code with their records; there are none without a folder of code."""
-    if request.code is None:
-        return ()
-    from outreach_migrate.run import code_plan
-
-    with connections.translated():
-        return code_plan.steps(connection, request.code, request.table)
-
-
-class Behind(errors.MigrateError):
-    """The database lacks migrations of the folder; `pending` has their steps."""
-
-    def __init__(self, pending: tuple[Pending, ...]) -> None:
-        names = ", ".join(f"{step.version}_{step.name}" for step in pending)
-        super().__init__(f"the database is behind, pending: {names}", hint="Migrate first: outreach-migrate up.")
-        self.pending = pending
-
-
-def await_current(request: Request, tell: Callable[[read.Locked], None]) -> None:
-    """Return once no file is pending that a new release needs; raise Behind after `wait` seconds, or Refused."""
-    request, deadline = replace(request, before_deploy=True), time.monotonic() + request.wait
-    while True:
-        left = max(0.0, deadline - time.monotonic())
-        with reading(replace(request, wait=left), tell) as seen:
-            pending = plan_of(seen.past, request).steps
-        if not pending:
-            return
-        if not left:
-            raise Behind(pending)
-        time.sleep(min(_AGAIN, left))
-
-
 def plan_of(past: History, request: Request) -> Planned:
     """Make the plan, and choose the steps to run.
 
@@ -251,10 +160,10 @@ def plan_of(past: History, request: Request) -> Planned:
     steps = whole.to_run(to=request.to, out_of_order=request.out_of_order)
     if whole.steps:
         _check_versions(whole, steps, request)
-    if unadopted := _unadopted(past, request.files):
-        raise errors.NotAdopted(unadopted)
+    if foreign := unadopted(past, request.files):
+        raise errors.NotAdopted(foreign)
     wrong = [*request.file_problems]
-    wrong += [*_of_texts(steps), *_unmet(steps, request.code or ())]
+    wrong += [*of_texts(steps), *_unmet(steps, request.code or ())]
     contradictions = whole.contradictions(out_of_order=request.out_of_order, from_start=request.from_start)
     if contradictions:
         raise errors.HistoryError([*wrong, *contradictions])
@@ -263,7 +172,7 @@ def plan_of(past: History, request: Request) -> Planned:
     return Planned(whole, *plan.parted(steps)) if request.before_deploy else Planned(whole, steps)
 
 
-def _unadopted(past: History, files: tuple[Migration, ...]) -> tuple[Problem, ...]:
+def unadopted(past: History, files: tuple[Migration, ...]) -> tuple[Problem, ...]:
     """Find the history of another tool that is to be adopted first: its files would run a second time.
 
     It counts if the files' first lines name the tool. Without such lines the files may be copies made by hand, unless
@@ -277,7 +186,7 @@ def _unadopted(past: History, files: tuple[Migration, ...]) -> tuple[Problem, ..
     return (catalog.unadopted(past.table, found, doubtful=doubtful),) if found else ()
 
 
-def _of_texts(steps: Sequence[Pending]) -> list[Problem]:
+def of_texts(steps: Sequence[Pending]) -> list[Problem]:
     """List the problems of the files' texts."""
     if not steps:
         return []

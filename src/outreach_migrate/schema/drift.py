@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from outreach_migrate import errors
 from outreach_migrate.errors import Conflict, Contradiction
 from outreach_migrate.postgres import connections
-from outreach_migrate.run import request as asked
+from outreach_migrate.run import comparison
 from outreach_migrate.run.plan import State
 from outreach_migrate.schema import catalog, differences, reprinting, scratch
 
@@ -61,7 +61,7 @@ def find(request: Request, *, private: Path, ignore: Collection[str] = ()) -> Dr
 
     Raise HistoryError when a file is not as it was applied, or not there; and what scratch.migrated raises.
     """
-    with asked.reading(request, lambda _: None) as seen:
+    with comparison.reading(request, lambda _: None) as seen:
         return against(seen.connection, request, _applied(seen.plan), private=private, ignore=ignore)
 
 
