@@ -92,7 +92,7 @@ def test_a_way_down_that_has_no_statement_runs(migrate: Migrate, text: str) -> N
 @pytest.mark.parametrize(("ending", "tool"), [("down", "golang-migrate"), ("rollback", "yoyo")])
 def test_a_file_of_the_way_down_is_refused(migrate: Migrate, rows: Rows, ending: str, tool: str) -> None:
     """It has the version of the way up, or one of its own; it is told by its name, once."""
-    run = migrate("--json", "up", files={"1_a.up.sql": UP, f"1_a.{ending}.sql": DOWN})
+    run = migrate("--json", "up", files={"1_a.sql": UP, f"1_a.{ending}.sql": DOWN})
     [problem] = run.json["error"]["problems"]
     assert problem["path"] == f"sql/1_a.{ending}.sql"
     assert problem["message"].startswith(f"{tool}'s")
@@ -138,6 +138,8 @@ def test_a_folder_of_folders_is_named(migrate: Migrate, path: str, whose: str, f
         (["sqitch.plan"], "sqitch's", "help moving"),
         (["committed/000001.sql"], "graphile-migrate's", "help moving"),
         (["000001.sql"], "graphile-migrate's", "help moving"),
+        (["1_a.up.sql"], "golang-migrate's or sqlx's", "--dir NEW import sql"),
+        (["1_a.up.sql", "1_a.down.sql", "2_b.up.sql"], "golang-migrate's or sqlx's", "--dir NEW import sql"),
         (["20240101_initial_up_a.sql", "20240101_a_down_initial.sql"], "asyncpg-trek's", "help moving"),
     ],
 )
@@ -160,3 +162,40 @@ def test_a_file_among_migrations_that_has_another_tools_name_is_refused(migrate:
     run = migrate("check", files={"1_a.sql": "select 1;", "V2__b.sql": "select 1;"})
     assert "sql/V2__b.sql: error: not a migration's name" in run.stdout
     assert "this is one of Flyway's, refinery's or yandex-pgmigrate's. To copy a whole folder" in run.stdout
+    (migrate.files / "V2__b.sql").unlink()
+    migrate.write({"2_b.up.sql": "select 1;"})
+    stray = migrate("--json", "up").json["error"]["problems"]
+    assert [(one["path"], one["message"]) for one in stray] == [
+        ("sql/2_b.up.sql", "golang-migrate's or sqlx's name of a way up")
+    ]
+    assert stray[0]["hint"].startswith("If it is a migration of this folder, name it 2_b.sql.")
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "message", "hint"),
+    [
+        ("1_a", "-- no-transaction\n", "sqlx's mark", "Write instead: -- migrate: no-transaction."),
+        ("1_a", "\n--liquibase formatted sql\n\n--changeset ann:1\n", "Liquibase's mark", "help moving"),
+        ("1_a", "-- About a\n-- transactional: false\n", "yoyo's mark", "import sql --from yoyo"),
+        ("20240101_01_x7Rk2-a", "-- a\n-- depends: \n", "yoyo's mark", "import sql --from yoyo"),
+    ],
+)
+def test_a_file_with_another_tools_first_lines_is_refused(
+    name: str, head: str, message: str, hint: str, migrate: Migrate
+) -> None:
+    """Its name is that of a migration here, but the tool reads its first lines as orders."""
+    migrate.write({f"{name}.sql": f"{head}{UP}"})
+    for one in ("up", "status", "check"):
+        run = migrate(one)
+        assert f"sql/{name}.sql:{head.rstrip().count(chr(10)) + 1 if 'ann' not in head else 2}:1:" in run.output
+        assert message in run.output
+        assert hint in run.output
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["-- no-transaction is needed here\n", "\n-- no-transaction\n", "-- depends: 1_a\n", "-- transactional: yes\n"],
+)
+def test_first_lines_that_no_tool_wrote_run(head: str, migrate: Migrate) -> None:
+    """A comment is another tool's mark only where there is no doubt."""
+    assert migrate("up", files=[head + UP]).exit_code == 0

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from outreach_migrate.files.folders import Folder
 
 NO_WAY_DOWN = "there is no way down"
-_WAYS_DOWN = {".down.sql": "golang-migrate's or sqlx's", ".rollback.sql": "yoyo's"}
+_WAY_UP = ".up.sql"
+_GOLANG = "golang-migrate's or sqlx's"
+_WAYS_DOWN = {".down.sql": _GOLANG, ".rollback.sql": "yoyo's"}
 _CAPITALS = "Flyway's, refinery's or yandex-pgmigrate's"
 _NAMES = (
     (re.compile(r"(?:[VUB][0-9]+(?:[._][0-9]+)*|R)__.*\.sql", re.DOTALL), _CAPITALS),
@@ -24,7 +26,7 @@ _NAMES = (
 _TREK = "_initial_up_"  # asyncpg-trek needs a file of this name; others of its files are named as a migration here
 _FOLDERS = {"migration.sql": "Prisma's", "up.sql": "diesel's or Hasura's"}
 _FILES = {"alembic.ini": "alembic's", "sqitch.plan": "sqitch's"}
-_RECIPE = "It can't be imported, but there is a recipe: outreach-migrate help moving"
+RECIPE = "It can't be imported, but there is a recipe: outreach-migrate help moving"
 
 
 def copied(folder: str, tool: str | None = None) -> str:
@@ -40,10 +42,14 @@ def of_name(path: str) -> Problem | None:
             message = f"{whose} way down, which would be run as well"
             hint = f"Remove the file: every .sql file of the folder is run, and {NO_WAY_DOWN}."
             return Problem(message, Location(path), f"{hint} {copied(os.path.dirname(path))}")
+    if path.lower().endswith(_WAY_UP):
+        own = f"{os.path.basename(path)[: -len(_WAY_UP)]}.sql"
+        hint = f"If it is a migration of this folder, name it {own}. {copied(os.path.dirname(path))}"
+        return Problem(f"{_GOLANG} name of a way up", Location(path), hint)
     for pattern, whose in _NAMES:
         if pattern.fullmatch(os.path.basename(path)):
             hint = f"It must be VERSION_name.sql, where VERSION is digits; this is one of {whose}."
-            further = _RECIPE if whose.startswith("graphile") else copied(os.path.dirname(path))
+            further = RECIPE if whose.startswith("graphile") else copied(os.path.dirname(path))
             return Problem("not a migration's name", Location(path), f"{hint} {further}")
     return None
 
@@ -55,23 +61,26 @@ def of_folder(folder: Folder, names: Iterable[str], *, named: bool) -> Problem |
     folder, names = os.fspath(folder), set(names)
     if "meta" in names and os.path.exists(os.path.join(folder, "meta", "_journal.json")):
         return _problem(folder, "drizzle's", copied(folder))
+    files = {name.lower() for name in names if name.lower().endswith(".sql")}
+    if files and all(name.endswith((_WAY_UP, ".down.sql")) for name in files):
+        return _problem(folder, _GOLANG, copied(folder))
     if any(_TREK in name for name in names):
-        return _problem(folder, "asyncpg-trek's", _RECIPE)
+        return _problem(folder, "asyncpg-trek's", RECIPE)
     return None if named else _of_names(folder, names) or _of_folders(folder)
 
 
 def _of_names(folder: str, names: set[str]) -> Problem | None:
     for name, whose in _FILES.items():
         if name in names:
-            return _problem(folder, whose, _RECIPE if name == "sqitch.plan" else _made(folder))
+            return _problem(folder, whose, RECIPE if name == "sqitch.plan" else _made(folder))
     if {"env.py", "versions"} <= names:
         above = os.path.dirname(os.path.abspath(folder))
         hint = "To make files of it, name the folder with alembic.ini: outreach-migrate import"
         return _problem(folder, "alembic's", f"{hint} {_quoted(os.path.relpath(above))}")
     for pattern, whose in _NAMES:
         if any(map(pattern.fullmatch, names)):
-            return _problem(folder, whose, _RECIPE if whose.startswith("graphile") else copied(folder))
-    return _problem(folder, "graphile-migrate's", _RECIPE) if "committed" in names else None
+            return _problem(folder, whose, RECIPE if whose.startswith("graphile") else copied(folder))
+    return _problem(folder, "graphile-migrate's", RECIPE) if "committed" in names else None
 
 
 def _of_folders(folder: str) -> Problem | None:

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from outreach_migrate.errors import Location, Problem
-from outreach_migrate.files import commands, control, statements, ways_down
+from outreach_migrate.files import commands, control, heads, statements, ways_down
 from outreach_migrate.files.commands import Command
 from outreach_migrate.files.statements import Finding
 
@@ -25,6 +25,7 @@ def problems(migration: Migration) -> list[Problem]:
     controls = control.findings(migration.sql, whole, transaction=wanted.transaction, place=migration.place)
     wrong = [
         *wanted.findings,
+        *heads.findings(migration),
         *ways_down.findings(migration.sql, os.path.dirname(migration.path)),
         *whole.findings,
         *controls,
