@@ -317,6 +317,23 @@ def test_drizzles_rows_are_known_by_time_and_checksum(migrate: Migrate, made: An
     assert [one["compared"] for one in run.json["migrations"]] == [True] * 4
 
 
+def test_drizzles_times_count_where_it_keeps_them(migrate: Migrate, rows: Rows, made: Any) -> None:
+    """1.x keeps the time of what it has run itself, and none of what 0.x has run before."""
+    more = "ALTER TABLE drizzle.__drizzle_migrations ADD name text, ADD applied_at timestamptz;"
+    known = f"SET name = '0001_two', applied_at = '{TWO}+00' WHERE id = 2"
+    made("drizzle", f"{more} UPDATE drizzle.__drizzle_migrations {known};")
+    assert [one["started_at"] for one in migrate("--json", "adopt").json["migrations"]] == [
+        None,
+        f"{TWO.replace(' ', 'T')}+00:00",
+    ]
+    assert rows(ENTRIES)[1][3:] == (TWO, TWO)
+    assert rows("SELECT started_at > now() - interval '1 h' FROM schema_migrations WHERE position = 1") == [(True,)]
+    lines = migrate("status").stdout.splitlines()
+    assert ["  adopted  " in line for line in lines[1:3]] == [True, False]
+    assert f"  {TWO}  " in lines[2]
+    assert [one["entry"]["timed"] for one in migrate("--json", "status").json["migrations"]] == [False, True]
+
+
 def test_a_file_of_this_programs_own_is_not_taken_for_another_tools(migrate: Migrate, made: Any) -> None:
     """Where files say where they came from, a version or a name that is alike proves nothing."""
     made("prisma", "UPDATE _prisma_migrations SET migration_name = '5_add_phone' WHERE id = 'b';")
@@ -341,14 +358,42 @@ def test_a_version_that_was_applied_late_is_told(migrate: Migrate, rows: Rows, m
     assert rows("SELECT position, version FROM schema_migrations ORDER BY 1") == [(1, "1"), (2, "3")]
 
 
-def test_to_leaves_later_ones_as_they_are(migrate: Migrate, rows: Rows, made: Any) -> None:
-    """An applied one without a file is no obstacle then; it says that `up` would run the others again."""
+def test_to_leaves_later_ones_that_have_no_file(migrate: Migrate, rows: Rows, made: Any) -> None:
+    """It is refused where a later file is applied there, because `up` would run that one again."""
     made("goose", "INSERT INTO goose_db_version (version_id, is_applied) VALUES (9, true);")
+    migrate.write({"12_new.sql": "select 12;"})
     assert migrate("adopt", "--to", "7").exit_code == 2
-    run = migrate("--json", "adopt", "--to", "1")
-    assert verdicts(run) == {"1": "adopted", "2": "applied after --to", "9": "applied after --to"}
-    assert "2  f  left, because of --to: it is applied there, and would be run again" in run.stderr
-    assert rows("SELECT version FROM schema_migrations") == [("1",)]
+    early = migrate("--json", "adopt", "--to", "1")
+    assert problem(early) == (
+        "goose has applied 2, which --to 1 leaves out: up would run it again",
+        "Give the newest version that is applied there and has a file: --to 2",
+    )
+    assert verdicts(early) == {"1": "adopted", "2": "applied after --to", "9": "applied after --to", "12": "pending"}
+    run = migrate("--json", "adopt", "--to", "2")
+    assert verdicts(run) == {"1": "adopted", "2": "adopted", "9": "applied after --to", "12": "pending"}
+    assert "(no file)  9  left, because of --to: it is applied there, and has no file here" in run.stderr
+    assert "Do not bring back the file of one that was left: up would run it again." in run.stderr
+    assert "1 is pending" in run.stderr
+    assert rows("SELECT version FROM schema_migrations") == [("1",), ("2",)]
+
+
+def test_to_can_not_pass_over_a_lost_file_between_others(migrate: Migrate, rows: Rows, made: Any) -> None:
+    """No version is safe there, so the hint names the first line of a file that takes the lost one's place."""
+    made("prisma", "UPDATE _prisma_migrations SET migration_name = '3_three' WHERE id = 'b';")
+    rows(
+        "INSERT INTO _prisma_migrations (id, checksum, finished_at, migration_name, started_at)"
+        " VALUES ('c', '', '2024-01-01 12:00', '2_two', '2024-01-01 12:00')"
+    )
+    (migrate.files / "2_f.sql").unlink()
+    migrate.write({"3_f.sql": f"-- migrate: from prisma/3_three\n{TEXT}"})
+    run = migrate("--json", "adopt")
+    message, hint = problem(run)
+    assert message == "prisma has applied 2_two, and there is no file of it here"
+    assert "--to" not in hint
+    line = "-- migrate: from prisma/2_two"
+    assert hint.endswith(f"If it is lost, write a file with its changes, and the first line: {line}")
+    migrate.write({"2_two.sql": f"{line}\n{TEXT}"})
+    assert set(verdicts(migrate("--json", "adopt")).values()) == {"adopted"}
 
 
 def test_flyways_baseline_stands_for_all_before_it(migrate: Migrate, rows: Rows, made: Any) -> None:

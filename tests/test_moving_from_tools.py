@@ -38,7 +38,11 @@ def test_the_tools_own_database_is_taken_over(tools_project: Project, migrate: M
     assert [one["verdict"] for one in adopted.json["migrations"]] == ["adopted"] * 3
     steps = migrate("--json", "status").json["migrations"]
     assert [step["state"] for step in steps] == ["applied"] * 3
-    assert {step["entry"]["timed"] for step in steps} == {tools_project.tool in ("prisma", "yoyo")}
+    is_1 = rows("SELECT count(*) FROM pg_attribute WHERE attname = 'applied_at'") == [(1,)]  # drizzle's
+    assert {step["entry"]["timed"] for step in steps} == {is_1 or tools_project.tool in ("prisma", "yoyo")}
+    if is_1:
+        starts = rows("SELECT applied_at FROM drizzle.__drizzle_migrations ORDER BY id")
+        assert rows("SELECT started_at FROM schema_migrations ORDER BY position") == starts
     if tools_project.tool == "prisma":
         starts = rows("SELECT started_at, finished_at FROM _prisma_migrations ORDER BY started_at")
         assert rows("SELECT started_at, finished_at FROM schema_migrations ORDER BY position") == starts

@@ -41,13 +41,13 @@ def heads(recorded: Recorded) -> Problem | None:
     return Problem(f"{recorded.table} has several heads: {names}", hint=hint)
 
 
-def problems(recorded: Recorded, matches: Iterable[Match]) -> list[Problem]:
+def problems(recorded: Recorded, matches: Iterable[Match], to: int | None) -> list[Problem]:
     """List the migrations that are in the way, each with a way out."""
     whole = tuple(matches)
-    return [problem for one in whole for problem in _problem(recorded, one, whole)]
+    return [problem for one in whole for problem in _problem(recorded, one, whole, to)]
 
 
-def _problem(recorded: Recorded, match: Match, whole: tuple[Match, ...]) -> Iterator[Problem]:
+def _problem(recorded: Recorded, match: Match, whole: tuple[Match, ...], to: int | None) -> Iterator[Problem]:
     tool, name = recorded.table.tool, match.record.name if match.record else match.name
     place = Location(match.migration.path) if match.migration else None
     shown = display.in_line(name)
@@ -56,6 +56,9 @@ def _problem(recorded: Recorded, match: Match, whole: tuple[Match, ...]) -> Iter
             hint = "Restore its file: a deployment must carry all of them."
             if before := _version_before(recorded, match, whole):
                 hint += f" Or take over the ones before it alone: --to {before}"
+            elif not recorded.up_to and not name.startswith("when:"):  # a row of drizzle's without a name
+                line = f"-- migrate: from {tool}/{shown}"
+                hint += f" If it is lost, write a file with its changes, and the first line: {line}"
             yield Problem(f"{tool} has applied {shown}, and there is no file of it here", place, hint)
         case Verdict.FAILED | Verdict.UNFINISHED | Verdict.ROLLED_BACK | Verdict.DIRTY:
             hint = _BROKEN[tool, match.verdict].format(name=shlex.quote(shown), table=recorded.table.table.quoted)
@@ -66,6 +69,11 @@ def _problem(recorded: Recorded, match: Match, whole: tuple[Match, ...]) -> Iter
             mine = f", the file came from one with {_short(origin.checksums[0])}" if origin else ""
             hint = "Import the file as it was applied. If it does the same, take it over as it is: --accept-edited"
             yield Problem(f"edited: {tool} applied it with checksum {_short(theirs)}{mine}", place, hint)
+        case Verdict.AFTER if match.migration:
+            message = f"{tool} has applied {shown}, which --to {to} leaves out: up would run it again"
+            newest = max((one for one in whole if one.migration and one.record), key=lambda one: int(one.version))
+            hint = f"Give the newest version that is applied there and has a file: --to {newest.version}"
+            yield Problem(message, place, hint)
         case Verdict.PASSED_OVER:
             yield Problem(
                 "drizzle has not run it and never will: its journal has an older time for it than for the newest one "
@@ -88,12 +96,16 @@ def _short(checksum: str) -> str:
 
 
 def _version_before(recorded: Recorded, match: Match, whole: tuple[Match, ...]) -> str | None:
-    """Give the newest version that can be taken over without a record that has no file."""
+    """Give the newest version that can be taken over without a record that has no file.
+
+    There is none if its tool applied one with a file after it, because `up` would run that one again.
+    """
     names = [one.name for one in recorded.records]
     place = names.index(match.record.name) if match.record and match.record.name in names else 0
     earlier = {*names[:place]} if not recorded.up_to else {one.record.name for one in whole if one.record}
-    fit = [one for one in whole if one.migration and one.record and one.record.name in earlier]
-    return max(fit, key=lambda one: int(one.version)).version if fit else None
+    applied = [one for one in whole if one.migration and one.record]
+    newest = max(applied, key=lambda one: int(one.version), default=None)
+    return newest.version if newest and newest.record and newest.record.name in earlier else None
 
 
 def _recorded_by_hand(recorded: Recorded, match: Match) -> str:

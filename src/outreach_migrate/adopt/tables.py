@@ -95,9 +95,11 @@ _QUERIES = {
         SELECT version, null, run_on::timestamptz AT TIME ZONE 'UTC', null, 'applied'
           FROM {table} ORDER BY run_on, version""",
     "supabase": "SELECT version, null, null, null, 'applied' FROM {table} ORDER BY version",
+    # 1.x has name and applied_at, which are null in a row of 0.x
     "drizzle": """
         SELECT coalesce(pg_catalog.to_jsonb(t) ->> 'name', 'when:' || created_at || ' sha256:' || hash),
-               'sha256:' || hash, null, null, 'applied'
+               'sha256:' || hash, (pg_catalog.to_jsonb(t) ->> 'applied_at')::timestamptz AT TIME ZONE 'UTC', null,
+               'applied'
           FROM {table} AS t ORDER BY id""",
     "yoyo": """
         SELECT migration_id, null, applied_at_utc, null, 'applied'

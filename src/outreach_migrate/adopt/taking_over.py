@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
 from psycopg import errors as pg
@@ -180,7 +180,7 @@ def _take(
     if heads := refusals.heads(recorded):
         raise NotAdopted([heads])
     matches = matching.match(recorded, request.files, to=wanted.to, accept_edited=wanted.accept_edited)
-    takeover = Takeover(recorded, matches, tuple(refusals.problems(recorded, matches)))
+    takeover = Takeover(recorded, matches, tuple(refusals.problems(recorded, matches, wanted.to)))
     tell(Compared(takeover))
     if takeover.problems:
         raise NotAdopted(takeover.problems)
@@ -218,7 +218,9 @@ def _written(connection: psycopg.Connection, table: Table, takeover: Takeover, c
         if one.migration and one.record
     ]
     undo = _renamed(connection, theirs, takeover.renamed) if takeover.renamed else None
-    entries = (*create, write.record(Place(table, 1), known, theirs.tool)) if known else ()
+    # so that a reader can tell an adoption's time from a single moment of the tool's
+    ended: LiteralString = "statement_timestamp" if theirs.tool in forms.PARTLY_TIMED else "now"
+    entries = (*create, write.record(Place(table, 1), known, theirs.tool, ended=ended)) if known else ()
     for statement in (*entries, "COMMIT"):
         connection.execute(statement.encode())
     if undo and known:

@@ -79,7 +79,7 @@ FORMS = {
         ),
         Form("diesel", "__diesel_schema_migrations", {"version": "S", "run_on": "D"}),
         Form("supabase", "schema_migrations", {"version": "S"}, schema="supabase_migrations", timed=False),
-        # its created_at is the time at which the migration was written
+        # its created_at is the time at which the migration was written; 1.x has applied_at as well
         Form(
             "drizzle",
             "__drizzle_migrations",
@@ -92,6 +92,7 @@ FORMS = {
     )
 }
 UNTIMED = frozenset(form.tool for form in FORMS.values() if not form.timed)
+PARTLY_TIMED = frozenset({"drizzle"})  # of those, the tools that keep the time of some migrations
 
 
 @dataclass(frozen=True, slots=True)

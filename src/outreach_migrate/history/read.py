@@ -57,16 +57,23 @@ class Entry(NamedTuple):
 
     @property
     def is_timed(self) -> bool:
-        """Whether the times are those of the migration; some tools that it was adopted from keep none."""
+        """Whether the times are those of the migration; some tools that it was adopted from keep none.
+
+        Where a tool keeps some, an adoption's own time is one with an end after its start.
+        """
         from outreach_migrate.history import forms
 
+        if self.origin in forms.PARTLY_TIMED:
+            return self.finished_at == self.started_at
         return self.origin not in forms.UNTIMED
 
     @property
     def seconds(self) -> float | None:
         """The seconds that the file took; None while it is unfinished, or if only the moment of its end is known."""
         took = (self.finished_at - self.started_at).total_seconds() if self.finished_at else None
-        return took if self.origin == "run" else took or None
+        if self.origin == "run":
+            return took
+        return (took or None) if self.is_timed else None
 
 
 class History(NamedTuple):

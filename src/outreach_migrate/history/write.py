@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, LiteralString, NamedTuple
 
 from psycopg import sql
 
@@ -76,11 +76,14 @@ class Known(NamedTuple):
     finished_at: datetime | None = None
 
 
-def record(place: Place, known: Sequence[Known], origin: str) -> str:
-    """Write the statement that adds finished entries, from the place's position on."""
+def record(place: Place, known: Sequence[Known], origin: str, *, ended: LiteralString = "now") -> str:
+    """Write the statement that adds finished entries, from the place's position on.
+
+    An entry without a time starts when the transaction began, and `ended` names the function that gives its end.
+    """
     rows = ", ".join(
         f"({position}, '{one.migration.version}', {sql.quote(one.migration.name)}, '{one.migration.checksum}',"
-        f" {_moment(one.started_at)}, {_moment(one.finished_at or one.started_at)},"
+        f" {_moment(one.started_at, 'now')}, {_moment(one.finished_at or one.started_at, ended)},"
         f" session_user || {host()}, {sql.quote(origin)})"
         for position, one in enumerate(known, place.position)
     )
@@ -88,8 +91,8 @@ def record(place: Place, known: Sequence[Known], origin: str) -> str:
     return f"INSERT INTO {place.table.quoted} ({columns}) VALUES {rows}"
 
 
-def _moment(given: datetime | None) -> str:
-    return f"'{given.isoformat()}'::pg_catalog.timestamptz" if given else "pg_catalog.now()"
+def _moment(given: datetime | None, clock: str) -> str:
+    return f"'{given.isoformat()}'::pg_catalog.timestamptz" if given else f"pg_catalog.{clock}()"
 
 
 def accept(table: Table, migration: Migration, before: str) -> str:

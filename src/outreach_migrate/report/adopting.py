@@ -61,9 +61,11 @@ class AdoptReport(printer.Report):
         count = sentences.count(len(done.adopted), "migration", "migrations")
         verb = "would be adopted" if done.adopted and not done.written else "adopted"
         stays = "" if done.renamed or not done.written else ", whose table stays as it is"
-        pending = sum(one.verdict in ("pending", "applied after --to") for one in done.matches)
+        pending = sum(one.verdict == "pending" for one in done.matches)
         rest = f" {sentences.count(pending, 'is', 'are')} pending." if pending else ""
         self.result(f"{count} {verb} from {table.tool} ({table}){stays}.{rest}")
+        if any(one.verdict == "applied after --to" for one in done.matches):
+            self.aside("Do not bring back the file of one that was left: up would run it again.")
         if done.renamed and done.undo:
             self.document |= {"renamed": done.renamed, "undo": done.undo}
             self.aside(f"{table} is {done.renamed} now. To take all of this back: {done.undo}")
@@ -120,9 +122,8 @@ def _told(match: Match, newest: int) -> str:
         old = ", and older than the newest adopted one: up will refuse it" if int(match.version) < newest else ""
         return f"{terminal.styled('pending', colour='cyan')}{old}"
     if match.verdict == "applied after --to":
-        return (
-            f"{terminal.styled('left', colour='yellow')}, because of --to: it is applied there, and would be run again"
-        )
+        rest = "and would be run again" if match.migration else "and has no file here"
+        return f"{terminal.styled('left', colour='yellow')}, because of --to: it is applied there, {rest}"
     return terminal.styled({"no file": "applied there, no file here"}.get(match.verdict, match.verdict), colour="red")
 
 
