@@ -16,8 +16,9 @@ from outreach_migrate.errors import (
     Problem,
     UsageError,
 )
-from outreach_migrate.history import write
-from outreach_migrate.history.write import Known, Place
+from outreach_migrate.history import recording, write
+from outreach_migrate.history.recording import Known
+from outreach_migrate.history.write import Place
 from outreach_migrate.postgres import connections
 from outreach_migrate.run import comparison, sessions
 from outreach_migrate.run import request as planning
@@ -117,7 +118,7 @@ def _unrecorded(files: Sequence[Migration], entries: Iterable[Entry]) -> list[Mi
 def _recorded(session: Session, past: History, wanted: Sequence[Migration]) -> bool:
     """Write the entries; return False if another run was faster."""
     place = Place(past.table, past.newest + 1)
-    entries = write.record(place, [Known(one) for one in wanted], ORIGIN)
+    entries = recording.record(place, [Known(one) for one in wanted], ORIGIN)
     try:
         session.begin()
         for statement in (*write.create(past), entries, "COMMIT"):

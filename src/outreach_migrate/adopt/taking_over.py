@@ -13,7 +13,7 @@ from psycopg import sql
 from outreach_migrate.adopt import matching, refusals, tables
 from outreach_migrate.adopt.matching import Match, Verdict
 from outreach_migrate.errors import HistoryLocked, MigrateError, MigrationFileError, NotAdopted, Problem, UsageError
-from outreach_migrate.history import catalog, foreign, forms, read, write
+from outreach_migrate.history import catalog, foreign, forms, read, recording, write
 from outreach_migrate.history.forms import Foreign
 from outreach_migrate.history.table import Table
 from outreach_migrate.history.write import Place
@@ -213,14 +213,14 @@ def _written(connection: psycopg.Connection, table: Table, takeover: Takeover, c
     """Write the entries, after renaming the other tool's table if it has the history's name, and commit."""
     theirs = takeover.recorded.table
     known = [
-        write.Known(one.migration, one.record.started_at, one.record.finished_at)
+        recording.Known(one.migration, one.record.started_at, one.record.finished_at)
         for one in takeover.adopted
         if one.migration and one.record
     ]
     undo = _renamed(connection, theirs, takeover.renamed) if takeover.renamed else None
     # so that a reader can tell an adoption's time from a single moment of the tool's
     ended: LiteralString = "statement_timestamp" if theirs.tool in forms.PARTLY_TIMED else "now"
-    entries = (*create, write.record(Place(table, 1), known, theirs.tool, ended=ended)) if known else ()
+    entries = (*create, recording.record(Place(table, 1), known, theirs.tool, ended=ended)) if known else ()
     for statement in (*entries, "COMMIT"):
         connection.execute(statement.encode())
     if undo and known:

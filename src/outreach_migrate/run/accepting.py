@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from outreach_migrate.errors import HistoryError, Location, MigrationFileError, Problem, UsageError
-from outreach_migrate.history import write
+from outreach_migrate.history import recording
 from outreach_migrate.postgres import connections
 from outreach_migrate.run import comparison, sessions
 from outreach_migrate.run import request as planning
@@ -60,7 +60,7 @@ def record(request: Request, accepted: Sequence[Edited], tell: events.Tell, stop
         planning.must_be_writable(session.history())
         session.begin()
         for one in accepted:
-            statement = write.accept(request.table, one.migration, one.entry.checksum)
+            statement = recording.accept(request.table, one.migration, one.entry.checksum)
             if len(connection.execute(statement.encode()).fetchall()) != 1:
                 problem = Problem("its entry has changed meanwhile", Location(one.migration.path), "Try again.")
                 raise HistoryError([problem])
