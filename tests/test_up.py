@@ -98,6 +98,7 @@ def test_the_document_of_a_run(migrate: Migrate) -> None:
         ],
         "pending": [],
         "later": [],
+        "batches": [],
         "code": [],
         "ahead": [],
         "notices": [],
