@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import random
+import re
+import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import fix_servers
+import psycopg
+import pytest
 from fix_cli import Migrate, Rows, Run
-from fix_waiting import Sessions, until
+from fix_private_server import PrivateServer
+from fix_servers import Connect
+from fix_terminal import in_a_terminal
+from fix_waiting import GATE, Sessions, until
+
+import outreach_migrate
+from outreach_migrate import events
+from outreach_migrate.files import batches
+from outreach_migrate.run.batches import Pace
 
 HEAD = '-- migrate: batches of steps by "id"\n'
 BACKFILL = f"{HEAD}UPDATE steps SET n = n + 1 WHERE :range;"
@@ -29,6 +43,7 @@ def steps(rows: Rows, count: int) -> None:
     """Make the table with so many rows."""
     rows("CREATE TABLE steps (id int PRIMARY KEY, n int NOT NULL DEFAULT 0)")
     rows("INSERT INTO steps SELECT generate_series(1, %s)", count)
+    rows("ANALYZE steps")
 
 
 def counted(rows: Rows) -> list[tuple[Any, ...]]:
@@ -69,3 +84,246 @@ def test_a_killed_backfill_goes_on_where_it_was(migrate: Migrate, rows: Rows, se
     done = migrate.process("up")
     assert done.exit_code == 0, done.output
     assert counted(rows) == [(1, 20_000)]
+
+
+# --- the text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("UPDATE steps SET n = 1;", "the statement has no :range outside of strings and comments"),
+        (
+            "UPDATE steps SET n = ':range'::range + b[1:range] + c[f(1):range] -- :range\n WHERE $$:range$$ = 1",
+            "the statement has no :range outside of strings and comments",
+        ),
+        ("UPDATE steps SET n = 1 WHERE :range OR :range;", "the statement has :range a second time"),
+        ("UPDATE steps SET n = 1 WHERE :range; SELECT 1;", "a file in batches has one statement"),
+        ("-- nothing", "a file in batches needs a statement"),
+        ("VACUUM steps;", "VACUUM cannot run in batches"),
+    ],
+    ids=["none", "none that counts", "twice", "two statements", "no statement", "no transaction"],
+)
+def test_a_text_that_has_no_ranges_is_refused(migrate: Migrate, text: str, message: str) -> None:
+    """`check` tells it without a database, and `up` before anything runs."""
+    found = migrate("check", files=[HEAD + text])
+    assert (found.exit_code, message in found.output) == (1, True), found.output
+    assert message in migrate("up").stderr
+
+
+def test_a_range_in_brackets_counts_if_parentheses_are_between() -> None:
+    """Of [1:range] it is the slice's end, of [(…)] an operand."""
+    text = "SELECT a[1:range], ARRAY[(SELECT 1 WHERE :range)]"
+    assert [text[one.start : one.stop] for one in batches.uses(text)] == [":range"]
+    assert next(batches.uses(text)).start == text.rindex(":range")
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ("id int", 'the key "id" is not NOT NULL'),
+        ("id int NOT NULL", "no index begins with it"),
+        ("id int NOT NULL, n int, UNIQUE (id, n)", "the index steps_id_n_key is not on it alone"),
+        ("id int NOT NULL); CREATE INDEX i ON steps (id", "the index i is not unique"),
+        ("id int NOT NULL); CREATE UNIQUE INDEX i ON steps (id) WHERE (id > 0", "the index i is partial"),
+        ("n int PRIMARY KEY", "the table steps has no column id"),
+        (
+            "id int NOT NULL); ALTER TABLE steps RENAME TO other; CREATE VIEW steps AS (SELECT 1 AS id",
+            "steps is a view",
+        ),
+        ("id int); ALTER TABLE steps RENAME TO other; SELECT (1", "there is no table steps"),
+    ],
+)
+def test_a_column_that_is_no_key_is_refused(migrate: Migrate, rows: Rows, columns: str, message: str) -> None:
+    """The error says what it lacks, at the directive; no entry is made, so the file can be corrected."""
+    rows(f"CREATE TABLE steps ({columns})")
+    done = migrate("up", files=[f"{HEAD}UPDATE steps SET id = id WHERE :range;"])
+    assert done.exit_code == 1
+    assert re.match("sql/1_a.sql:1:12: error: .*" + re.escape(message), done.stderr), done.stderr
+    assert done.stderr.endswith("Nothing of this file was applied.\n")
+    assert rows("SELECT to_regclass('schema_migrations')") == [(None,)]
+
+
+# --- going on
+
+
+def test_a_backfill_that_fails_goes_on_behind_the_ranges_that_are_done(migrate: Migrate, rows: Rows) -> None:
+    """Its error, `status` and the JSON say how far it is; a changed file is refused, unless it runs anew."""
+    steps(rows, 1500)
+    rows("CREATE FUNCTION fails(int) RETURNS int LANGUAGE sql AS 'SELECT 1 / (1200 - $1)'")
+    text = f"{HEAD}UPDATE steps\nSET n = n + 1 WHERE fails(id) < 2 AND :range AND id < (9);"
+    failing = text.replace(" AND id < (9)", "")
+    done = migrate("up", files=[text.replace("(9)", "(nix)")])
+    assert done.stderr.startswith('sql/1_a.sql:3:56: error: column "nix" does not exist'), done.stderr
+    done = migrate("up", files=[failing])
+    assert "error: division by zero" in done.stderr
+    assert "see: outreach-migrate help backfills" in done.stderr
+    assert re.search(
+        r"1_a is unfinished: 1,000 of about 1,500 rows \(66 %\) done; the next up goes on there.$", done.stderr
+    )
+    assert counted(rows) == [(0, 500), (1, 1000)]
+    assert "unfinished: 1,000 of about" in migrate("status").stdout
+    ((one,), error) = (lambda document: (document["batches"], document["error"]))(migrate("--json", "status").json)
+    assert (one["version"], one["rows"], error) == ("1", 1000, None)
+    changed = migrate("up", files=[BACKFILL])
+    assert "some of its ranges are done, and the file has been changed since" in changed.stderr
+    rows("CREATE OR REPLACE FUNCTION fails(int) RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    assert migrate("up", files=[failing]).exit_code == 0
+    assert counted(rows) == [(1, 1500)]
+
+
+def test_a_changed_backfill_can_run_anew(migrate: Migrate, rows: Rows) -> None:
+    """--from-start runs all ranges of the file as it is now; without its progress a file is not run a second time."""
+    steps(rows, 1500)
+    migrate("up", files=[f"{HEAD}UPDATE steps SET n = n + 1 + 0 / (1200 - id) WHERE :range;"])
+    rows("DELETE FROM schema_migrations_batches")
+    gone = migrate("up")
+    assert "the progress of 1_a is gone from public.schema_migrations_batches" in gone.stderr
+    done = migrate("up", "--from-start", "1", files=[BACKFILL])
+    assert done.exit_code == 0, done.output
+    assert counted(rows) == [(1, 500), (2, 1000)]
+
+
+def test_an_empty_table_is_done_at_once(migrate: Migrate, rows: Rows) -> None:
+    """No range is run; the entry is that of a finished file."""
+    steps(rows, 0)
+    assert migrate("up", files=[BACKFILL]).exit_code == 0
+    query = "SELECT statements_done, finished_at IS NOT NULL FROM schema_migrations"
+    assert rows(query) == [(1, True)]
+
+
+def test_rows_above_the_upper_end_are_new(migrate: Migrate, rows: Rows) -> None:
+    """A backfill ends, even if its own statement adds rows behind the greatest key."""
+    steps(rows, 1500)
+    migrate("up", files=[f"{HEAD}INSERT INTO steps SELECT id + 1500, 7 FROM steps WHERE :range;"])
+    assert counted(rows) == [(0, 1500), (7, 1500)]
+
+
+def test_two_runs_at_once_change_each_row_once(
+    migrate: Migrate, rows: Rows, sessions: Sessions, gate: psycopg.Connection
+) -> None:
+    """The second waits with a pause, says for whom, and finds the file done."""
+    steps(rows, 3000)
+    migrate.write([f"{HEAD}WITH gate AS ({GATE.strip(';')}) UPDATE steps SET n = n + 1 FROM gate WHERE :range;"])
+    first = migrate.start("up")
+    until(lambda: sessions.waiting("advisory"))
+    second = migrate.start("up")
+    second.says("waiting for another run: pid")
+    gate.close()
+    assert (first.end().exit_code, second.end().exit_code) == (0, 0), first.stderr + second.stderr
+    assert counted(rows) == [(1, 3000)]
+
+
+# --- making way
+
+
+def test_ranges_follow_the_time_that_they_take() -> None:
+    """Towards the wanted time, between 100 and 100,000 rows; slowly, once another session has waited."""
+    pace = Pace(1000)
+    assert pace.after(0.001, 0.5, waited=False).size == 2000
+    assert pace.after(0.1, 0.5, waited=False).size == 1200
+    assert pace.after(1.0, 0.5, waited=False).size == 500
+    assert pace.after(0.45, 0.5, waited=False).size == 1111
+    assert Pace(150).after(9.0, 0.5, waited=False).size == 100
+    assert Pace(90_000).after(0.001, 0.5, waited=False).size == 100_000
+    calm = pace.after(0.001, 0.5, waited=True)
+    assert (calm.size, calm.after(0.001, 0.5, waited=False).size) == (500, 510)
+
+
+def test_a_range_for_which_a_session_waited_halves_the_next(
+    database: str, tmp_path: Path, rows: Rows, connect: Connect, sessions: Sessions, gate: psycopg.Connection
+) -> None:
+    """The event has the session that waited; the rate, the rows and the size stand in the events of the ranges."""
+    steps(rows, 3000)
+    rows(f"CREATE FUNCTION held() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM {GATE[7:]} RETURN NULL; END $$")
+    rows("CREATE TRIGGER held AFTER UPDATE ON steps EXECUTE FUNCTION held()")
+    (tmp_path / "1_a.sql").write_text(f"{HEAD}UPDATE steps SET n = n + 1 WHERE :range;")
+    told: list[events.Event] = []
+    run = threading.Thread(
+        target=outreach_migrate.up, args=[database], kwargs={"folder": tmp_path, "tell": told.append}
+    )
+    run.start()
+    until(lambda: sessions.waiting("advisory"))
+    other = connect(application_name="other")
+    waits = threading.Thread(target=other.execute, args=["UPDATE steps SET n = n WHERE id = 1"])
+    waits.start()
+    until(lambda: other.info.backend_pid in sessions.waiting("Lock"))
+    gate.close()
+    for one in (run, waits):
+        one.join()
+    ((waiting, size),) = [(one.waiting, one.size) for one in told if isinstance(one, events.GivingWay)]
+    assert ([(one.pid, one.application) for one in waiting], size) == ([(other.info.backend_pid, "other")], 500)
+    ranges = [one for one in told if isinstance(one, events.Batched)]
+    assert [one.size for one in ranges[:2]] == [1000, 500]
+    assert (ranges[-1].rows, ranges[-1].changed, ranges[-1].seconds_left) == (3000, 3000, 0)
+
+
+def test_a_lock_timeout_halves_the_range(database: str, tmp_path: Path, rows: Rows, connect: Connect) -> None:
+    """A range is tried again with half the rows."""
+    steps(rows, 1500)
+    blocker = connect()
+    blocker.execute("BEGIN; SELECT FROM steps WHERE id = 900 FOR UPDATE")
+    (tmp_path / "1_a.sql").write_text(BACKFILL)
+    sizes: list[int] = []
+
+    def tell(event: events.Event) -> None:
+        if isinstance(event, events.Retrying):
+            blocker.close()
+        elif isinstance(event, events.Batched):
+            sizes.append(event.size)
+
+    outreach_migrate.up(database, folder=tmp_path, lock_timeout="50ms", tell=tell)
+    assert (sizes[0], sum(sizes)) == (500, 1500)
+    assert counted(rows) == [(1, 1500)]
+
+
+def test_a_replica_that_is_behind_is_waited_for(
+    private_server: Callable[..., PrivateServer], standby: Callable[..., str], migrate: Migrate
+) -> None:
+    """While its replay lag is over --max-lag no range runs; the reason is told."""
+    primary = private_server()
+    url = standby(primary)
+    with psycopg.connect(primary.url, autocommit=True) as connection, psycopg.connect(url, autocommit=True) as other:
+        connection.execute("CREATE TABLE steps (id int PRIMARY KEY, n int DEFAULT 0)")
+        connection.execute("INSERT INTO steps SELECT generate_series(1, 3000)")
+        lag = "SELECT count(*) FROM pg_stat_replication WHERE replay_lag > '50 ms'"
+        other.execute("SELECT pg_wal_replay_pause()")
+        until(
+            lambda: (
+                connection.execute("INSERT INTO steps VALUES (0) ON CONFLICT (id) DO UPDATE SET n = 0")
+                and connection.execute(lag).fetchall()[0][0]
+            )
+        )
+        migrate.write([BACKFILL])
+        run = migrate.start("up", "--max-lag", "50ms", url=primary.url)
+        run.says("s behind, more than --max-lag 0.05s")
+        assert connection.execute("SELECT count(*) FROM steps WHERE n > 0").fetchall() == [(0,)]
+        other.execute("SELECT pg_wal_replay_resume()")
+        assert run.end().exit_code == 0
+
+
+# --- telling
+
+
+def test_progress_is_told(migrate: Migrate, rows: Rows) -> None:
+    """A bar on a terminal; the JSON has the last state of each file."""
+    steps(rows, 1500)
+    migrate.write([BACKFILL])
+    written = in_a_terminal(migrate, "up")
+    bar = r"\[#{6}\.{4}\] 1,000 of about 1,500 rows \(66 %\), [\d,]+/s, .* left  1  a"
+    assert re.search(bar, written), written
+    document = migrate("--json", "up", files={"2_b.sql": BACKFILL}).json
+    assert [(one["version"], one["rows"], one["changed"]) for one in document["batches"]] == [("2", 1500, 1500)]
+    assert document["applied"][0]["statements"] == ["UPDATE 1500"]
+
+
+def test_a_rehearsal_carries_out_one_range(migrate: Migrate, rows: Rows) -> None:
+    """It tells the time of all ranges by it; a key that a left-out file makes is no error."""
+    steps(rows, 3000)
+    found = migrate("rehearse", files=[BACKFILL])
+    assert re.search(r"one range of 1,000 rows was carried out; all of about 3,000 would take about ", found.stdout)
+    assert counted(rows) == [(0, 3000)]
+    rows("ALTER TABLE steps DROP CONSTRAINT steps_pkey")
+    index = "CREATE UNIQUE INDEX CONCURRENTLY i ON steps (id);"
+    found = migrate("--json", "rehearse", files={"1_a.sql": index, "2_b.sql": BACKFILL})
+    assert [(one["version"], one["needs"]) for one in found.json["files"]] == [("1", None), ("2", "sql/1_a.sql")]

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import databases, fleets, report, rounds, tools, workloads
+from benchmarks import backfills, databases, fleets, report, rounds, tools, workloads
 from benchmarks.measure import Server
 from benchmarks.tools import Tool
 from outreach_migrate.postgres import private_server
@@ -54,7 +54,7 @@ def _options() -> argparse.Namespace:
     names = [
         workload.name for workload in workloads.everything(workloads.QUICK if options.quick else workloads.FULL, ())
     ]
-    _check(parser, "workloads", options.only, [*names, *fleets.WORKLOADS, "planning", "testing"])
+    _check(parser, "workloads", options.only, [*names, *fleets.WORKLOADS, "planning", "testing", "backfill"])
     _check(parser, "peers", options.tool, [*(tool.name for tool in tools.PEERS), "none"])
     return options
 
@@ -103,6 +103,10 @@ def measured(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             _tell("testing: a database for a test …")
             document["testing"] = databases.measured(server, cache / "peers", Path(folder), count, sizes.tested)
             yield document
+        if _wanted("backfill", options.only):
+            _tell(f"backfill: {sizes.backfilled:,} rows …")
+            document["backfill"] = backfills.measured(server, Path(folder), count, sizes.backfilled)
+            yield document
 
 
 @contextmanager
@@ -143,6 +147,7 @@ def _document() -> dict[str, Any]:
         "workloads": {},
         "planning": [],
         "testing": {},
+        "backfill": {},
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
-from benchmarks import databases, fleets
+from benchmarks import backfills, databases, fleets
 from benchmarks.tools import FLOOR, OURS
 from benchmarks.workloads import EIGHT, ONE, PSQL, REHEARSE, UP
 
@@ -35,6 +35,7 @@ def text(document: Document) -> Iterator[str]:
         for tool, result in workload["tools"].items():
             yield f"  {tool:20}{_row(document, name, tool, result)}{_remark(document, tool)}"
     yield from databases.text(document.get("testing", {}))
+    yield from backfills.text(document.get("backfill", {}))
     yield ""
     for target in targets(document):
         yield "  ".join((f"{target['met']:8}", target["target"], "·", target["measured"]))
@@ -78,6 +79,7 @@ def markdown(document: Document) -> Iterator[str]:
             cells = (_cell(document, name, next(iter(workload["tools"])) if tool == FLOOR else tool) for tool in tools)
             yield f"| {workload['title']} | {' | '.join(cells)} |"
     yield from databases.markdown(document.get("testing", {}))
+    yield from backfills.markdown(document.get("backfill", {}))
     yield ""
     yield "Median time, in brackets the ratio to the floor, then round trips."
     yield from _machine(document)
@@ -130,6 +132,7 @@ def targets(document: Document) -> Iterator[dict[str, str]]:
     yield from _rehearsed(document)
     yield from _of_fleets(document)
     yield from (_target(*target) for target in databases.targets(document.get("testing", {})))
+    yield from (_target(*target) for target in backfills.targets(document.get("backfill", {})))
 
 
 def _of_fleets(document: Document) -> Iterator[dict[str, str]]:

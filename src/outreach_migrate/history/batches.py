@@ -27,7 +27,6 @@ _COLUMNS = """
 _LITERALS = (
     "coalesce(pg_catalog.quote_literal(last_key), 'NULL'), coalesce(pg_catalog.quote_literal(upper_key), 'NULL')"
 )
-NO_KEY = "NULL"
 
 
 class Progress(NamedTuple):

@@ -73,12 +73,22 @@ class Skipped:
     statements: tuple[Unrehearsed, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Estimated:
+    """A file in batches was carried out over one range, with `rows` of about `total`."""
+
+    migration: Migration
+    rows: int
+    total: int
+
+
 class Why(Enum):
     """The reasons why a rehearsal can't carry out a file although a run might."""
 
     ENUM_VALUE = "it uses an enum value that another file adds"
     NAME = "it uses an object that another file makes or drops"
     ISOLATION = "its transaction has another isolation level than the rehearsal's, which is that of the first file"
+    KEY = "it has no key, which another file may make"
     NO_ROOM = "the locks of all files together are too many"
     DROPS = "it drops objects before it makes them anew"
     PARALLEL = "Citus refuses it after the parallel work of an earlier file in the same transaction"
@@ -94,4 +104,4 @@ class Stopped:
     error: errors.StatementError | None = None
 
 
-Event = Begun | Done | Ended | Skipped | Stopped | run.Event
+Event = Begun | Done | Ended | Estimated | Skipped | Stopped | run.Event

@@ -99,6 +99,15 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A file to carry out; of one in batches over one range, with `rows` of about `total`."""
+
+    file: File
+    rows: int = 0
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """A statement failed; `path` was the search path."""
 

@@ -14,8 +14,8 @@ from outreach_migrate.files.control import Isolation
 from outreach_migrate.postgres import connections, messages
 from outreach_migrate.rehearsal import groups, needs, one_file, relations, snapshots
 from outreach_migrate.rehearsal.effects import Mode
-from outreach_migrate.rehearsal.events import Skipped, Stopped, Unrehearsed, Why
-from outreach_migrate.rehearsal.one_file import SAVEPOINT, File, Stage, Told
+from outreach_migrate.rehearsal.events import Estimated, Skipped, Stopped, Unrehearsed, Why
+from outreach_migrate.rehearsal.one_file import SAVEPOINT, File, Part, Stage, Told
 from outreach_migrate.run import comparison, sessions
 from outreach_migrate.run import request as asked
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from outreach_migrate.files.migrations import Migration
-    from outreach_migrate.rehearsal.events import Event
+    from outreach_migrate.rehearsal.events import Estimated, Event
     from outreach_migrate.rehearsal.one_file import Failed
     from outreach_migrate.run.code_plan import Step as CodeStep
     from outreach_migrate.run.plan import Planned
@@ -93,18 +93,16 @@ def _files(stage: Stage, files: list[File]) -> None:
     is_marked = False
     for number, file in enumerate(files):
         migration = file.migration
-        if not migration.directives.transaction:
-            left.append(migration)
-            is_marked = True
-            stage.told(Skipped(migration, tuple(_unrehearsed(migration))))
-            continue
-        if migration.directives.isolation != _level(files):
-            left.append(migration)
-            is_marked = True
-            stage.told(Stopped(migration, Why.ISOLATION))
-            continue
         with stage.session.at_work(migration):
-            failed = one_file.carry_out(stage, file, savepoint=is_marked)
+            part = _part(stage, file, files, left)
+            if not isinstance(part, Part):
+                left.append(migration)
+                is_marked = True
+                stage.told(part)
+                continue
+            failed = one_file.carry_out(stage, part.file, savepoint=is_marked)
+            if part.total is not None and not failed:
+                stage.told(Estimated(migration, part.rows, part.total))
         if failed:
             stopped = _stopped(stage, failed, files[: number + 1], left, is_marked=is_marked)
             if stopped is None:
@@ -116,6 +114,26 @@ def _files(stage: Stage, files: list[File]) -> None:
                     stage.told(Stopped(later.migration, stopped.why, None, failed.error))
                 return
         is_marked = is_marked or file.adds_values
+
+
+def _part(stage: Stage, file: File, files: list[File], left: list[Migration]) -> Part | Skipped | Stopped:
+    """Choose the part of a file that is carried out, or tell why none is."""
+    migration = file.migration
+    wanted = migration.directives.batches
+    if not (migration.directives.transaction or wanted):
+        return Skipped(migration, tuple(_unrehearsed(migration)))
+    if migration.directives.isolation != _level(files):
+        return Stopped(migration, Why.ISOLATION)
+    if not wanted:
+        return Part(file)
+    from outreach_migrate.rehearsal import in_batches  # here, because few files need it
+
+    try:
+        return in_batches.first(stage, file, wanted)
+    except errors.MigrationFileError:
+        if not left:
+            raise
+        return Stopped(migration, Why.KEY, left[-1])
 
 
 def _hint(error: errors.StatementError, left: list[Migration]) -> str | None:

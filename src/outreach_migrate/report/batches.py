@@ -40,7 +40,7 @@ def making_way(event: GivingWay | Lagging) -> str:
 def progress(event: Batched) -> str:
     """Write the progress of a file in batches."""
     left = "" if event.seconds_left is None else f", {durations.text(event.seconds_left)} left"
-    return f"{rows(event.rows, event.total)}, {event.per_second:,.0f} a second{left}"
+    return f"{rows(event.rows, event.total)}, {event.per_second:,.0f}/s{left}"
 
 
 def problem(one: Contradiction) -> Problem:

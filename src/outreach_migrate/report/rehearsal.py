@@ -59,6 +59,8 @@ class RehearsalReport(run.RunReport):
                 self.document["files"][-1] |= {"milliseconds": as_json.milliseconds(seconds), "held": values}
                 for line in rehearsal_text.held_lines(held):
                     self.result(f"  {line}")
+            case events.Estimated():
+                self._estimated(event)
             case events.Skipped(migration, statements):
                 self._skipped(migration, statements)
             case events.Stopped():
@@ -80,6 +82,14 @@ class RehearsalReport(run.RunReport):
         self.result(f"  {_place(done)}: {text}  {several}{rehearsal_text.span(done.seconds)}{rows}")
         for line, blocks in rehearsal_text.effect_lines(done.effects, every=self.verbosity > 0):
             self.result(f"    {terminal.styled(line, colour=rehearsal_text.COLOURS.get(blocks))}")
+
+    def _estimated(self, event: events.Estimated) -> None:
+        seconds = self.ends[-1].seconds
+        line = rehearsal_text.estimate(event, seconds)
+        self.result(f"  {line}")
+        self.markdown.append(_markdown_cells(event.migration.path, "", "", "", line))
+        whole = as_json.milliseconds(seconds * event.total / event.rows) if event.rows else 0.0
+        self.document["files"][-1]["batches"] = {"rows": event.rows, "total": event.total, "milliseconds": whole}
 
     def _skipped(self, migration: Migration, statements: Iterable[events.Unrehearsed]) -> None:
         self._not_rehearsed(migration, "it runs without a transaction, so it can't be rolled back")
@@ -169,7 +179,7 @@ def _file_value(migration: Migration) -> dict[str, Any]:
     return {
         **{"version": migration.version, "name": migration.name, "path": migration.path},
         **{"not_rehearsed": None, "needs": None, "milliseconds": None},
-        **{"statements": [], "held": []},
+        **{"statements": [], "held": [], "batches": None},
     }
 
 

@@ -42,6 +42,10 @@ def reason(stopped: events.Stopped) -> str:
     error = stopped.error
     if stopped.why is Why.DROPS:
         return "it drops objects, and those of other files of code that rest on them, which a rehearsal does not"
+    if stopped.why is Why.KEY:
+        return (
+            f"its key is none yet, and {stopped.needs and stopped.needs.path}, which may make it one, is not rehearsed"
+        )
     if error is None:
         level = stopped.migration.directives.isolation
         return f"its isolation level is {level}, and the rehearsal is one transaction with that of the first file"
@@ -55,6 +59,14 @@ def reason(stopped: events.Stopped) -> str:
     if stopped.why is Why.ENUM_VALUE:
         return f"{error.location}: {error.message}: {needed} adds it, and must be committed first"
     return f"{error.location}: {error.message}: it needs {needed}, which is not rehearsed"
+
+
+def estimate(event: events.Estimated, seconds: float) -> str:
+    """Write how long all ranges of a file in batches would take, by the time of one."""
+    if not event.rows:
+        return "no range was carried out: the table has no rows"
+    whole = durations.text(seconds * event.total / event.rows)
+    return f"one range of {event.rows:,} rows was carried out; all of about {event.total:,} would take about {whole}"
 
 
 def effect_lines(did: Effects, *, every: bool) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from outreach_migrate.files import statements
 from outreach_migrate.history import batches as progress
 from outreach_migrate.history import progress as entries
 from outreach_migrate.history import write
-from outreach_migrate.history.batches import NO_KEY, Progress
+from outreach_migrate.history.batches import Progress
 from outreach_migrate.postgres import activity
 from outreach_migrate.run import events, keys, no_transaction, retries, sending
 from outreach_migrate.run.sending import Message
@@ -30,27 +30,29 @@ if TYPE_CHECKING:
     from outreach_migrate.run.request import Request
 
 LEAST, MOST, FIRST = 100, 100_000, 1000  # rows of a range
-_STEADY = 1.05  # how much a range grows once a session has waited for one, or twice as much until then
+# How much a range may grow at once: fast while it is short; slowly once another session has waited, so that few do
+_SHORT, _FAST, _USUAL, _STEADY = 0.05, 2.0, 1.2, 1.02
 _LAG_AGAIN = 1.0  # s between two looks at replicas that are behind
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The size of the next range, in rows; `growth` is the most that it may grow at once."""
+    """The size of the next range, in rows; a `steady` one grows slowly."""
 
     size: int
-    growth: float = 2.0
+    steady: bool = False
 
     def after(self, seconds: float, wanted: float, *, waited: bool) -> Pace:
         """Give the pace after a range, by the time that it took and the time that it should take."""
         if waited:
             return self.halved()
-        factor = min(self.growth, max(0.5, wanted / max(seconds, 0.001)))
+        growth = _STEADY if self.steady else _FAST if seconds < _SHORT else _USUAL
+        factor = min(growth, max(0.5, wanted / max(seconds, 0.001)))
         return replace(self, size=_bounded(self.size * factor))
 
     def halved(self) -> Pace:
         """Give the pace that makes way for others; from now on it grows slowly."""
-        return Pace(_bounded(self.size / 2), _STEADY)
+        return Pace(_bounded(self.size / 2), steady=True)
 
 
 def _bounded(size: float) -> int:
@@ -79,10 +81,17 @@ class _Work:
     def ask(self, query: str) -> PGresult:
         return no_transaction.ask(self.session, self.work, query, settings=keys.SETTINGS)
 
+    def text(self, query: str) -> str:
+        return _text(self.ask(query))
+
 
 def key_of(session: Session, work: Work, wanted: Batches) -> Key:
     """Find the key of a file in batches; raise MigrationFileError that says what it lacks."""
-    return keys.find(lambda query: no_transaction.ask(session, work, query), work.migration, wanted)
+    return keys.find(lambda query: _text(no_transaction.ask(session, work, query)), work.migration, wanted)
+
+
+def _text(result: PGresult) -> str:
+    return (result.get_value(0, 0) or b"").decode()
 
 
 def apply(
@@ -110,7 +119,7 @@ def _progress(one: _Work, *, from_start: bool, begun: bool) -> Progress:
     `begun` says whether a range is done; then the progress must be there, because the ranges must not be done again.
     """
     place, size = one.work.place, FIRST
-    if one.ask(progress.exists(place)).get_value(0, 0) != b"t":
+    if one.text(progress.exists(place)) != "t":
         one.ask(progress.create(place))
     if from_start:
         one.ask(progress.end(place))
@@ -120,10 +129,10 @@ def _progress(one: _Work, *, from_start: bool, begun: bool) -> Progress:
         message = f"the progress of {one.work.migration} is gone from {progress.table(place.table)}"
         hint = f"Restore its row. Or run the file anew, over all ranges: up --from-start {one.work.migration.version}"
         raise MigrateError(message, hint=hint)
-    upper = (one.ask(keys.upper(one.key)).get_value(0, 0) or b"").decode()
-    total = keys.estimate(one.ask, one.key) if upper != NO_KEY else 0
+    upper = one.text(keys.upper(one.key))
+    total = keys.estimate(one.text, one.key) if upper != keys.NONE else 0
     one.ask(progress.begin(place, upper_key=upper, total=total, size=size))
-    return Progress(NO_KEY, upper, 0, total, 0.0, size)
+    return Progress(keys.NONE, upper, 0, total, 0.0, size)
 
 
 def _ranges(one: _Work, claim: Claim, now: Progress) -> tuple[int, str]:
@@ -136,7 +145,7 @@ def _ranges(one: _Work, claim: Claim, now: Progress) -> tuple[int, str]:
         next_one = _next(one, now, pace.size)
         started = time.monotonic()
         try:
-            tags, waiting = _carry_out(one, next_one, pace.size, is_first=now.last_key == NO_KEY)
+            tags, waiting = _carry_out(one, next_one, pace.size, is_first=now.last_key == keys.NONE)
         except StatementError as error:
             if _is_overtaken(error):
                 now = _again(one, error)
@@ -153,7 +162,8 @@ def _ranges(one: _Work, claim: Claim, now: Progress) -> tuple[int, str]:
         now = now._replace(last_key=next_one.end, rows=now.rows + next_one.rows)
         rate = (now.rows - before) / max(time.monotonic() - began, 0.001)
         pace = pace.after(took, one.wanted.seconds, waited=bool(waiting))
-        tell(events.Batched(migration, now.rows, max(now.total, now.rows), changed, rate, next_one.rows))
+        total = now.rows if now.is_done else max(now.total, now.rows)
+        tell(events.Batched(migration, now.rows, total, changed, rate, next_one.rows))
         if waiting:
             tell(events.GivingWay(migration, waiting, pace.size))
     return changed, tag.removesuffix(" 0")
@@ -173,8 +183,8 @@ def _next(one: _Work, now: Progress, size: int) -> _Range:
         one.session.stop.pause(_LAG_AGAIN)
     if found := row.get_value(0, 0):
         return _Range(now.last_key, found.decode(), size)
-    left = one.ask(keys.count(one.key, now.last_key, now.upper_key)).get_value(0, 0)
-    return _Range(now.last_key, now.upper_key, int(left or 0))
+    left = one.text(keys.count(one.key, now.last_key, now.upper_key))
+    return _Range(now.last_key, now.upper_key, int(left))
 
 
 def _carry_out(one: _Work, of: _Range, size: int, *, is_first: bool) -> tuple[list[str], tuple[Waiter, ...]]:

@@ -13,13 +13,12 @@ from outreach_migrate.errors import MigrationFileError, Problem
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from psycopg.pq.abc import PGresult
-
     from outreach_migrate.files.batches import Batches
     from outreach_migrate.files.migrations import Migration
 
-    Ask = Callable[[str], PGresult]
+    Ask = Callable[[str], str]  # gives the first value of a query's result, as text
 
+NONE = "NULL"  # stands for no key
 # The settings by which a key is written, so that any session reads the same value
 SETTINGS = ("SET LOCAL DateStyle = 'ISO'", "SET LOCAL IntervalStyle = 'iso_8601'", "SET LOCAL extra_float_digits = 1")
 _KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "S": "a sequence", "c": "a type"}
@@ -45,14 +44,13 @@ class Key:
     def after(self, last: str, until: str, *, column: str | None = None) -> str:
         """Write the condition for the rows after one key, up to another; both are literals, NULL for no lower end."""
         column = column or self.named
-        lower = "" if last == "NULL" else f"{column} > {last}::{self.type} AND "
+        lower = "" if last == NONE else f"{column} > {last}::{self.type} AND "
         return f"{lower}{column} <= {until}::{self.type}"
 
 
 def find(ask: Ask, migration: Migration, wanted: Batches) -> Key:
     """Find the key; raise MigrationFileError that says what it lacks."""
-    result = ask(_query(wanted))
-    facts: dict[str, Any] = json.loads((result.get_value(0, 0) or b"{}").decode())
+    facts: dict[str, Any] = json.loads(ask(_query(wanted)))
     problems = [
         Problem(message, migration.location(wanted.offset), hint, migration.excerpt(wanted.offset))
         for message, hint in _lacks(facts, wanted)
@@ -122,7 +120,7 @@ def _lacks(facts: dict[str, Any], wanted: Batches) -> Iterator[tuple[str, str | 
 def upper(key: Key) -> str:
     """Write the query for the greatest key, as a literal of text; NULL if the table is empty."""
     greatest = f"SELECT {key.column} AS key FROM {key.table} ORDER BY 1 DESC LIMIT 1"
-    return f"SELECT coalesce((SELECT {_literal('key')} FROM ({greatest}) AS greatest), 'NULL')"
+    return f"SELECT coalesce((SELECT {_literal('key')} FROM ({greatest}) AS greatest), '{NONE}')"
 
 
 def next_end(key: Key, last: str, until: str, size: int) -> str:
@@ -145,6 +143,5 @@ def _literal(key: str) -> str:
 
 def estimate(ask: Ask, key: Key) -> int:
     """Ask the planner how many rows the table has, about."""
-    plan = ask(f"EXPLAIN (FORMAT JSON) SELECT FROM {key.table}").get_value(0, 0) or b"[]"
-    (top,) = json.loads(plan.decode())
+    (top,) = json.loads(ask(f"EXPLAIN (FORMAT JSON) SELECT FROM {key.table}"))
     return int(top["Plan"]["Plan Rows"])
