@@ -25,7 +25,7 @@ test: .venv/tests ## run the tests on a real PostgreSQL
 
 test-faults: .venv/tests ## kill runs and servers a hundred times over; the largest input
 	@OUTREACH_FAULT_ROUNDS=100 $(BIN)/python -m pytest -n 6 --dist worksteal tests/test_faults.py tests/test_loss.py tests/test_input.py \
-		tests/test_durability.py tests/test_fleet_faults.py tests/test_adopt.py
+		tests/test_durability.py tests/test_fleet_faults.py tests/test_adopt.py tests/test_batches.py
 
 test-long: .venv/tests ## the tests that take long: with other tools (npm and PyPI install them, once) and large input
 	@$(BIN)/python -m pytest -n 6 --dist worksteal $(LONG)

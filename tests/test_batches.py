@@ -327,3 +327,9 @@ def test_a_rehearsal_carries_out_one_range(migrate: Migrate, rows: Rows) -> None
     index = "CREATE UNIQUE INDEX CONCURRENTLY i ON steps (id);"
     found = migrate("--json", "rehearse", files={"1_a.sql": index, "2_b.sql": BACKFILL})
     assert [(one["version"], one["needs"]) for one in found.json["files"]] == [("1", None), ("2", "sql/1_a.sql")]
+
+
+def test_a_range_is_linted_as_a_condition(migrate: Migrate) -> None:
+    """squawk finds no wrong syntax in :range."""
+    found = migrate("check", "--lint", "--format", "json", files=[f"{HEAD}DELETE FROM steps WHERE :range;"])
+    assert found.json["findings"] == []

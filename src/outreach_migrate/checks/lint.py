@@ -72,12 +72,18 @@ def _squawk(program: str, found: list[Migration], mode: str) -> dict[str, list[F
 
 
 def _readable(migration: Migration, folder: str) -> str:
-    """Give the path of a file for squawk, which takes rows for SQL, so a file with rows is copied without them."""
-    if not migration.rows:
+    """Give the path of a file for squawk, which takes rows and :range for SQL, so it gets a copy without them."""
+    text = migration.sql
+    if migration.directives.batches:
+        from outreach_migrate.files import batches
+
+        for use in batches.uses(text):
+            text = f"{text[: use.start]}{'true':{len(use)}}{text[use.stop :]}"
+    elif not migration.rows:
         return migration.path
     path = os.path.join(folder, os.path.basename(migration.path))
     with open(path, "w", encoding="utf-8") as file:
-        file.write(migration.sql)
+        file.write(text)
     return path
 
 

@@ -128,6 +128,7 @@ def failures(command: Callable[..., Any]) -> Callable[..., Any]:
 @failures
 @options.of_a_run
 @options.lock_retries
+@options.max_lag
 @click.pass_obj
 def up(chosen: Chosen, /, jobs: int, canary: int, keep_going: bool, max_failures: int, **given: Any) -> None:
     """Apply the pending migrations of each target, in order."""
