@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import psycopg
+import pytest
 from fix_cli import Migrate, Recorded, Rows
 
 EVERY_KIND = (Path(__file__).parent / "every_kind.sql").read_text()
@@ -81,6 +82,15 @@ def test_a_run_can_refuse_a_database_that_has_drifted(migrate: Migrate, rows: Ro
     rows("DROP TABLE by_hand")
     assert migrate("up", "--check-drift").exit_code == 0
     assert recorded() == ["a", "b"]
+
+
+def test_a_variable_has_a_pattern_a_line(migrate: Migrate, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kind and a name are one pattern, though a blank is between them."""
+    migrate("up", files=["create table t ()"])
+    rows("CREATE TABLE u (); CREATE VIEW v AS SELECT")
+    monkeypatch.setenv("OUTREACH_MIGRATE_DRIFT_IGNORE", "view public.?\n\n  table *.w\n")
+    ended = migrate("drift")
+    assert (ended.exit_code, ended.stdout) == (1, "extra  table public.u\n  +CREATE TABLE public.u\n"), ended
 
 
 def test_files_must_be_as_they_were_applied(migrate: Migrate) -> None:

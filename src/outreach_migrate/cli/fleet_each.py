@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from outreach_migrate.cli import fleet, options, project, signals, usage
+from outreach_migrate.cli import fleet, kinds, options, project, signals, usage
 from outreach_migrate.cli.fleet import Chosen
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def baseline(chosen: Chosen, /, version: int, jobs: int, keep_going: bool, max_f
 @fleet.jobs
 @click.option(
     "--ignore",
+    type=kinds.PATTERN,
     multiple=True,
     metavar="PATTERN",
     help="Leave out objects, as *.tmp_*, or 'index *.tmp_*'; may be repeated.",

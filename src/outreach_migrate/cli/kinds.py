@@ -47,6 +47,19 @@ class Assignment(click.ParamType[tuple[str, str]]):
 ASSIGNMENT = Assignment()
 
 
+class Pattern(click.ParamType[str]):
+    """A pattern of `--ignore`; a variable of the environment has one a line, because a pattern may have blanks."""
+
+    name = "pattern"
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        """Part the lines; empty ones count for nothing."""
+        return [line.strip() for line in rv.splitlines() if line.strip()]
+
+
+PATTERN = Pattern()
+
+
 class Revision(click.ParamType[str]):
     """A git revision; refuses an empty text, and one that git would take for an option."""
 

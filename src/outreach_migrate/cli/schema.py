@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from outreach_migrate.cli import options, usage
+from outreach_migrate.cli import kinds, options, usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,6 +121,7 @@ def _make(
 @click.command(cls=usage.Command)
 @click.option(
     "--ignore",
+    type=kinds.PATTERN,
     multiple=True,
     metavar="PATTERN",
     help="Leave out objects, as public.tmp_*, or 'index public.*'; may be repeated.",
