@@ -100,6 +100,15 @@ def test_every_kind_of_object_is_squashed(migrate: Migrate, role: tuple[str, str
     assert f"\ncreate role {role[0]};\n" in text
 
 
+def test_large_objects_are_squashed(migrate: Migrate, another: str) -> None:
+    """pg_dump writes a transaction around them, which no file may have."""
+    migrate("up", files=["create table t as select lo_from_bytea(0, 'abc') as lo"])
+    assert migrate("squash", "--through", "1").exit_code == 0
+    assert migrate("up", url=another).exit_code == 0
+    with psycopg.connect(another) as connection:
+        assert connection.execute("SELECT lo_get(lo) FROM t").fetchall() == [(b"abc",)]
+
+
 def test_a_squash_that_would_not_be_true_changes_nothing(migrate: Migrate, scratch_server: None) -> None:
     """Here a block makes a role, so it is copied, and a table, which the dump has as well."""
     migrate.write({"1_a.sql": "DO $$ BEGIN CREATE ROLE r; CREATE TABLE twice (); END $$"})

@@ -116,6 +116,8 @@ def _stable(entries: Iterable[_Entry], role: str, leaves: Callable[[str, str], b
             continue
         if entry and entry[3] == "DEFAULT ACL":
             found = [_of_the_loader(one, role) for one in found]
+        if entry and entry[3] == "BLOBS":  # a migration is one transaction already
+            found = [one for one in found if one not in ("BEGIN;", "COMMIT;")]
         title = f"-- {entry[1]}\n" if entry else ""
         paragraphs.append(title + "\n".join(found))
     return "\n".join(f"\n{one}" for one in paragraphs) + "\n"
