@@ -283,6 +283,21 @@ def test_a_migration_in_the_way_is_refused(
         assert verdicts(migrate(*command, "--accept-edited")) == {"1": "adopted", "2": "adopted"}
 
 
+@pytest.mark.parametrize("tool", ["drizzle", "dbmate"])  # one in a schema of its own; the other renamed
+def test_the_tools_table_is_no_part_of_the_schema(tool: str, migrate: Migrate, rows: Rows, made: Any) -> None:
+    """`drift` does not report it as extra, and `dump` and `types` leave it out."""
+    made(tool)
+    migrate.write({"1_f.sql": files(MADE[tool].names)["1_f.sql"] + "create table mine (id int);"})
+    rows("CREATE TABLE mine (id int)")
+    assert migrate(*RECIPES[tool].split(), "--accept-edited").exit_code == 0
+    drift = migrate("drift")
+    assert (drift.exit_code, drift.stdout) == (0, ""), drift
+    dumped = migrate("dump").stdout
+    assert "CREATE TABLE public.mine" in dumped
+    assert not re.search("migrations|SCHEMA drizzle", dumped.partition("\n")[2])
+    assert re.findall(r"class (\w+)", migrate("types").stdout) == ["mine"]
+
+
 def test_prismas_row_of_a_try_that_failed_does_not_count(migrate: Migrate, made: Any) -> None:
     """A migration that was rolled back and then applied has two rows; an older checksum lacks zeros."""
     short = "".join(f"{byte:x}" for byte in bytes.fromhex(SHA256))

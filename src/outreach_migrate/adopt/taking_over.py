@@ -169,7 +169,7 @@ def _take(
     session: Session, request: Request, wanted: Wanted, chosen: Foreign, create: tuple[str, ...], tell: Tell
 ) -> Takeover | Nothing | None:
     connection = session.connection
-    renamed = f"{chosen.form.name}_{chosen.tool.replace('-', '_')}" if _is_in_place(request.table, chosen) else None
+    renamed = chosen.form.renamed if _is_in_place(request.table, chosen) else None
     _lock(session, chosen, "ACCESS EXCLUSIVE" if renamed else "SHARE")
     now = read.foreign_tables(connection, request.table, search_path=request.target.schema, reset=False)
     if chosen not in now:

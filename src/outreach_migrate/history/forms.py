@@ -29,6 +29,11 @@ class Form:
     schema: str | None = None
     timed: bool = True
 
+    @property
+    def renamed(self) -> str:
+        """The name that `adopt --rename` gives the table."""
+        return f"{self.name}_{self.tool.replace('-', '_')}"
+
     def fits(self, columns: Mapping[str, str]) -> bool:
         """Tell whether a table with these columns has this form."""
         return columns.items() >= self.columns.items() and (not self.exact or len(columns) == len(self.columns))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from outreach_migrate import errors
 from outreach_migrate.errors import Conflict, Contradiction
+from outreach_migrate.history import records
 from outreach_migrate.postgres import connections
 from outreach_migrate.run import comparison
 from outreach_migrate.run.plan import State
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from outreach_migrate.schema.catalog import Object
     from outreach_migrate.schema.differences import Comparison
     from outreach_migrate.schema.scratch import Scratch
+
+_PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,10 @@ def against(
         expected = read.result()
         if servers[0] != servers[1]:
             actual = reprinting.alike(actual, connection, expected, other)
+        theirs, made_by_tools = records.tables(connection, request.table, search_path=request.target.schema)
+    names = {_name(one.schema, one.name) for one in theirs} | {_name(one) for one in made_by_tools}
+    names -= {one.name for one in expected}  # unless a file makes it
+    actual = tuple(one for one in actual if one.name not in names and one.parent not in names)
     is_there = any(_is_schema(one, request.table.schema) for one in actual)  # a run makes the history's
     kept = [one for one in expected if is_there or not _is_schema(one, request.table.schema)]
     kept = [one for one in kept if one.kind != "extension" or one.name not in made.preset]
@@ -94,6 +102,11 @@ def against(
 
 def _is_schema(one: Object, name: str) -> bool:
     return one.kind == "schema" and one.name in (name, '"' + name.replace('"', '""') + '"')
+
+
+def _name(*parts: str) -> str:
+    """Write a name as the catalog's queries do, with quotes where they are needed."""
+    return ".".join(part if _PLAIN.fullmatch(part) else '"' + part.replace('"', '""') + '"' for part in parts)
 
 
 def _major(connection: Connection) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from outreach_migrate import errors
 from outreach_migrate.files import scanner, statements
 from outreach_migrate.files.statements import Statement
+from outreach_migrate.history import records
 from outreach_migrate.postgres import connections
 from outreach_migrate.schema import pg_dump
 
@@ -56,18 +57,24 @@ def unified(before: str, after: str, one: str, other: str) -> list[str]:
 
 
 def schema(target: Target, history: Table, *, wait: float = 0) -> str:
-    """Give a database's schema as SQL that an empty database can load, without the history table.
+    """Give a database's schema as SQL that an empty database can load, without the tables of histories.
 
     The same schema gives the same text: it has no owners, versions, random keys and session limits. Left out are
     subscriptions and user mappings, whose texts have passwords, and the comments that extensions bring along.
     """
-    text, role = _read(target, history, "--schema-only", wait=wait)
+    with _connected(target, wait) as connection:
+        theirs, made = records.tables(connection, history, search_path=target.schema)
+    left = [f"--exclude-table={one.quoted}" for one in theirs]
+    text, role = _read(target, history, "--schema-only", *left, wait=wait)
     found = list(_entries(text))
-    is_used = any(entry and entry[4] == history.schema for entry, _ in found)
+    unused = {history.schema, *made} - {entry[4] for entry, _ in found if entry}  # no file has made them
 
     def leaves(kind: str, name: str) -> bool:
-        is_historys = kind == "SCHEMA" and name == history.schema and not is_used  # no file has made it
-        return is_historys or kind in ("SUBSCRIPTION", "USER MAPPING") or _is_extensions_comment(kind, name)
+        return (
+            (kind == "SCHEMA" and name in unused)
+            or kind in ("SUBSCRIPTION", "USER MAPPING")
+            or _is_extensions_comment(kind, name)
+        )
 
     return _HEAD + _stable(found, role, leaves)
 
@@ -92,9 +99,15 @@ def _is_extensions_comment(kind: str, name: str) -> bool:
 
 def _read(target: Target, history: Table, *options: str, wait: float = 0) -> tuple[str, str]:
     """Read pg_dump's text, and the role that migrates."""
-    with connections.translated(), closing(connections.connect(target, wait=wait)) as connection:
+    with _connected(target, wait) as connection:
         version, role = connection.info.server_version // 10000, _role(connection, history)
     return pg_dump.text(target, version, history, *options), role
+
+
+@contextmanager
+def _connected(target: Target, wait: float) -> Iterator[Connection]:
+    with connections.translated(), closing(connections.connect(target, wait=wait)) as connection:
+        yield connection
 
 
 def _role(connection: Connection, history: Table) -> str:

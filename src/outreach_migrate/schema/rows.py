@@ -7,6 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from outreach_migrate import errors
+from outreach_migrate.history import records
 from outreach_migrate.schema import views
 
 if TYPE_CHECKING:
@@ -131,13 +132,14 @@ _TYPES = """
 
 
 def read(connection: Connection, schema: str, history: Table) -> Rows:
-    """Read the relations of a schema, without the history's tables, and the types that they need.
+    """Read the relations of a schema, without the tables of histories, and the types that they need.
 
     The role needs no privilege on the relations. Raise UsageError when there is no such schema.
     """
     if not connection.execute("SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s", (schema,)).rowcount:
         raise errors.UsageError(f"there is no schema {schema}")
-    ours = {table.name for table in history.all} if history.schema == schema else set()
+    theirs, _ = records.tables(connection, history, search_path=schema)
+    ours = {table.name for table in (*history.all, *theirs) if table.schema == schema}
     found = [row for row in connection.execute(_RELATIONS, (schema,)).fetchall() if row[1] not in ours]
     relations = {oid for oid, *_ in found}
     origins = views.origins(connection, [oid for oid, _, kind, _ in found if kind in "vm"])
