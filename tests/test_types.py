@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import fix_servers
+import psycopg
 import pytest
 from fix_cli import Migrate, Rows
 from psycopg import adapters
@@ -249,6 +250,26 @@ def test_a_view_s_column_may_be_null_where_its_source_may_be(migrate: Migrate, c
         "shown": ["n"],
         "unioned": ["id"],
     }
+
+
+def test_the_order_in_which_objects_were_made_does_not_count(migrate: Migrate, server_url: str) -> None:
+    """Databases with the same objects, and other OIDs, give the same bytes."""
+    statements = [
+        "CREATE TYPE mood AS ENUM ('a', 'b')",
+        "CREATE TYPE x.mood AS ENUM ('c')",
+        "CREATE DOMAIN x.email AS text",
+        "CREATE DOMAIN email AS int",
+        "CREATE TABLE b (m x.mood, e email[])",
+        "CREATE TABLE a (m mood, e x.email)",
+    ]
+    with fix_servers.fresh_database(server_url) as one, fix_servers.fresh_database(server_url) as other:
+        for url, order in ((one, statements), (other, [*statements[3::-1], *statements[:3:-1]])):
+            with psycopg.connect(url) as connection:
+                connection.execute("; ".join(["CREATE SCHEMA x", *order]).encode())
+        for command in ("types", "dump"):
+            texts = [migrate(command, url=url).stdout for url in (one, other)]
+            assert "mood" in texts[0]
+            assert texts[0] == texts[1]
 
 
 def test_inserts_need_what_has_no_default(migrate: Migrate, connect: fix_servers.Connect) -> None:
