@@ -598,9 +598,11 @@ def test_behind_a_pooler(migrate: Migrate, rows: Rows, made: Any, pgbouncer: Cal
 
 
 def test_a_role_without_the_right_is_told(migrate: Migrate, rows: Rows, role: tuple[str, str], made: Any) -> None:
-    """Locking the table takes more than reading it; the GRANT that the error names is enough."""
+    """Locking the table takes more than reading it, which is enough for --dry-run; so is the GRANT of the error."""
     made("prisma")
+    assert 'hint: GRANT SELECT ON "public"."_prisma_migrations" TO' in migrate("adopt", "--dry-run", url=role[1]).stderr
     rows("GRANT CREATE ON SCHEMA public TO PUBLIC; GRANT SELECT ON _prisma_migrations TO PUBLIC")
+    assert "2 migrations would be adopted" in migrate("adopt", "--dry-run", url=role[1]).stdout
     run = migrate("adopt", url=role[1])
     assert run.exit_code == 1
     assert 'GRANT SELECT, UPDATE ON "public"."_prisma_migrations" TO' in run.stderr

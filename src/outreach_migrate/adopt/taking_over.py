@@ -121,7 +121,8 @@ def _attempt(session: Session, request: Request, wanted: Wanted, tell: Tell) -> 
             return Nothing(present=len(past.entries))
         if isinstance(chosen, Nothing):
             return chosen
-        planning.must_be_writable(past)
+        if not wanted.dry_run:
+            planning.must_be_writable(past)
         create = write.create(past)
     try:
         return _take(session, request, wanted, chosen, create, tell)
@@ -170,7 +171,11 @@ def _take(
 ) -> Takeover | Nothing | None:
     connection = session.connection
     renamed = chosen.form.renamed if _is_in_place(request.table, chosen) else None
-    _lock(session, chosen, "ACCESS EXCLUSIVE" if renamed else "SHARE")
+    if wanted.dry_run:  # a role that may only read can do that, also on a standby
+        _must_be_readable(connection, chosen)
+        session.begin()
+    else:
+        _lock(session, chosen, "ACCESS EXCLUSIVE" if renamed else "SHARE")
     now = read.foreign_tables(connection, request.table, search_path=request.target.schema, reset=False)
     if chosen not in now:
         return None
@@ -187,6 +192,12 @@ def _take(
     if wanted.dry_run or (recorded.records and not takeover.adopted):
         return takeover
     return _written(connection, request.table, replace(takeover, renamed=renamed), create)
+
+
+def _must_be_readable(connection: psycopg.Connection, chosen: Foreign) -> None:
+    if not chosen.readable:
+        role, quoted = sql.Identifier(connection.info.user).as_string(), chosen.table.quoted
+        raise MigrateError(f"the role {role} may not read {chosen}", hint=f"GRANT SELECT ON {quoted} TO {role};")
 
 
 def _lock(session: Session, chosen: Foreign, mode: str) -> None:
