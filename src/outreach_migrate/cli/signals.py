@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PROMPT = 1.5  # s: an interrupted run ends within two, also where the server answers no more
-_MANY = 1000  # events that wait to be shown
-_BATCH = 0.03  # s between two looks at the events and the clock
+_MANY = 3000  # events that wait to be shown
+_BATCH = 0.1  # s between two looks at the events and the clock
 
 
 @contextmanager

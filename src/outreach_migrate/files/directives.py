@@ -79,12 +79,19 @@ class Directives:
     batches: Batches | None = None
 
 
+_PLAIN = Directives(True, Isolation.READ_COMMITTED, None, ())  # those of most files
+
+
 def read(sql: str, outline: Outline) -> Directives:
     """Read a text's directives; a single statement that can't run in a transaction needs none to run without one."""
+    head, lines = _lines(sql)
+    return _of(sql, outline, head, lines) if lines or outline.outer or outline.outside else _PLAIN
+
+
+def _of(sql: str, outline: Outline, head: int, lines: list[re.Match[str]]) -> Directives:
     lock_timeout, level, origin, batched = None, None, None, None
     findings, given = list[Finding](), dict[str, re.Match[str]]()
     paths = dict[str, list[str]]()
-    head, lines = _lines(sql)
     for line in lines:
         text = line[1].strip()
         word, _, value = text.partition(" ")

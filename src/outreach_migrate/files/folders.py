@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import io
 import os
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from outreach_migrate.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from importlib.resources.abc import Traversable
     from typing import BinaryIO
 
@@ -101,12 +99,12 @@ def listed(folder: Folder) -> list[File]:
     return sorted((one for one in found if not one.name.startswith(".")), key=lambda one: one.name)
 
 
-@contextmanager
-def opened(file: File | Text, at: int = 0) -> Iterator[BinaryIO]:
+def opened(file: File | Text, at: int = 0) -> BinaryIO:
     """Open a file, to be read from an offset on, in bytes; raise OSError."""
-    with _stream(file) as stream:
+    stream = _stream(file)
+    if at:
         stream.seek(at)
-        yield stream
+    return stream
 
 
 def _stream(file: File | Text) -> BinaryIO:

@@ -35,8 +35,8 @@ def copied(folder: str, tool: str | None = None) -> str:
     return f"To copy a whole folder of such files: {command}{f' --from {tool}' if tool else ''}"
 
 
-def of_name(path: str) -> Problem | None:
-    """Report a file whose name says that it is another tool's, and not a migration here."""
+def one_way(path: str) -> Problem | None:
+    """Report a file whose name says that it is the way up or down of another tool's migration."""
     for ending, whose in _WAYS_DOWN.items():
         if path.lower().endswith(ending):
             message = f"{whose} way down, which would be run as well"
@@ -46,6 +46,11 @@ def of_name(path: str) -> Problem | None:
         own = f"{os.path.basename(path)[: -len(_WAY_UP)]}.sql"
         hint = f"If it is a migration of this folder, name it {own}. {copied(os.path.dirname(path))}"
         return Problem(f"{_GOLANG} name of a way up", Location(path), hint)
+    return None
+
+
+def of_name(path: str) -> Problem | None:
+    """Report a file whose name is no migration's here, but another tool's."""
     for pattern, whose in _NAMES:
         if pattern.fullmatch(os.path.basename(path)):
             hint = f"It must be VERSION_name.sql, where VERSION is digits; this is one of {whose}."

@@ -196,7 +196,7 @@ def _read_file(file: File) -> Migration | Problem | None:
     try:
         if file.is_dir():
             return None
-        if shown == path and (another := foreign.of_name(path)):
+        if shown == path and (another := foreign.one_way(path) or (None if match else foreign.of_name(path))):
             return another
         if not match or shown != path:
             hint = "It must be VERSION_name.sql, where VERSION is digits."

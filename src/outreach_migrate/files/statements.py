@@ -151,7 +151,7 @@ def end(sql: str, statement: Statement) -> int:
 
 def folded(word: str) -> str:
     """Fold a word's case as PostgreSQL does, because lower() would take the Kelvin sign for a K."""
-    return word.translate(_ASCII_LOWER)
+    return word.lower() if word.isascii() else word.translate(_ASCII_LOWER)
 
 
 def _statement(sql: str, start: int, marks: Iterator[tuple[str, int, int]]) -> tuple[Statement, str, int, int]:

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 _IN_FLIGHT = 1.0  # s: the longest that a message may take through a pooler
 _MARK = "/* outreach-migrate "  # the start of a run's messages
+_UNFIT = re.compile("[^0-9A-Za-z]")  # in a mark
 
 
 def mark(token: str, name: str) -> str:
     """Write the comment that a run's messages begin with; `token` identifies the run."""
-    return f"{_MARK}{token} {re.sub('[^0-9A-Za-z]', '_', name[:80])} */ "
+    return f"{_MARK}{token} {_UNFIT.sub('_', name[:80])} */ "
 
 
 def blockers(connection: Connection, token: str) -> tuple[Blocker, ...]:

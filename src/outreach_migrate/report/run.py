@@ -56,14 +56,6 @@ class RunReport(printer.Report):
             case _:
                 self._of_work(event)
 
-    def _of_work(self, event: events.OfAFile | events.OfCode) -> None:
-        from outreach_migrate.run import events  # here, because a run with nothing to do has none of these
-
-        if isinstance(event, events.CodeApplied | events.CodeGone):
-            self._of_code(event)
-        else:
-            self._of_a_file(event)
-
     def _of_code(self, event: events.OfCode) -> None:
         """Print the end of a file of code, and name the objects that it leaves."""
         from outreach_migrate.run import events
@@ -83,13 +75,19 @@ class RunReport(printer.Report):
                 self.aside(f"warning: {path} is gone, but what it made stays: {left}")
         self.document["code"] = [as_json.made(one) for one in self.code]
 
-    def _of_a_file(self, event: events.OfAFile) -> None:
+    def _of_work(self, event: events.OfAFile | events.OfCode) -> None:
         from outreach_migrate.run import events  # here, because a run with nothing to do has none of these
 
         match event:
             case events.Started(migration):
                 self.started, self.progress = (migration, time.monotonic()), ""
                 self.tick()
+            case events.Applied(migration, seconds, tags):
+                self.applied.append(event)
+                self.started = None
+                self._applied(migration, seconds, tags)
+            case events.CodeApplied() | events.CodeGone():
+                self._of_code(event)
             case events.Noticed(migration, notice):
                 self._noticed(migration, notice)
             case events.Waiting(_, blockers):
@@ -103,16 +101,12 @@ class RunReport(printer.Report):
             case events.Retrying(migration, error, seconds, left):
                 why = error.message.removeprefix("canceling statement due to ")
                 self.aside(f"{sentences.title(migration)}  {why}; retrying in {seconds:.1f} s ({left} left)")
-            case events.Applied(migration, seconds, tags):
-                self.applied.append(event)
-                self.started = None
-                self._applied(migration, seconds, tags)
             case _:
                 self.aside(f"{event.migration.path}: {sentences.beside(event)}")
 
     def tick(self) -> None:
         """Draw the live line with the time that the file has been running."""
-        if self.started:
+        if self.started and self.live:
             migration, began = self.started
             self.running(f"{self.progress}{sentences.title(migration)}  {durations.text(time.monotonic() - began)} …")
 

@@ -72,7 +72,7 @@ class Session:
     def _take(self, connection: psycopg.Connection) -> None:
         self.connection = connection
         self._opened.append((connection.info.backend_pid, time.monotonic()))
-        self.application = connection.info.parameter_status("application_name") or ""
+        self._application = sql.quote(connection.info.parameter_status("application_name") or "")
         connection.add_notice_handler(self._notice)
         self.stop.reach(connection)
 
@@ -113,11 +113,12 @@ class Session:
     def at_work(self, migration: Migration) -> Iterator[None]:
         """Report the server's notices as this file's, and have the watcher look at the file."""
         self._file = migration
+        self.watcher.look_at(migration)
         try:
-            with self.watcher.during(migration):
-                yield
+            yield
         finally:
             self._file = None
+            self.watcher.look_at(None)
 
     def mark(self, migration: Migration) -> str:
         """Write the comment that marks this run's messages."""
@@ -154,7 +155,7 @@ class Session:
         """Write the statements that follow BEGIN: a clean session, without limits yet."""
         path = [read.set_search_path(self.target.schema).rstrip(";")] if self.target.schema else []
         # behind a pooler RESET ALL has put back the name that the pooler's own connection was opened with
-        name = f"SET LOCAL application_name = {sql.quote(self.application)}"
+        name = f"SET LOCAL application_name = {self._application}"
         return [*RESET, *self.client_check("LOCAL"), name, *path, *self.limit(Limits(0, 0))]
 
     def begin(self) -> None:

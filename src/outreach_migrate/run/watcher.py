@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
@@ -49,14 +48,11 @@ class Watcher:
         if self._thread:
             self._thread.join(_LAST_LOOK)
 
-    @contextmanager
-    def during(self, migration: Migration) -> Iterator[None]:
-        """Look at this file until the end of the block, if awake."""
-        self._file, self.blockers = migration, ()
-        try:
-            yield
-        finally:
-            self._file = None
+    def look_at(self, migration: Migration | None) -> None:
+        """Look at this file from now on, if awake; at nothing if None."""
+        self._file = migration
+        if migration:
+            self.blockers = ()
 
     def wake(self) -> None:
         """Start to look, until the end of the run."""
