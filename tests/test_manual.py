@@ -273,6 +273,19 @@ def unfinished(migrate: Migrate) -> None:
     assert migrate("--dir", ".", "up").exit_code == 1
 
 
+def half_done(migrate: Migrate) -> None:
+    """Have a backfill fail after its first range."""
+    folder = migrate.folder / "backfill"
+    folder.mkdir()
+    (folder / "1_steps.sql").write_text(
+        "create table steps (id int primary key, done boolean);"
+        "insert into steps select generate_series(1, 6000); analyze steps;"
+    )
+    text = '-- migrate: batches of steps by "id"\nupdate steps set done = 1 / (1500 - id) < 2 where :range;\n'
+    (folder / "2_done.sql").write_text(text)
+    assert migrate("--dir", "backfill", "up").exit_code == 1
+
+
 def repository(migrate: Migrate) -> None:
     """Have them on a branch of a git repository, where origin/main has the first only."""
     project(migrate)
@@ -316,6 +329,7 @@ SCENES: dict[str, Callable[[Migrate], None]] = {  # by the first command of a bl
     "outreach-migrate --embedded up": failing,
     'psql "$DATABASE_URL"': applied,
     "outreach-migrate --dir . status": unfinished,
+    "outreach-migrate --dir backfill status": half_done,
     "outreach-migrate import prisma/migrations": fix_outreach.prisma,
     "outreach-migrate rehearse": filled,
     "outreach-migrate fleet --schemas 'tenant_*' status": tenants,

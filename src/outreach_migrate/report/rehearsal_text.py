@@ -66,7 +66,9 @@ def estimate(event: events.Estimated, seconds: float) -> str:
     if not event.rows:
         return "no range was carried out: the table has no rows"
     whole = durations.text(seconds * event.total / event.rows)
-    return f"one range of {event.rows:,} rows was carried out; all of about {event.total:,} would take about {whole}"
+    return (
+        f"one range of {event.rows:,} rows was carried out; all of about {event.total:,} rows would take about {whole}"
+    )
 
 
 def effect_lines(did: Effects, *, every: bool) -> list[tuple[str, str]]:
