@@ -221,6 +221,18 @@ def test_two_runs_at_once_change_each_row_once(
     assert counted(rows) == [(1, 3000)]
 
 
+def test_a_pooler_may_give_each_range_another_connection(
+    migrate: Migrate, rows: Rows, pgbouncer: Callable[..., str]
+) -> None:
+    """Two runs behind PgBouncer in transaction mode, with two connections for both: each row is changed once."""
+    steps(rows, 3000)
+    migrate.write([BACKFILL])
+    pooled = pgbouncer(pool_size=2)
+    ended = [run.end() for run in [migrate.start("up", url=pooled) for _ in range(2)]]
+    assert [one.exit_code for one in ended] == [0, 0], ended
+    assert counted(rows) == [(1, 3000)]
+
+
 # --- making way
 
 
