@@ -163,6 +163,23 @@ def test_a_file_that_is_gone_leaves_its_objects(migrate: Migrate, code: Code, ro
     assert states(migrate) == {}
 
 
+def test_an_object_belongs_to_the_file_that_made_it_last(migrate: Migrate, code: Code, rows: Rows) -> None:
+    """A file with another name takes the objects over; the old name's record goes, and can't drop them any more."""
+    code({"a.sql": TWICE})
+    done(migrate)
+    code({"a.sql": None, "z.sql": TWICE})
+    assert done(migrate) == ["z.sql"]
+    assert states(migrate) == {"z.sql": "current"}
+    code({"b.sql": TWICE + VIEW})
+    assert done(migrate) == ["b.sql"]
+    code({"z.sql": "-- migrate: drop"})
+    assert done(migrate) == ["z.sql"]
+    assert rows("SELECT path, objects FROM schema_migrations_code") == [
+        ("b.sql", ["FUNCTION public.twice(integer)", "VIEW public.v"])
+    ]
+    assert rows("SELECT to_regproc('twice') IS NULL") == [(False,)]
+
+
 def test_an_object_that_a_file_no_longer_makes_is_named(migrate: Migrate, code: Code) -> None:
     """A function with other arguments is another function: the old one stays, and is told until it is dropped first."""
     code({"twice.sql": TWICE})

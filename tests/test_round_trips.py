@@ -51,6 +51,20 @@ def test_a_look_costs_at_most_eight_messages(
     assert 2 < len(cost(*command)) <= 8
 
 
+@pytest.mark.parametrize("command", ["up", "status"])
+def test_files_of_code_cost_a_look_one_message(migrate: Migrate, command: str, cost: Callable[..., list[str]]) -> None:
+    """With nothing to do, their records are read in one query, however many there are."""
+    migrate.write(["CREATE TABLE t (id int);"])
+    cost("up")
+    without = len(cost(command))
+    code = migrate.files / "code"
+    code.mkdir()
+    for number in range(3):
+        (code / f"{number}.sql").write_text(f"CREATE OR REPLACE VIEW v{number} AS SELECT 1 AS a;")
+    cost("up")
+    assert len(cost(command)) <= without + 1
+
+
 @pytest.mark.parametrize("command", [["up", "--dry-run"], ["status"]])
 def test_a_look_at_an_empty_database_costs_at_most_eight_messages(
     migrate: Migrate, command: list[str], cost: Callable[..., list[str]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from psycopg import errors as pg
 from psycopg import sql
 
 from outreach_migrate.history import write
@@ -41,12 +42,13 @@ def name(table: Table) -> str:
 
 
 def read(connection: Connection, table: Table) -> dict[str, Record]:
-    """Read the records, by path; none where the table is absent."""
-    there = connection.execute("SELECT pg_catalog.to_regclass(%s) IS NOT NULL", (name(table),)).fetchall()[0][0]
-    if not there:
+    """Read the records, by path, in one round trip; none where the table is absent, which fails an open transaction."""
+    query = f"SELECT path, checksum, objects, applied_at, applied_by FROM {name(table)} ORDER BY path"
+    try:
+        rows = connection.execute(query.encode()).fetchall()
+    except pg.UndefinedTable:
         return {}
-    rows = connection.execute(f"SELECT path, checksum, objects, applied_at, applied_by FROM {name(table)}".encode())
-    return {row[0]: Record(row[0], row[1], tuple(row[2]), row[3], row[4]) for row in rows.fetchall()}
+    return {row[0]: Record(row[0], row[1], tuple(row[2]), row[3], row[4]) for row in rows}
 
 
 def lock(table: Table) -> list[str]:
@@ -59,13 +61,31 @@ def lock(table: Table) -> list[str]:
 
 def record(table: Table, path: str, checksum: str, objects: Sequence[str]) -> str:
     """Write the statement that records a file as carried out."""
-    made = f"ARRAY[{', '.join(map(sql.quote, objects))}]::text[]"
+    made = _array(objects)
     return (
         f"INSERT INTO {name(table)} VALUES ({sql.quote(path)}, {sql.quote(checksum)}, {made},"
         f" pg_catalog.clock_timestamp(), session_user || {write.host()})"
         " ON CONFLICT (path) DO UPDATE SET checksum = excluded.checksum, objects = excluded.objects,"
         " applied_at = excluded.applied_at, applied_by = excluded.applied_by"
     )
+
+
+def take_over(table: Table, path: str, made: Sequence[str], paths: Sequence[str]) -> list[str]:
+    """Write the statements that take objects from the records of other files, because a file has made them.
+
+    The record of a file that is none of `paths`, and has no object left, goes.
+    """
+    others = f"path <> {sql.quote(path)} AND objects && {_array(made)}"
+    left = f"ARRAY(SELECT one FROM pg_catalog.unnest(objects) AS one WHERE one <> ALL ({_array(made)}))"
+    gone = f"path <> ALL ({_array(paths)}) AND objects <@ {_array(made)}"
+    return [
+        f"DELETE FROM {name(table)} WHERE {others} AND {gone}",
+        f"UPDATE {name(table)} SET objects = {left} WHERE {others}",
+    ]
+
+
+def _array(values: Sequence[str]) -> str:
+    return f"ARRAY[{', '.join(map(sql.quote, values))}]::text[]"
 
 
 def forget(table: Table, path: str) -> str:

@@ -119,6 +119,8 @@ def _carry_out(session: Session, request: Request, code: Code, record: Record | 
     left = _still_there(session, record.objects) if record else ()
     objects = tuple(dict.fromkeys([*left, *made]))
     run(history.record(request.table, code.path, code.checksum, objects).encode())
+    for command in history.take_over(request.table, code.path, made, [one.path for one in request.code or ()]):
+        run(command.encode())
     stale = tuple(one for one in left if one not in made)
     return events.CodeApplied(code.path, time.monotonic() - began, objects, stale=stale)
 
