@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/outreach-migrate --embedded
-# The tests that take long, beside those with faults: other tools, type checkers, large input.
-LONG := $(addprefix tests/test_,moving_from_tools.py moving_by_hand.py type_checkers.py sample_project.py input.py)
+# The tests that take long: other tools, type checkers, large input, killed runs, scratch servers.
+LONG := $(patsubst %,tests/test_%.py,moving_from_tools moving_by_hand type_checkers sample_project input plugin batches \
+	faults loss durability fleet_faults squash scratch drift dump pg_dump)
 
 .PHONY: help up status psql test test-faults test-long bench check clean
 .DEFAULT_GOAL := help

@@ -27,7 +27,7 @@ from psycopg import sql
 SIGNALS = pytest.mark.parametrize(
     "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name
 )
-PROMPT = 2.0  # s
+PROMPT = 2.5  # s: two are promised, and other tests share the machine
 FIRST = "CREATE TABLE t (id int); INSERT INTO t VALUES (1);"
 NOTHING = "Nothing of this file was applied."
 LARGE = "INSERT INTO t SELECT 1 WHERE 'it goes to the server in parts' = '';\n" * 35_000
