@@ -31,6 +31,11 @@ ALL = ["fleet", "--schemas", "tenant_*"]
 STRANGE = ["tenant_it's", "tenant_100% %s", 'tenant_"a.b" c', "tenant_ä\\n"]
 
 
+def in_schema(url: str, name: str, like: str = "") -> str:
+    """Add a schema to a URL, or to a text that stands for a URL such as `like`."""
+    return f"{url}{'&' if '?' in (like or url) else '?'}schema={name}"
+
+
 @pytest.fixture
 def tenants(connect: Connect) -> Callable[..., list[str]]:
     """A function that makes schemas: so many, tenant_1, tenant_2, …, or those of these names."""
@@ -99,7 +104,7 @@ def test_a_fleet_does_what_is_left(migrate: Migrate, tenants: Tenants, history: 
     """Targets with different histories get what each lacks, also one that an `up` has migrated alone."""
     tenants(3)
     migrate.write([FIRST])
-    assert migrate("up", url=f"{migrate.url}&schema=tenant_2").exit_code == 0
+    assert migrate("up", url=in_schema(migrate.url, "tenant_2")).exit_code == 0
     assert migrate(*ALL, "up", "--to", "2", files=[FIRST, SECOND, "SELECT 3;"]).exit_code == 0
     assert [history(f"tenant_{n}") for n in (1, 2, 3)] == [["1", "2"]] * 3
 
@@ -212,7 +217,12 @@ def test_databases_of_two_servers(
     urls = [made(elsewhere.url, name) for name in ("app_1", "app 2", "it's 100%")]
     made(elsewhere.url, "other")
     monkeypatch.setenv("HERE", migrate.url)
-    lines_ = ["# regions", "", "here  ${HERE}&schema=tenant_1", *(f'"eu {n}" {url}' for n, url in enumerate(urls[:2]))]
+    lines_ = [
+        "# regions",
+        "",
+        in_schema("here  ${HERE}", "tenant_1", like=migrate.url),
+        *(f'"eu {n}" {url}' for n, url in enumerate(urls[:2])),
+    ]
     (migrate.folder / "targets.txt").write_text("\n".join(lines_))
     ended = migrate("-v", "fleet", "--targets", "targets.txt", "up", files=[FIRST], url="postgresql://nobody@/nix")
     assert ended.exit_code == 0, ended
@@ -476,7 +486,7 @@ def test_fleets_at_once_apply_each_file_once(migrate: Migrate, tenants: Tenants,
     """Two fleets, and an `up` of one target beside them, all end well, and each file is applied once in each target."""
     names = tenants(10)
     migrate.write(["CREATE TABLE trail (file int);", *(f"INSERT INTO trail VALUES ({n});" for n in (2, 3, 4))])
-    alone = f"{migrate.url}&schema=tenant_5"
+    alone = in_schema(migrate.url, "tenant_5")
     runs = [migrate.start(*ALL, "up", "-j", "3"), migrate.start(*ALL, "up"), migrate.start("up", url=alone)]
     ended = [run.end() for run in runs]
     assert [one.exit_code for one in ended] == [0] * 3, ended
