@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,10 @@ class Ground:
         script.write_text("set -e\n" + "\n".join(f"{command} >/dev/null" for command in commands))
         return Command(["sh", str(script)])
 
+    def launch_floor(self, targets: list[tuple[str, list[str]]]) -> Sample:
+        """Run the bare loop over targets, each with its messages."""
+        return self.launch(self.floor(targets))
+
     def floor(self, targets: list[tuple[str, list[str]]]) -> Command:
         """Write what the bare loop sends."""
         (self.folder / "floor.json").write_text(json.dumps(targets))
@@ -168,8 +173,8 @@ def _file(ground: Ground, sizes: Sizes, rounds: int) -> Iterator[dict[str, Sampl
         ground.add_file()
         message = ground.recorded(databases[BARE], "tenant_probe")[-1:]
         floor = [(databases[BARE], [text.replace("tenant_probe", name) for text in message]) for name in names]
-        cases = {
-            BARE: lambda floor=floor: ground.launch(ground.floor(floor)),  # type: ignore[misc]
+        cases: dict[str, Callable[[], Sample]] = {
+            BARE: partial(ground.launch_floor, floor),
             FLEET: lambda: ground.launch(
                 ground.ours(databases[FLEET], "fleet", "--schemas", "tenant_[0-9]*", "up", "-j", "8")
             ),
@@ -242,7 +247,7 @@ def _databases(ground: Ground, sizes: Sizes, rounds: int) -> Iterator[dict[str, 
         floor = [(url, messages) for url in urls[BARE]]
         yield _in_turn(
             {
-                BARE: lambda floor=floor: ground.launch(ground.floor(floor)),  # type: ignore[misc]
+                BARE: partial(ground.launch_floor, floor),
                 FLEET: lambda: ground.launch(
                     ground.ours(template, "fleet", "--databases", f"{groups[FLEET]}_*", "up", "-j", "8")
                 ),

@@ -66,7 +66,7 @@ class Nothing:
 
 @dataclass(frozen=True, slots=True)
 class Takeover:
-    """What was, or would be, taken over: each migration with its verdict, and the problems in the way.
+    """The result of a takeover, or of its dry run: each migration with its verdict, and the problems in the way.
 
     `renamed` is the new name of a table that had the history's; `undo` the SQL that takes the whole back.
     """

@@ -99,12 +99,12 @@ class Queue(Generic[J]):
 
     @property
     def workers(self) -> int:
-        """How many workers are left."""
+        """The number of workers that are left."""
         return self._workers
 
     @property
     def failures(self) -> int:
-        """How many have failed."""
+        """The number of failures."""
         return self._failures
 
     def left(self) -> list[J]:

@@ -23,7 +23,7 @@ J = TypeVar("J")
 
 @dataclass(frozen=True, slots=True)
 class Crew:
-    """How many work at once, how many failures end the work (None: as many as there are), and how they connect."""
+    """The number of workers, the number of failures that ends the work (None: no number does), and their connections."""
 
     count: int
     most: int | None
