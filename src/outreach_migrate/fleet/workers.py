@@ -23,7 +23,7 @@ J = TypeVar("J")
 
 @dataclass(frozen=True, slots=True)
 class Crew:
-    """The number of workers, the number of failures that ends the work (None: no number does), and their connections."""
+    """The number of workers and of the failures that end the work (None: no number does), and their connections."""
 
     count: int
     most: int | None
