@@ -1,10 +1,11 @@
-"""One piece of work done for each target, some at once: adopt, baseline, drift."""
+"""The same work done for each target, some at once: adopt, baseline, drift."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from outreach_migrate import errors
 from outreach_migrate.errors import MigrateError
@@ -14,12 +15,13 @@ from outreach_migrate.fleet.workers import Crew, Worker
 from outreach_migrate.run.request import Request
 from outreach_migrate.run.stop import Stop
 
-Work = Callable[[Request, Stop], object]
+if TYPE_CHECKING:
+    Work = Callable[[Request, Stop], events.Value]
 
 
 @dataclass(frozen=True, slots=True)
 class Each:
-    """The work, the targets, how many at once, and how many failures end it (None: as many as there are)."""
+    """The work and its targets; `jobs` run at once, and `most` failures end it. With None it goes on after all."""
 
     work: Work
     members: Sequence[Member]
@@ -38,7 +40,7 @@ def run(each: Each, tell: events.Tell, stop: Stop) -> int:
     crew = Crew(min(each.jobs, len(each.members)), each.most, each.request.wait, tell, stop)
 
     def do(member: Member, worker: Worker[Member]) -> None:
-        began, value, error = time.monotonic(), None, None
+        began = time.monotonic()
         tell(events.Begun(member.name))
         with stop.part() as part:
             try:
@@ -49,8 +51,9 @@ def run(each: Each, tell: events.Tell, stop: Stop) -> int:
                 if worker.retires(failed, member, member.name):
                     return
                 worker.queue.fail()
-                error = failed
-        tell(events.Done(member.name, value, time.monotonic() - began, error))
+                tell(events.Failed(member.name, failed, time.monotonic() - began))
+                return
+        tell(events.Done(member.name, value, time.monotonic() - began))
 
     _, failures = workers.work(each.members, do, crew)
     stop.check()

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from outreach_migrate.errors import Contradiction, MigrateError, Problem
 from outreach_migrate.postgres.connections import Unreachable
 from outreach_migrate.run import events, sessions
 from outreach_migrate.run.plan import Pending, Plan
 
+if TYPE_CHECKING:
+    from outreach_migrate.adopt.baseline import Baseline
+    from outreach_migrate.adopt.taking_over import Nothing, Takeover
+    from outreach_migrate.schema.drift import Drift
+
+    Value = Takeover | Nothing | Baseline | Drift
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The targets are found: so many."""
+    """The targets were found; `targets` is their number."""
 
     targets: int
 
@@ -28,7 +35,7 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class PutOff:
-    """A target goes to the back of the queue, because of a lock, say; `left` counts this retry too."""
+    """A target goes to the back of the queue, for example because of a lock; `left` counts this retry too."""
 
     target: str
     error: MigrateError
@@ -46,7 +53,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Fewer:
-    """The server refuses more connections, so only so many workers go on; the target is tried again."""
+    """The server refuses more connections, so this number of workers goes on; the target is tried again."""
 
     target: str
     workers: int
@@ -84,15 +91,23 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Other work than a migration was done for a target; `value` came of it, or an error."""
+    """A target was adopted, recorded or compared, with this result."""
 
     target: str
-    value: object
+    value: Value
     seconds: float
-    error: MigrateError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A target could not be adopted, recorded or compared."""
+
+    target: str
+    error: MigrateError
+    seconds: float
 
 
 TOLD = (events.Noticed, events.Waiting, *get_args(events.Beside))
-Event = Found | Begun | PutOff | Told | Fewer | Ended | Seen | Done | Unreachable
+Event = Found | Begun | PutOff | Told | Fewer | Ended | Seen | Done | Failed | Unreachable
 Tell = Callable[[Event], None]
 one_at_a_time = sessions.one_at_a_time

@@ -10,7 +10,7 @@ from outreach_migrate.run.request import Request
 
 
 class Plans:
-    """The plans made so far, by what they depend on: everything in a history but times and roles."""
+    """The plans made so far, by everything in a history that they depend on: all but times and roles."""
 
     def __init__(self, request: Request) -> None:
         self._request = request

@@ -14,11 +14,11 @@ from outreach_migrate.run.stop import Stop
 
 J = TypeVar("J")
 
-_AGAIN = 0.1  # s between two looks whether a signal has arrived
+_AGAIN = 0.1  # s until it is looked again whether a signal has arrived
 
 
 class Queue(Generic[J]):
-    """Jobs, in order; those that were put off come after all others, when their time has come.
+    """Jobs, in order; those that were put off come after the rest, when their time has come.
 
     After `most` failures, or a signal, no job is given any more; `left` has the rest.
     """

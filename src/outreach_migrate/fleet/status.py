@@ -19,7 +19,7 @@ from outreach_migrate.run.stop import Stop
 
 
 def run(members: Sequence[Member], request: Request, jobs: int, tell: events.Tell, stop: Stop) -> None:
-    """Together at all targets, and tell of each; raise Interrupted after a signal."""
+    """Look at all targets, and tell of each; raise Interrupted after a signal."""
     tell = events.one_at_a_time(tell)
     tell(events.Found(len(members)))
     looks = [Together(some) for some in look.together(members)]
@@ -36,7 +36,7 @@ class _Looking:
         self._crew = crew
 
     def do(self, job: Together, worker: Worker[Together]) -> None:
-        """Together at the targets of a database, together where that tells all."""
+        """Look at the targets of a database, at once where nothing is wrong with them."""
         with self._crew.stop.part() as stop:
             alone = job.members
             if len(job.members) > 1:
@@ -53,7 +53,7 @@ class _Looking:
                     return
 
     def _told(self, readable: Sequence[tuple[Member, History]]) -> list[Member]:
-        """Tell of the targets that nothing is wrong with; give the others, because a problem has its own times."""
+        """Tell of the targets that are in order; give the rest, because the times in a problem are a target's own."""
         plans, others = dict[int, tuple[Plan, bool]](), []
         for member, past in readable:
             shared = id(past.entries)  # alive as long as `readable`
@@ -67,7 +67,7 @@ class _Looking:
         return others
 
     def _alone(self, member: Member, worker: Worker[Together], rest: Together, stop: Stop) -> bool:
-        """Look at one target, and tell of it; False if the worker has retired, and left the rest to the others."""
+        """Look at one target, and tell of it; False if the worker has retired, and left the rest to other workers."""
         began = time.monotonic()
         problems: Sequence[Problem | Contradiction] = ()
         whole, error = None, None

@@ -140,7 +140,7 @@ class _Doing:
         worker.queue.add([*ready, *map(One, found.locked)])
 
     def _read(self, job: One, worker: Worker[Job], stop: Stop) -> Known | None:
-        """Read a target's own history; None if it is up to date, or refused, which is told."""
+        """Read a target's own history; tell its end and give None if it is up to date or refused."""
         try:
             known = self._plans.of(look.alone(job.member, worker, stop))
         except MigrateError as error:
@@ -231,7 +231,7 @@ class _Doing:
         return True
 
     def _kind(self, error: MigrateError) -> tuple[str, int]:
-        """Give what the retries after an error are counted by, and how many there are."""
+        """Give the key under which retries after an error are counted, and their greatest number."""
         if isinstance(error, errors.HistoryLocked):
             return "history", self._retries
         if isinstance(error, errors.ConnectionFailed) and error.full:

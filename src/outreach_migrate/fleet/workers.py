@@ -23,7 +23,7 @@ J = TypeVar("J")
 
 @dataclass(frozen=True, slots=True)
 class Crew:
-    """The number of workers and of the failures that end the work (None: no number does), and their connections."""
+    """The workers: their number, the failures that end their work (None: no number does), and how they report."""
 
     count: int
     most: int | None

@@ -34,7 +34,7 @@ class FleetReport(printer.Report):
         self.first: dict[object, str] = {}  # the first target with an error, or with a wait
 
     def event(self, event: events.Event) -> None:
-        """Print an event."""
+        """Print an event; a subclass prints the end of a target itself."""
         from outreach_migrate.fleet import events
         from outreach_migrate.postgres import connections
 
@@ -54,15 +54,12 @@ class FleetReport(printer.Report):
                 self._put_off(event)
             case events.Told(target, told):
                 self._told(target, told)
-            case events.Ended(target) | events.Seen(target) | events.Done(target):
-                self.at_work.pop(target, None)
-                self.put_off.discard(target)
-                self.done += 1
-                self.one(event)
 
-    def one(self, event: events.Ended | events.Seen | events.Done) -> None:
-        """Print the end of a target."""
-        raise NotImplementedError
+    def leave(self, target: str) -> None:
+        """Count a target that has ended."""
+        self.at_work.pop(target, None)
+        self.put_off.discard(target)
+        self.done += 1
 
     def _put_off(self, event: events.PutOff) -> None:
         self.at_work.pop(event.target, None)
@@ -141,8 +138,13 @@ class FleetReport(printer.Report):
         """Sum the targets up."""
         raise NotImplementedError
 
+    def amiss(self) -> list[str]:
+        """Name the targets that failed, and count those that were not started."""
+        parts = [f"{len(self.wrong):,} failed ({names(self.wrong)})"] if self.wrong else []
+        return parts + ([f"{self.targets - self.done:,} not started"] if self.targets > self.done else [])
+
     def ended(self) -> None:
-        """Sum up what was found and done."""
+        """Sum up the whole."""
         self.document["ok"] = not self.wrong and not self.document["error"]
         self.result(self.sentence())
 
@@ -165,11 +167,18 @@ class UpReport(FleetReport):
         self.migrated = 0  # targets with an applied file
         self.up_to_date = 0
 
-    def one(self, event: events.Ended | events.Seen | events.Done) -> None:
-        """Print the end of a target: always a failure, the others if asked for."""
+    def event(self, event: events.Event) -> None:
+        """Print an event."""
         from outreach_migrate.fleet import events
 
-        assert isinstance(event, events.Ended)  # noqa: S101 - nothing else ends here
+        if isinstance(event, events.Ended):
+            self.leave(event.target)
+            self._ended(event)
+        else:
+            super().event(event)
+
+    def _ended(self, event: events.Ended) -> None:
+        """Print a failure; of the other targets one only if asked for."""
         name, count = display.in_line(event.target), len(event.applied)
         self.applied += count
         self.migrated += bool(count)
@@ -197,8 +206,7 @@ class UpReport(FleetReport):
         """Sum the targets up."""
         parts = [f"{self.migrated:,} migrated"] if self.migrated else []
         parts += [f"{self.up_to_date:,} up to date"] if self.up_to_date else []
-        parts += [f"{len(self.wrong):,} failed ({names(self.wrong)})"] if self.wrong else []
-        parts += [f"{self.targets - self.done:,} not started"] if self.targets > self.done else []
+        parts += self.amiss()
         again = " Run it again: it does only what is left." if self.wrong or self.targets > self.done else ""
         return (
             f"{count(self.targets)} in {durations.text(self.seconds())}: {', '.join(parts) or 'nothing to do'}.{again}"

@@ -1,17 +1,30 @@
-"""The reports of `fleet adopt`, `fleet baseline` and `fleet drift`: what was done, counted, and what is wrong."""
+"""The reports of `fleet adopt`, `fleet baseline` and `fleet drift`."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from outreach_migrate import display, durations
 from outreach_migrate.report import adopting, as_json, fleet, schema, sentences
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from outreach_migrate.adopt.baseline import Baseline
     from outreach_migrate.adopt.taking_over import Takeover
     from outreach_migrate.fleet import events
+
+
+@dataclass(frozen=True, slots=True)
+class Worded:
+    """The result of a target's work: the kind that is counted, a sentence, JSON, and the lines of its differences."""
+
+    kind: str
+    sentence: str
+    value: dict[str, Any]
+    differences: Sequence[str] = ()
 
 
 class EachReport(fleet.FleetReport):
@@ -22,28 +35,36 @@ class EachReport(fleet.FleetReport):
         self.counts = Counter[str]()
         self.drifted: list[str] = []
 
-    def one(self, event: events.Ended | events.Seen | events.Done) -> None:
-        """Print a target if asked for, a failure and a drift always, and count what was done."""
+    def event(self, event: events.Event) -> None:
+        """Print an event."""
         from outreach_migrate.fleet import events
 
-        assert isinstance(event, events.Done)  # noqa: S101 - nothing else is done here
-        name = display.in_line(event.target)
-        what, detail, value = ("", "", {}) if event.error else worded(event.value)
-        is_wrong = bool(event.error) or what == "drifted"
-        if self.as_json:
-            error = event.error and as_json.error(event.error)
-            ended = {"seconds": round(event.seconds, 3), "error": error}
-            self.print_line({"target": event.target, "ok": not is_wrong} | ended | value)
-        if event.error:
-            self.target_failed(event.target, event.error)
-            return
-        self.counts[what] += 1
-        if is_wrong:
-            self.drifted.append(event.target)
-            for line in schema.lines(event.value):  # type: ignore[arg-type]
+        match event:
+            case events.Done(target, value, seconds):
+                self.leave(target)
+                self._done(target, seconds, worded(value))
+            case events.Failed(target, error, seconds):
+                self.leave(target)
+                self._print(target, seconds, ok=False, error=as_json.error(error))
+                self.target_failed(target, error)
+            case _:
+                super().event(event)
+
+    def _done(self, target: str, seconds: float, done: Worded) -> None:
+        """Count a target; print its differences, and the target itself if asked for."""
+        name = display.in_line(target)
+        self.counts[done.kind] += 1
+        self._print(target, seconds, ok=not done.differences, error=None, **done.value)
+        if done.differences:
+            self.drifted.append(target)
+            for line in done.differences:
                 self.result(f"{name}  {line}")
         if self.verbosity > 0:
-            self.result(f"{name}  {detail}")
+            self.result(f"{name}  {done.sentence}")
+
+    def _print(self, target: str, seconds: float, *, ok: bool, **value: Any) -> None:
+        if self.as_json:
+            self.print_line({"target": target, "ok": ok, "seconds": round(seconds, 3), **value})
 
     def summary(self) -> dict[str, Any]:
         """Count the targets."""
@@ -59,32 +80,27 @@ class EachReport(fleet.FleetReport):
         """Sum the targets up."""
         parts = [f"{count:,} {what}" for what, count in sorted(self.counts.items()) if what != "drifted"]
         parts += [f"{len(self.drifted):,} drifted ({fleet.names(self.drifted)})"] if self.drifted else []
-        parts += [f"{len(self.wrong):,} failed ({fleet.names(self.wrong)})"] if self.wrong else []
-        parts += [f"{self.targets - self.done:,} not started"] if self.targets > self.done else []
+        parts += self.amiss()
         return f"{fleet.count(self.targets)} in {durations.text(self.seconds())}: {', '.join(parts) or 'nothing'}."
 
 
-def worded(value: object) -> tuple[str, str, dict[str, Any]]:
-    """Give what was done in a word to count, in a sentence, and as JSON."""
+def worded(value: events.Value) -> Worded:
+    """Put the result of a target's work into words."""
     from outreach_migrate.adopt.baseline import Baseline
     from outreach_migrate.adopt.taking_over import Nothing, Takeover
-    from outreach_migrate.schema.drift import Drift
 
     match value:
         case Takeover():
             return _adopted(value)
         case Nothing():
-            return "with nothing to adopt", "nothing to adopt", {"written": False, "present": value.present}
+            return Worded("with nothing to adopt", "nothing to adopt", {"written": False, "present": value.present})
         case Baseline():
             return _recorded(value)
-        case Drift():
-            found = bool(value.comparison.differences)
-            return "drifted" if found else "without drift", schema.summary(value), schema.value(value)
-        case _:
-            raise TypeError(value)
+    kind = "drifted" if value.comparison.differences else "without drift"
+    return Worded(kind, schema.summary(value), schema.value(value), schema.lines(value))
 
 
-def _adopted(done: Takeover) -> tuple[str, str, dict[str, Any]]:
+def _adopted(done: Takeover) -> Worded:
     table, count = done.recorded.table, sentences.count(len(done.adopted), "migration", "migrations")
     what = "adopted" if done.written else "that would be adopted" if done.adopted else "with nothing to adopt"
     value = {
@@ -94,14 +110,13 @@ def _adopted(done: Takeover) -> tuple[str, str, dict[str, Any]]:
         "table": str(table),
         "migrations": [adopting.value(one) for one in done.matches],
     }
-    return what, f"{count} {'adopted' if done.written else 'would be adopted'} from {table.tool} ({table})", value
-
-
-def _recorded(done: Baseline) -> tuple[str, str, dict[str, Any]]:
-    count = sentences.count(len(done.recorded), "migration", "migrations")
-    what = "recorded" if done.recorded else "recorded before"
-    return (
-        what,
-        f"{count} recorded as applied, and not run" if done.recorded else "recorded before",
-        adopting.record(done),
+    return Worded(
+        what, f"{count} {'adopted' if done.written else 'would be adopted'} from {table.tool} ({table})", value
     )
+
+
+def _recorded(done: Baseline) -> Worded:
+    if not done.recorded:
+        return Worded("recorded before", "recorded before", adopting.record(done))
+    count = sentences.count(len(done.recorded), "migration", "migrations")
+    return Worded("recorded", f"{count} recorded as applied, and not run", adopting.record(done))

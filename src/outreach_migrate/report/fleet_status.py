@@ -26,11 +26,18 @@ class StatusReport(fleet.FleetReport):
         self.behind = 0
         self.unreadable = 0
 
-    def one(self, event: events.Ended | events.Seen | events.Done) -> None:
-        """Print a target if asked for, and keep its group."""
+    def event(self, event: events.Event) -> None:
+        """Print an event."""
         from outreach_migrate.fleet import events
 
-        assert isinstance(event, events.Seen)  # noqa: S101 - nothing else is seen here
+        if isinstance(event, events.Seen):
+            self.leave(event.target)
+            self._seen(event)
+        else:
+            super().event(event)
+
+    def _seen(self, event: events.Seen) -> None:
+        """Print a target if asked for, and keep its group."""
         pending = [step for step in event.plan.steps if step.state in ("pending", "unfinished")] if event.plan else []
         group = _group(event.plan, event.problems, pending)
         self._count(group, event.target)
