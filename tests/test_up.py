@@ -11,6 +11,8 @@ from fix_cli import TABLES, THREE, Migrate, Recorded, Rows
 from fix_servers import Connect, each_way, set_for_all
 from psycopg import sql
 
+from outreach_migrate import durations
+
 
 @each_way
 def test_files_are_applied_in_the_order_of_their_numbers(migrate: Migrate, rows: Rows, recorded: Recorded) -> None:
@@ -60,6 +62,14 @@ def test_it_tells_version_name_and_time_of_each_file(migrate: Migrate) -> None:
         run.stdout,
     )
     assert run.stderr == ""
+
+
+def test_the_sum_is_at_least_the_files_times(migrate: Migrate) -> None:
+    """The last line's time is the run's, so it is no shorter than that of the files together."""
+    run = migrate("up", files={"1_a.sql": "SELECT pg_sleep(0.03)", "2_b.sql": "SELECT pg_sleep(0.03)"})
+    took = re.search(r"2 migrations applied in ([\d.]+ m?s)\.", run.stdout)
+    assert took
+    assert (durations.seconds(took[1]) or 0) >= 0.06
 
 
 @each_way

@@ -57,8 +57,8 @@ def up(ctx: click.Context, /, dry_run: bool, check_drift: bool, dump: str | None
                     code = comparison.code_steps(seen.connection, request) if request.reaches(planned.plan) else ()
                 out.would_run(planned, code, from_start=request.from_start)
                 return
-            signals.carry_out(partial(engine.run, request), out.event, tick=out.tick, unknown=out.unknown)
-            out.ended()
+            work = partial(engine.run, request)
+            out.succeeded(signals.carry_out(work, out.event, tick=out.tick, unknown=out.unknown))
             if dump and out.applied:
                 _dump(request, dump, out)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from outreach_migrate.postgres.activity import Progress
     from outreach_migrate.run import events
     from outreach_migrate.run.code_plan import Step as CodeStep
+    from outreach_migrate.run.engine import Result
     from outreach_migrate.run.plan import Pending, Plan, Planned, Step
 
 _REPEAT = 10.0  # s until a wait that goes on is reported again
@@ -32,7 +33,6 @@ class RunReport(printer.Report):
         self.pending: dict[str, Step] = {}
         self.later: tuple[Pending, ...] = ()  # what is left for after the deployment
         self.sql: dict[str, str] = {}  # the SQL of a dry run, by version
-        self.began = time.monotonic()
         self.told: tuple[object, float] = (None, 0.0)
         self.last: dict[tuple[str, str], float] = {}  # when an event of this kind was last reported for a file
         self.progress = ""  # of the statement that runs, for the live line
@@ -117,7 +117,6 @@ class RunReport(printer.Report):
         return recovery.unknown(self.started and self.started[0], self.applied, durable=not self.applied)
 
     def _planned(self, plan: Plan, steps: tuple[Pending, ...], later: tuple[Pending, ...]) -> None:
-        self.began = time.monotonic()  # without the start of the program and of a private server
         ahead = [step for step in plan.steps if step.state == "ahead"]
         for step in ahead:
             how = "applied" if step.entry and step.entry.finished_at else "unfinished"
@@ -225,10 +224,10 @@ class RunReport(printer.Report):
         ]
         super().__exit__(kind, *rest)
 
-    def ended(self) -> None:
+    def succeeded(self, result: Result) -> None:
         """Sum up a run that succeeded."""
         if applied := len(self.document["applied"]):
-            took = durations.text(time.monotonic() - self.began)
+            took = durations.text(result.seconds)
             self.result(f"{sentences.count(applied, 'migration', 'migrations')} applied in {took}.")
         elif self.pending:  # another run applied them
             self.pending.clear()
