@@ -192,20 +192,20 @@ class _Source:
 
         The window grows, because a scan of every byte for every COPY would take too long.
         """
-        size = _WINDOW
+        size, looked, is_mentioned = _WINDOW, 0, False
         while True:
             self._fill(size)
-            window = self._buffer[self._at : self._at + size]
-            is_last = len(window) < size
-            is_mentioned = _is_mentioned(window)
+            is_mentioned = is_mentioned or _is_mentioned(self._buffer[self._at + looked : self._at + size])
+            is_last = len(self._buffer) - self._at < size
             if is_mentioned or is_last:
+                window = self._buffer[self._at : self._at + size]
                 text, used = codecs.utf_8_decode(window, "strict", is_last)
                 end, count = _copies(text, is_last=is_last) if is_mentioned else (len(text), 0)
                 if count or is_last:
                     text = text[:end]
                     self._use(len(text.encode()) if count else used)
                     return text.replace("\r\n", "\n"), count
-            size *= 2
+            size, looked = size * 2, size - len(b"stdout")  # a word may lie across the window's end
 
     def rows(self, offset: int) -> Rows:
         """Read on to the line that ends rows, or to the file's end."""
