@@ -140,7 +140,7 @@ def test_what_no_file_makes_is_never_dropped(migrate: Migrate, code: Code, rows:
     code({"twice.sql": "-- migrate: drop-first\n" + TWICE.replace("returns int", "returns numeric")})
     run = migrate("up")
     assert run.exit_code == 1
-    assert "view by_hand rests on what is to be dropped" in run.stderr
+    assert "view by_hand rests on an object that is to be dropped" in run.stderr
     assert rows("SELECT * FROM by_hand") == [(2,)]
     assert states(migrate) == {"twice.sql": "changed"}
 
@@ -152,8 +152,7 @@ def test_a_file_that_is_gone_leaves_its_objects(migrate: Migrate, code: Code, ro
     code({"twice.sql": None})
     assert states(migrate) == {"twice.sql": "gone"}
     assert (
-        "warning: code  twice.sql is gone, but what it made stays: FUNCTION public.twice(integer)"
-        in migrate("up").stderr
+        "warning: code  twice.sql is gone, but its objects stay: FUNCTION public.twice(integer)" in migrate("up").stderr
     )
     code({"twice.sql": "-- migrate: drop\n"})
     assert done(migrate) == ["twice.sql"]

@@ -1,4 +1,4 @@
-"""Drift: the database compared, object by object, with what its own applied files give."""
+"""Drift: the database compared, object by object, with its own applied files."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_baseline_is_recorded_only_if_it_is_true(migrate: Migrate, rows: Rows)
     ended = migrate("--table", "ops.history", "baseline", "2", "--verify")
     assert ended.exit_code == 1
     assert "changed  table public.t\n   CREATE TABLE public.t\n  -    m integer\n       n integer\n" in ended.stderr
-    assert "error: the baseline would not be true: 1 object differs from what the files give" in ended.stderr
+    assert "error: the baseline would not be true: 1 object differs from the files" in ended.stderr
     assert ended.stderr.endswith("This run has applied and recorded nothing.\n")
     assert migrate("--table", "ops.history", "baseline", "1", "--verify").exit_code == 0
     assert rows("SELECT version FROM ops.history") == [("1",)]

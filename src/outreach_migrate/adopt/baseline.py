@@ -42,13 +42,13 @@ _OVERTAKEN = (pg.UniqueViolation, pg.DuplicateTable, pg.DuplicateObject, pg.Dupl
 
 
 class Untrue(MigrateError):
-    """The database differs from what the files give, so they were not recorded."""
+    """The database differs from the files, so they were not recorded."""
 
     def __init__(self, drift: Drift) -> None:
         count = len(drift.comparison.differences)
         objects = "1 object differs" if count == 1 else f"{count} objects differ"
         super().__init__(
-            f"the baseline would not be true: {objects} from what the files give",
+            f"the baseline would not be true: {objects} from the files",
             hint="Mend the database or the files, or record them all the same: --accept-differences",
             outcome=Outcome(None),
         )
@@ -63,9 +63,9 @@ class Baseline:
 
 
 def compare(request: Request, version: int, *, private: Path, ignore: Collection[str] = ()) -> Drift:
-    """Compare the database with what the files up to a version give, applied to a scratch database.
+    """Compare the database with the files up to a version, applied to a scratch database.
 
-    Raise UsageError if no file has the version, and what scratch.migrated raises.
+    Raise UsageError if no file has the version, and the errors of scratch.migrated.
     """
     files = _chosen(request, version)
     with comparison.reading(request, lambda _: None) as seen:
@@ -75,7 +75,7 @@ def compare(request: Request, version: int, *, private: Path, ignore: Collection
 def run(request: Request, version: int, tell: events.Tell, stop: Stop) -> Baseline:
     """Record the files up to a version, in one transaction; run again, it changes nothing.
 
-    Raise UsageError if no file has the version, HistoryError if one is recorded otherwise, and what `up` raises for
+    Raise UsageError if no file has the version, HistoryError if one is recorded otherwise, and the errors of `up` for
     files and history; then nothing was written.
     """
     files = _chosen(request, version)
@@ -104,7 +104,7 @@ def _chosen(request: Request, version: int) -> list[Migration]:
 def _unrecorded(files: Sequence[Migration], entries: Iterable[Entry]) -> list[Migration]:
     """Choose the files without an entry; raise HistoryError if one has an entry that is no baseline's."""
     known = {entry.number: entry for entry in entries}
-    hint = "A baseline is for a database without a history. To see what it has: outreach-migrate status"
+    hint = "A baseline is for a database without a history. outreach-migrate status shows the one that is there."
     if problems := [
         Problem(f"recorded already: {how} {entry.started_at:%Y-%m-%d %H:%M:%S}", Location(one.path), hint)
         for one in files

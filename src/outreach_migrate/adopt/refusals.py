@@ -28,7 +28,7 @@ _BROKEN = {
     "Or take them back, then migrate force with the version before it.",
     ("sqlx", Verdict.DIRTY): "Complete its changes by hand, then: UPDATE {table} SET success = true WHERE version = "
     "{name}; or take them back, then: DELETE FROM {table} WHERE version = {name};",
-    ("flyway", Verdict.FAILED): "Take back what it changed, then: flyway repair, which removes the row of {name}.",
+    ("flyway", Verdict.FAILED): "Take back its changes, then: flyway repair, which removes the row of {name}.",
 }
 
 

@@ -17,8 +17,8 @@ from outreach_migrate.cli import options, usage
 def accept(common: options.Common, /, versions: tuple[int, ...], yes: bool) -> None:
     """Record the present checksum of applied files that were edited.
 
-    For a change that changes nothing: a formatter's, or in a comment. Shows what was applied by whom, both checksums,
-    and the difference, if git has the text that was applied; then asks.
+    For an edit that a database can't notice, such as a formatter's or one in a comment. Shows when and by which role
+    each file was applied, both checksums, and the difference if git has the applied text. Then it asks.
     """
     from outreach_migrate.files import folders, migrations
     from outreach_migrate.report import accepting as report

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "--from-start", type=int, metavar="VERSION", help="Run an unfinished file anew, from its first statement."
 )
-@click.option(
-    "--check-drift", is_flag=True, help="First compare the database with what its applied files give, as drift does."
-)
+@click.option("--check-drift", is_flag=True, help="First compare the database with its applied files, as drift does.")
 @click.option(
     "--dump",
     type=click.Path(dir_okay=False),

@@ -65,13 +65,13 @@ def _options(names: tuple[str, ...] | list[str]) -> str:
 
 
 @click.group(cls=usage.Group)
-@click.option("--schemas", metavar="PATTERN", help="The schemas of the database with such a name, as 'tenant_*'.")
+@click.option("--schemas", metavar="PATTERN", help="The schemas of the database whose names match, as 'tenant_*'.")
 @click.option(
-    "--schemas-from", metavar="QUERY", type=click.UNPROCESSED, help="The schemas that a query on the database names."
+    "--schemas-from", metavar="QUERY", type=click.UNPROCESSED, help="The schemas of the database that a query names."
 )
-@click.option("--databases", metavar="PATTERN", help="The databases of the server with such a name.")
+@click.option("--databases", metavar="PATTERN", help="The databases of the server whose names match.")
 @click.option(
-    "--databases-from", metavar="QUERY", type=click.UNPROCESSED, help="The databases that a query on it names."
+    "--databases-from", metavar="QUERY", type=click.UNPROCESSED, help="The databases of the server that a query names."
 )
 @click.option(
     "--targets",
@@ -102,8 +102,8 @@ jobs = click.option(
 
 
 def failures(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say how many failures end a fleet."""
-    keep_going = click.option("--keep-going", is_flag=True, help="Try all targets, whatever fails.")
+    """Add the options for the number of failures that end a fleet."""
+    keep_going = click.option("--keep-going", is_flag=True, help="Try all targets, even after failures.")
     most = click.option(
         "--max-failures",
         type=click.IntRange(min=1),
@@ -154,7 +154,7 @@ def up(chosen: Chosen, /, jobs: int, canary: int, keep_going: bool, max_failures
 @click.option("--check", is_flag=True, help="Exit with 3 when something is pending, with 1 when something is wrong.")
 @click.pass_obj
 def status(chosen: Chosen, /, jobs: int, check: bool) -> None:
-    """Show which targets are up to date, which are behind, and what is wrong. Writes nothing."""
+    """Show targets that are up to date, behind, or in trouble. Writes nothing."""
     from outreach_migrate.report import fleet_status as report
 
     common = chosen.common

@@ -53,7 +53,7 @@ def baseline(chosen: Chosen, /, version: int, jobs: int, keep_going: bool, max_f
 )
 @click.pass_context
 def drift(ctx: click.Context, /, jobs: int, ignore: tuple[str, ...]) -> None:
-    """Compare each target with what its applied files give."""
+    """Compare each target with its applied files."""
     from outreach_migrate.fleet import drift as comparing
 
     chosen: Chosen = ctx.obj

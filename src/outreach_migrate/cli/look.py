@@ -13,7 +13,7 @@ from outreach_migrate.cli import kinds, options, usage
 @click.option("--check", is_flag=True, help="Exit with 3 when something is pending, with 1 when something is wrong.")
 @click.pass_obj
 def status(common: options.Common, /, check: bool) -> None:
-    """Show which migrations are applied, which are pending, and what is wrong. Writes nothing."""
+    """Show applied and pending migrations, and problems. Writes nothing."""
     from outreach_migrate.files import folders, migrations
     from outreach_migrate.report import status
     from outreach_migrate.run import comparison

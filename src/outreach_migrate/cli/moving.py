@@ -13,7 +13,7 @@ from outreach_migrate.cli import kinds, options, project, usage
 @click.argument("folder", type=click.Path(exists=True, file_okay=False), metavar="DIR")
 @click.option("--from", "tool", type=kinds.TOOL, metavar="TOOL", help="The tool that made it.  [default: by its shape]")
 @click.option(
-    "--python", metavar="PYTHON", help="The Python that has alembic.  [default: that of .venv or venv in DIR, or this]"
+    "--python", metavar="PYTHON", help="The Python that has alembic.  [default: .venv or venv in DIR, else its own]"
 )
 @click.option("--dry-run", is_flag=True, help="Show the files that would be written, and write nothing.")
 @click.pass_context
@@ -67,13 +67,13 @@ def adopt(common: options.Common, /, **given: Any) -> None:
 
 @click.command(cls=usage.Command)
 @click.argument("version", type=int)
-@click.option("--verify", is_flag=True, help="First compare the database with what these files give, as drift does.")
+@click.option("--verify", is_flag=True, help="First compare the database with these files, as drift does.")
 @click.option("--accept-differences", is_flag=True, help="Record them even if --verify finds differences.")
 @click.pass_context
 def baseline(ctx: click.Context, /, version: int, verify: bool, accept_differences: bool) -> None:
     """Record the files up to VERSION as applied, and run none of them.
 
-    For a database that was made by hand, and has all that these files would make. --verify finds out whether it has.
+    For a database that was made by hand, and has everything that these files would make. --verify checks that.
     """
     from outreach_migrate.files import folders, migrations
     from outreach_migrate.report import adopting

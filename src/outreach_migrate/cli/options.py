@@ -98,8 +98,8 @@ def of_a_takeover(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--rename", is_flag=True, help="Rename the tool's table if it has the name of the history."),
         click.option("--to", type=int, metavar="VERSION", help="Take over this version and older ones only."),
-        click.option("--accept-edited", is_flag=True, help="Take files over whose checksum differs."),
-        click.option("--dry-run", is_flag=True, help="Show what would be adopted, and write nothing."),
+        click.option("--accept-edited", is_flag=True, help="Take over files whose checksum differs, too."),
+        click.option("--dry-run", is_flag=True, help="Show the migrations that would be adopted, and write nothing."),
     ]
     return _added(shared, command)
 

@@ -24,7 +24,7 @@ def _of_a_file(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--check", is_flag=True, help="Write nothing; exit with 1 and a diff when FILE is out of date."),
         click.option(
-            "--scratch", is_flag=True, help="Use what the files give, on a private PostgreSQL. Needs no database."
+            "--scratch", is_flag=True, help="Apply the files to a private PostgreSQL, and read that. Needs no database."
         ),
     ]
     for option in reversed(shared):
@@ -38,7 +38,7 @@ def _of_a_file(command: Callable[..., Any]) -> Callable[..., Any]:
 def dump(common: options.Common, /, out: str | None, check: bool, scratch: bool) -> None:
     """Write the schema as one file, to review and to commit.
 
-    The text is pg_dump's, without owners, versions, the history table, and all else that would change from run to run.
+    The text is pg_dump's, without owners, versions, the history table, and all else that changes from run to run.
     """
     from outreach_migrate.schema import dump as schema
 
@@ -129,7 +129,7 @@ def _make(
 @options.format_of("drift", "github", "The output's format; github is for GitHub Actions.")
 @click.pass_obj
 def drift(common: options.Common, /, ignore: tuple[str, ...], form: str) -> None:
-    """Compare the database with what its applied files give.
+    """Compare the database with its applied files.
 
     They are applied to a scratch database, which is dropped again: a new one on the same server if the role may create
     databases, else one on a private PostgreSQL. The database itself is only read.
@@ -152,8 +152,9 @@ def drift(common: options.Common, /, ignore: tuple[str, ...], form: str) -> None
 def squash(common: options.Common, /, through: int, without_rows: bool) -> None:
     """Replace the files up to VERSION by one, VERSION_squashed.sql.
 
-    It has the schema and the rows that they give: they are applied to a scratch database, beside the database if one is
-    named, else on a private PostgreSQL. A database that has all of them is up to date; an empty one runs the new file.
+    The files are applied to a scratch database, and the new one has its schema and rows. The scratch database is beside
+    the database if one is named, else on a private PostgreSQL. A database that has all replaced files is up to date; an
+    empty one runs the new file.
     """
     from outreach_migrate.files import folders, migrations
     from outreach_migrate.report.schema import SquashReport

@@ -141,7 +141,7 @@ def _ordered(found: Sequence[Code]) -> tuple[tuple[Code, ...], list[Problem]]:
     if circle:
         names = " → ".join([*circle, circle[0]])
         place = Location(next(code.migration.path for code in found if code.path == circle[0]))
-        hint = "Put what they need of each other into one file."
+        hint = "Put the objects that need each other into one file."
         return tuple(found), [*problems, Problem(f"files of code rest on each other: {names}", place, hint)]
     by_path, made = {code.path: code for code in found}, dict[str, Code]()
     for path in order:

@@ -132,7 +132,7 @@ def of_project(table: object, where: str) -> dict[str, str]:
 
 
 def hidden(written: Written | None, message: ServerMessage) -> ServerMessage:
-    """Hide the values in what the server says about a file."""
+    """Hide the values in the server's messages about a file."""
     if written is None:
         return message
     shown = written.hidden

@@ -14,7 +14,7 @@ from outreach_migrate.schema.drift import Drift
 
 
 def find(request: Request, *, private: Path, ignore: Collection[str]) -> Drift:
-    """Compare a target with what its applied files give; of a schema's drift keep only the objects in it."""
+    """Compare a target with its applied files; of a schema's drift keep only the objects in it."""
     found = drift.find(request, private=private, ignore=ignore)
     if not request.target.schema:
         return found

@@ -21,7 +21,7 @@ _PATIENCE = "100ms"  # for a lock that was taken since the look at all locks
 class Unread(Enum):
     """The reason why a history was not read together with the others."""
 
-    STRANGE = "only a look at it alone can tell what is wrong"
+    STRANGE = "it must be read alone, to find its problem"
     LOCKED = "a session locks it"
 
 

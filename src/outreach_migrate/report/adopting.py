@@ -111,7 +111,7 @@ def _whose(table: Foreign) -> str:
 
 
 def _told(match: Match, newest: int) -> str:
-    """Say in a few words what becomes of a migration."""
+    """Word a verdict in short."""
     record = match.record
     if match.verdict == "adopted":
         when = f", applied {record.started_at:%Y-%m-%d %H:%M:%S}" if record and record.started_at else ""

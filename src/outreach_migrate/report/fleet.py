@@ -149,7 +149,7 @@ class FleetReport(printer.Report):
         self.result(self.sentence())
 
     def failed(self, error: MigrateError) -> None:
-        """Print an error that ends the whole, and sum up what was done before."""
+        """Print an error that ends the whole, and sum up the targets before it."""
         super().failed(error)
         if self.targets:
             self.ended()
@@ -207,7 +207,7 @@ class UpReport(FleetReport):
         parts = [f"{self.migrated:,} migrated"] if self.migrated else []
         parts += [f"{self.up_to_date:,} up to date"] if self.up_to_date else []
         parts += self.amiss()
-        again = " Run it again: it does only what is left." if self.wrong or self.targets > self.done else ""
+        again = " Run it again: it does only the rest." if self.wrong or self.targets > self.done else ""
         return (
             f"{count(self.targets)} in {durations.text(self.seconds())}: {', '.join(parts) or 'nothing to do'}.{again}"
         )

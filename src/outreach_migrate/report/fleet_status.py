@@ -1,4 +1,4 @@
-"""The report of `fleet status`: the targets, grouped by what they have."""
+"""The report of `fleet status`: the targets, grouped by state."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class StatusReport(fleet.FleetReport):
 
     def __init__(self, *, as_json: bool, verbosity: int) -> None:
         super().__init__("fleet status", as_json=as_json, verbosity=verbosity)
-        self.groups: dict[tuple[str, str], list[str]] = {}  # targets by what they have, and by its remark
+        self.groups: dict[tuple[str, str], list[str]] = {}  # targets by their state and its remark
         self.counts: dict[tuple[str, str], int] = {}
         self.behind = 0
         self.unreadable = 0
@@ -83,7 +83,7 @@ class StatusReport(fleet.FleetReport):
 
 
 def _group(plan: Plan | None, problems: tuple[Problem | Contradiction, ...], pending: list[Step]) -> tuple[str, str]:
-    """Say what a target has, and add a remark."""
+    """Word the state of a target, and add a remark."""
     if plan is None:
         return "unreadable", ""
     if problems:

@@ -31,7 +31,7 @@ class RunReport(printer.Report):
         lists = ("applied", "pending", "later", "code", "ahead", "notices", "batches")
         self.document |= {name: [] for name in lists}
         self.pending: dict[str, Step] = {}
-        self.later: tuple[Pending, ...] = ()  # what is left for after the deployment
+        self.later: tuple[Pending, ...] = ()  # files left for after the deployment
         self.sql: dict[str, str] = {}  # the SQL of a dry run, by version
         self.told: tuple[object, float] = (None, 0.0)
         self.last: dict[tuple[str, str], float] = {}  # when an event of this kind was last reported for a file
@@ -72,7 +72,7 @@ class RunReport(printer.Report):
                     self.aside(f"warning: {path} no longer makes {', '.join(stale)}, which stays")
             case events.CodeGone(_, objects):
                 left = ", ".join(objects) or "nothing"
-                self.aside(f"warning: {path} is gone, but what it made stays: {left}")
+                self.aside(f"warning: {path} is gone, but its objects stay: {left}")
         self.document["code"] = [as_json.made(one) for one in self.code]
 
     def _of_work(self, event: events.OfAFile | events.OfCode) -> None:

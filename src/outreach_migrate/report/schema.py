@@ -139,14 +139,15 @@ def title(one: Difference) -> str:
 
 def summary(drift: Drift) -> str:
     """Sum up a comparison."""
-    comparison, give = drift.comparison, sentences.count(len(drift.files), "file gives", "files give")
+    comparison, files = drift.comparison, len(drift.files)
     ignored = f", {comparison.ignored} ignored" if comparison.ignored else ""
     count = len(comparison.differences)
     if not count:
         objects = sentences.count(comparison.objects, "object is", "objects are")
-        return f"No drift: {objects} as {give} them{ignored}."
+        return f"No drift: {objects} as {sentences.count(files, 'file gives', 'files give')} them{ignored}."
     differ = sentences.count(count, "object differs", "objects differ")
-    return f"{differ} from what {give}{ignored}: - is as the files give it, + as the database has it."
+    schema = f"the schema of {sentences.count(files, 'file', 'files')}"
+    return f"{differ} from {schema}{ignored}: - is as the files give it, + as the database has it."
 
 
 def _coloured(line: str) -> str:

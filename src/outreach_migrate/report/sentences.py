@@ -199,7 +199,7 @@ def _partly_replaced(one: Contradiction) -> tuple[str, Location | None, str]:
         message = f"{one.entries} of the {one.replaced} files that it replaces are applied"
         return message, one.location, f"{before}: its files apply the rest."
     message = f"it replaces {one.replaced} files, but {one.entries} are applied, not all of them the same"
-    return message, one.location, f"{before}: its status shows what is there besides, or edited."
+    return message, one.location, f"{before}: its status shows those that are additional or edited."
 
 
 def _contradiction(one: Contradiction) -> tuple[str, Location | None, str]:

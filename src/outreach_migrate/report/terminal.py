@@ -107,7 +107,7 @@ def take_over() -> None:
 
 
 def hurry() -> None:
-    """Let nobody who does not read keep the process from its end: a second from now text for them is lost."""
+    """Drop text that nobody has read a second from now, because it would keep the process from ending."""
     for name in ("stdout", "stderr"):
         if raw := _descriptor(name):
             raw.deadline = time.monotonic() + _LAST

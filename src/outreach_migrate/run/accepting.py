@@ -33,7 +33,7 @@ class Edited:
 def find(request: Request, versions: Sequence[int], tell: Callable[[Locked], None]) -> tuple[Edited, ...]:
     """Give those of these versions that were edited since they were applied.
 
-    Raise UsageError for a version that is not applied or has no file, and what `status` raises.
+    Raise UsageError for a version that is not applied or has no file, and the errors of `status`.
     """
     if request.file_problems:
         raise MigrationFileError(request.file_problems)

@@ -86,7 +86,7 @@ class _Work:
 
 
 def key_of(session: Session, work: Work, wanted: Batches) -> Key:
-    """Find the key of a file in batches; raise MigrationFileError that says what it lacks."""
+    """Find the key of a file in batches; raise MigrationFileError if there is none that will do."""
     return keys.find(lambda query: _text(no_transaction.ask(session, work, query)), work.migration, wanted)
 
 

@@ -223,7 +223,9 @@ def _drop(session: Session, request: Request, going: Sequence[Record], records: 
     found = _resting(session, first)
     strangers = [name for key, name in found if key not in owners]
     if strangers:
-        message = f"{', '.join(sorted(strangers))} rests on what is to be dropped, and no file of code makes it"
+        message = (
+            f"{', '.join(sorted(strangers))} rests on an object that is to be dropped, and no file of code makes it"
+        )
         paths = ", ".join(record.path for record in going)
         hint = "Drop it in a migration first, or make it a file of code."
         raise errors.MigrateError(f"{paths}: {message}", hint=hint)

@@ -49,7 +49,7 @@ class Key:
 
 
 def find(ask: Ask, migration: Migration, wanted: Batches) -> Key:
-    """Find the key; raise MigrationFileError that says what it lacks."""
+    """Find the key; raise MigrationFileError if there is none that will do."""
     facts: dict[str, Any] = json.loads(ask(_query(wanted)))
     problems = [
         Problem(message, migration.location(wanted.offset), hint, migration.excerpt(wanted.offset))

@@ -51,9 +51,9 @@ def _objects(kind: str, name: str, parent: str | None, text: str) -> Iterator[Ob
 def read(connection: Connection, history: Table, *, version: int) -> tuple[Object, ...]:
     """Read all objects, without those of extensions and the history table, in one snapshot, sorted by kind and name.
 
-    Owners, the order of columns, and the names of NOT NULL constraints are no part of a definition. What a server of
-    the other major `version` does not know, or has otherwise by default, is left out. Raise MigrateError when another
-    session keeps an object locked.
+    Owners, the order of columns, and the names of NOT NULL constraints are no part of a definition. Parts that a
+    server of the other major `version` does not know, or has otherwise by default, are left out. Raise MigrateError if
+    another session keeps an object locked.
     """
     facts = sql.Facts(connection.info.server_version // 10000, version, history)
     queries = [*relations.queries(facts), *routines.queries(facts), *few.queries(facts)]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Change(StrEnum):
-    """The ways in which an object can differ from what the files give."""
+    """The ways in which an object can differ from the files' schema."""
 
     EXTRA = "extra"
     MISSING = "missing"
@@ -73,7 +73,7 @@ def _whole(objects: Iterable[Object]) -> dict[_Key, Object]:
 
 
 def _without_absent(here: dict[_Key, Object], there: dict[_Key, Object]) -> dict[_Key, Object]:
-    """Put what belongs to a table that is only here into the table's own definition."""
+    """Add to the definition of a table that is only here the objects that belong to it."""
     names = {one.name for one in there.values() if one.parent is None}
     alone = {one.name: key for key, one in here.items() if one.parent is None and one.name not in names}
     kept = {key: one for key, one in here.items() if one.parent not in alone}

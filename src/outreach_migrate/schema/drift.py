@@ -1,4 +1,4 @@
-"""Drift: the database compared with what its own applied files give."""
+"""Drift: the database compared with its own applied files."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ class Drift:
 
 
 class Drifted(errors.MigrateError):
-    """The database differs from what its applied files give."""
+    """The database differs from its applied files."""
 
     def __init__(self, drift: Drift) -> None:
         count = len(drift.comparison.differences)
         objects = "1 object differs" if count == 1 else f"{count} objects differ"
         super().__init__(
-            f"the database has drifted: {objects} from what its applied files give",
+            f"the database has drifted: {objects} from its applied files",
             hint="Mend the database, or let a migration make the difference. drift --ignore, and ignore = […] in"
             " [tool.outreach-migrate.drift], leave objects out.",
         )
@@ -63,7 +63,7 @@ class Drifted(errors.MigrateError):
 def find(request: Request, *, private: Path, ignore: Collection[str] = ()) -> Drift:
     """Compare the request's database with a scratch database to which its applied files are applied.
 
-    Raise HistoryError when a file is not as it was applied, or not there; and what scratch.migrated raises.
+    Raise HistoryError when a file is not as it was applied, or not there, and the errors of scratch.migrated.
     """
     with comparison.reading(request, lambda _: None) as seen:
         return against(seen.connection, request, _applied(seen.plan), private=private, ignore=ignore)

@@ -1,4 +1,4 @@
-"""The program pg_dump: where it is, and what it writes."""
+"""The program pg_dump, and the text that it writes."""
 
 from __future__ import annotations
 

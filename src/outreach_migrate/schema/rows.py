@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Kind(Enum):
-    """The kinds of types, as pg_type.typtype has them; an array is told by its element."""
+    """The kinds of types, as pg_type.typtype has them; an array is known by its element."""
 
     BASE = "b"
     ARRAY = "a"

@@ -48,7 +48,7 @@ def make(
     2. Their statements for the whole server, such as CREATE ROLE, come first, because no dump of a database has them.
     3. The new file is applied to another scratch database, which must have the same objects and the same rows.
 
-    Raise UsageError if no file has the version, MigrateError if the two differ, and what scratch.migrated raises.
+    Raise UsageError if no file has the version, MigrateError if the two differ, and the errors of scratch.migrated.
     """
     if request.file_problems:
         raise errors.MigrationFileError(request.file_problems)

@@ -31,12 +31,12 @@ _NOT_A_TEST = "latest|greatest|fastest|contest|protest|attest"
 
 
 class NoServer(Exception):
-    """There is no server for tests; the text says what would make one available."""
+    """There is no server for tests; the text names the ways to have one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server by its maintenance database; `origin` says what named it."""
+    """A server by its maintenance database; `origin` is the option or variable that named it, or its kind."""
 
     target: Target
     origin: str
@@ -60,7 +60,7 @@ class Server:
 
 @contextmanager
 def found(config: pytest.Config, root: Path, *, keep: bool) -> Iterator[Server]:
-    """Find a server: given by the option, by a variable, in a container, else a private one.
+    """Find a server: the one that the option or a variable names, one in a container, else a private one.
 
     A started server ends with its last user, unless `keep` is true and a database was kept. Raise NoServer where there
     is none.
@@ -82,7 +82,7 @@ def found(config: pytest.Config, root: Path, *, keep: bool) -> Iterator[Server]:
 
 
 def named(config: pytest.Config) -> tuple[str, Target] | None:
-    """Give the server that an option or a variable names, and which of them."""
+    """Give the option or the variable that names a server, and the server."""
     for origin, url in (("--migrate-database", config.option.migrate_database), (VARIABLE, os.environ.get(VARIABLE))):
         if url:
             return origin, dsn.read(url)
@@ -124,11 +124,10 @@ def _maintained(target: Target) -> Target:
 
 @contextmanager
 def _folder(root: Path, *, keep: bool) -> Iterator[tuple[Path, Callable[[], bool]]]:
-    """Give the folder of the project's server, which all runs share, and whether it stays.
+    """Give the folder of the project's server, which all runs share, and a function that tells whether it stays.
 
-    If not, the last run removes it.
-
-    In memory a database is made several times faster than on many disks.
+    Unless it stays, the last run removes it. It is in memory if there is room, where a database is made several times
+    faster than on many disks.
     """
     memory = Path("/dev/shm")  # noqa: S108
     roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > _ROOM
@@ -144,7 +143,7 @@ def _folder(root: Path, *, keep: bool) -> Iterator[tuple[Path, Callable[[], bool
         try:
             yield folder, lambda: keep and _kept(folder).exists()
         finally:
-            with suppress(BlockingIOError):  # others use it
+            with suppress(BlockingIOError):  # another run uses it
                 fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if not (keep and _kept(folder).exists()):
                     shutil.rmtree(folder, ignore_errors=True)
