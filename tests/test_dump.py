@@ -40,6 +40,14 @@ def test_a_dump_loads_and_gives_the_same_dump(migrate: Migrate, another: str) ->
     assert "-- Name: parent; Type: TABLE; Schema: app\nCREATE TABLE app.parent (\n" in first
 
 
+def test_no_object_is_taken_for_the_one_before_it(migrate: Migrate) -> None:
+    """pg_dump names the schema public, which it does not make, where the schema has another owner."""
+    assert migrate("up", files=["ALTER SCHEMA public OWNER TO CURRENT_USER; CREATE TYPE e AS ENUM ()"]).exit_code == 0
+    assert "\n-- Name: e; Type: TYPE; Schema: public\nCREATE TYPE public.e AS ENUM (\n" in migrate("dump").stdout
+    assert migrate("up", files={"2_b.sql": "DROP TYPE e; CREATE TABLE t ()"}).exit_code == 0
+    assert "\nSET default_tablespace = '';\n" in migrate("dump").stdout
+
+
 def test_a_run_writes_it_and_check_compares(migrate: Migrate, scratch_server: None) -> None:
     """After a run that applied something; the check exits with 1 and a diff until the file is made again."""
     (migrate.folder / "pyproject.toml").write_text('[tool.outreach-migrate]\ndump = "schema.sql"\n')

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from outreach_migrate.postgres.dsn import Target
 
 _HEAD = "-- The schema that the migrations give. outreach-migrate dump makes this file again: don't edit it.\n"
-# pg_dump's comment before each object; matched with text between statements only
-_ENTRY = re.compile(r"^-- (?:Data for )?(Name: (.*); Type: (.*); Schema: (.*)); Owner: .*$", re.MULTILINE)
+# pg_dump's comment before each object; matched with text between statements only. One that has no statement below it
+# is of an object that every database has, such as the schema public with another owner.
+_ENTRY = re.compile(r"^-- (?:Data for )?(Name: (.*); Type: (.*); Schema: (.*)); Owner: .*\n--\s*\Z", re.MULTILINE)
 _Entry = tuple[re.Match[str] | None, list[str]]  # that comment, and the statements after it
 # Settings of the session that loads the file: they differ by version, and are nobody's schema.
 _TIMEOUTS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout")
