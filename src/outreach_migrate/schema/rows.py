@@ -84,19 +84,24 @@ _RELATIONS = """
             WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
      ORDER BY c.relname COLLATE "C"
 """
-# Nothing keeps nulls out of a foreign table, of rows that are older than a constraint which is not valid (PostgreSQL
-# 18), and of the children that have not inherited it. A domain has the constraints of the domains that it is based on.
+# Nothing keeps nulls out of foreign tables, which may be partitions, nor out of a materialised view that is older than
+# the constraint, out of rows that are older than a constraint which is not valid (PostgreSQL 18), and out of children
+# that have not inherited it. A domain has the constraints of the domains that it is based on.
 _COLUMNS = """
     SELECT a.attrelid::bigint, a.attnum::int, a.attname::text, a.atttypid::bigint,
-           c.relkind IN ('r', 'p') AND (
-               d.is_full
-               OR a.attnotnull AND NOT EXISTS (
-                      SELECT FROM pg_catalog.pg_constraint o
-                       WHERE o.conrelid = c.oid AND o.contype = 'n' AND NOT o.convalidated
-                         AND o.conkey = ARRAY[a.attnum])
-                  AND NOT EXISTS (
-                      SELECT FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_attribute x ON x.attrelid = i.inhrelid
-                       WHERE c.relhassubclass AND i.inhparent = c.oid AND x.attname = a.attname AND NOT x.attnotnull)),
+           c.relkind IN ('r', 'p') AND (a.attnotnull OR d.is_full) AND NOT EXISTS (
+               WITH RECURSIVE family(oid) AS (
+                   SELECT c.oid
+                   UNION
+                   SELECT i.inhrelid FROM family JOIN pg_catalog.pg_inherits i ON i.inhparent = family.oid
+                    WHERE c.relhassubclass)
+               SELECT FROM family JOIN pg_catalog.pg_class m USING (oid)
+                 JOIN pg_catalog.pg_attribute x ON x.attrelid = m.oid AND x.attname = a.attname
+                WHERE m.relkind = 'f'
+                   OR NOT d.is_full AND (NOT x.attnotnull OR EXISTS (
+                          SELECT FROM pg_catalog.pg_constraint o
+                           WHERE o.conrelid = m.oid AND o.contype = 'n' AND NOT o.convalidated
+                             AND o.conkey = ARRAY[x.attnum]))),
            a.atthasdef OR a.attidentity <> '' OR d.has_default OR NOT (a.attnotnull OR d.is_full),
            a.attgenerated = '' AND a.attidentity <> 'a',
            pg_catalog.col_description(a.attrelid, a.attnum)
@@ -142,7 +147,7 @@ def read(connection: Connection, schema: str, history: Table) -> Rows:
     ours = {table.name for table in (*history.all, *theirs) if table.schema == schema}
     found = [row for row in connection.execute(_RELATIONS, (schema,)).fetchall() if row[1] not in ours]
     relations = {oid for oid, *_ in found}
-    origins = views.origins(connection, [oid for oid, _, kind, _ in found if kind in "vm"])
+    origins = views.origins(connection, [oid for oid, _, kind, _ in found if kind == "v"])
     tables = relations | {table for table, _ in origins.values()}
     rows = connection.execute(_COLUMNS, (list(tables),)).fetchall()
     full = {(oid, number) for oid, number, _, _, is_full, *_ in rows if is_full}

@@ -22,8 +22,9 @@ _ADD_NULLS = {"left", "right", "full", "rollup", "cube", "sets"}
 def origins(connection: Connection, views: Iterable[int]) -> dict[Place, Place]:
     """Find the column of a table that each column of a view shows unchanged, with no null added.
 
-    A column is its relation's OID and its number. A view over other views is followed down to the tables; a column
-    that is computed, or may have a null that its table does not have, is left out.
+    A column is its relation's OID and its number. A view over other views is followed down to the tables, and to
+    materialised views, which keep the nulls of their last refresh. A column that is computed, or may have a null that
+    its table does not have, is left out.
     """
     direct: dict[Place, Place] = {}
     seen, left = set[int](), set(views)
@@ -35,7 +36,7 @@ def origins(connection: Connection, views: Iterable[int]) -> dict[Place, Place]:
         found = {place: origin for view, text in texts for place, origin in _shown(connection, view, text).items()}
         direct |= found
         nested = connection.execute(
-            "SELECT oid::bigint FROM pg_catalog.pg_class WHERE oid = ANY(%s::bigint[]) AND relkind IN ('v', 'm')",
+            "SELECT oid::bigint FROM pg_catalog.pg_class WHERE oid = ANY(%s::bigint[]) AND relkind = 'v'",
             ([relation for relation, _ in found.values()],),
         ).fetchall()
         left = {view for (view,) in nested} - seen
