@@ -225,7 +225,7 @@ class Ban(StrEnum):
 
 
 class StatementError(MigrateError):
-    """The server refused a statement of a file, or one of the commands around the file; `phase` tells which.
+    """The server refused a statement of a file, or one of the commands around the file; `phase` is its place.
 
     `location` is the place that PostgreSQL points at, else the statement's start; `statement` is its number, from 1.
     `report` has PostgreSQL's own fields, `ban` the reason why it can't run there; `__cause__` is psycopg's error.

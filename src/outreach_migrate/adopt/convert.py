@@ -45,7 +45,7 @@ def text(source: Source, tool: str) -> tuple[str, tuple[Cut, ...]]:
 
 
 def _rows(text: str) -> Iterator[Cut]:
-    """Yield the rows that a COPY of the text takes, lest they be read as SQL; they stay in the new file."""
+    """Yield the rows that a COPY of the text takes; they stay in the new file, but are not read as SQL."""
     data = text.encode()
     _, copied = copies.read(folders.Text("", data))
     for rows in copied.rows if copied else ():

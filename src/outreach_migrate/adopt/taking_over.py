@@ -40,7 +40,7 @@ Tell = Callable[[Any], None]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The options of a takeover; without a `tool` the files' first lines and the tables tell it."""
+    """The options of a takeover; without a `tool` the files' first lines and the tables show it."""
 
     tool: str | None = None
     to: int | None = None
@@ -54,7 +54,7 @@ class Nothing:
     """There is nothing to take over: no table of the tool's, or one without applied migrations.
 
     `present` counts the entries of a history that is there already. `tools` are those that the options or the files
-    name, `schemas` those that were looked into, `others` the tables of other tools that were found there.
+    name, `schemas` those that were searched, `others` the tables of other tools in them.
     """
 
     present: int = 0

@@ -63,7 +63,7 @@ def _lag(connection: Connection, catching_up: float) -> Iterator[Finding]:
     try:
         with connection.transaction():
             row = _replay(connection, catching_up)
-    except (pg.FeatureNotSupported, pg.InsufficientPrivilege):  # Aurora, say, has no such functions
+    except (pg.FeatureNotSupported, pg.InsufficientPrivilege):  # Aurora, for example, has no such functions
         row = (0, None, None)
     if row is None:
         return

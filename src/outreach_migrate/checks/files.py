@@ -48,14 +48,14 @@ def files(found: Iterable[Migration], problems: Iterable[Problem]) -> list[Findi
     findings = [Finding(problem) for problem in problems]
     for migration in found:
         findings += [Finding(problem) for problem in rules.problems(migration)]
-        # another tool's merge of two branches, say, keeps its place in the order
+        # a file that another tool made for a merge of two branches keeps its place in the order
         if not migration.directives.origin and next(statements.split(migration.sql), None) is None:
             findings.append(Finding(Problem("no statement in this file", Location(migration.path)), is_error=False))
     return findings
 
 
 def against(folder: str, found: Iterable[Migration], ref: str) -> list[Finding]:
-    """Compare the files with those of a git revision: new ones must be newer, the others must not have changed.
+    """Compare the files with those of a git revision: new ones must be newer, and the rest must not have changed.
 
     The files that a new squashed file replaces may be gone. A file that the revision has gained since the branches
     parted may be missing here, but a new file must be newer.

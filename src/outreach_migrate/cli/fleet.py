@@ -123,7 +123,7 @@ def failures(command: Callable[..., Any]) -> Callable[..., Any]:
     metavar="N",
     default=0,
     show_default=True,
-    help="Migrate the first N alone, and the others only if these succeed.",
+    help="Migrate the first N alone, and the rest only if these succeed.",
 )
 @failures
 @options.of_a_run

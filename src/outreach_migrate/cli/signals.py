@@ -81,7 +81,7 @@ def carry_out(
     asked: list[tuple[int, float]] = []
 
     def tell(event: Event) -> None:
-        while len(said) > _MANY:  # lest a flood of notices fill the memory
+        while len(said) > _MANY:  # a flood of notices must not fill the memory
             time.sleep(_BATCH)
         said.append(event)
 

@@ -42,7 +42,7 @@ class NotUtf8(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A COPY from the client; `columns` are those that it lists, `has_options` tells whether it has any option."""
+    """A COPY from the client; `columns` are those that it lists, `has_options` is true if it has any option."""
 
     table: str
     columns: tuple[str, ...]
@@ -119,7 +119,7 @@ class Copied:
 
 
 def of(sql: str, statement: Statement) -> Copy | None:
-    """Read a statement that copies from the client; None for others."""
+    """Read a statement that copies from the client; None for any other."""
     if statement.words[:1] != ("copy",) or not any(pair in _CLIENT for pair in pairwise(statement.words)):
         return None
     from outreach_migrate.files import scanner  # here, because few files need it, and its pattern compiles slowly

@@ -23,7 +23,7 @@ _NAMES = (
     (re.compile(r"[0-9]+\.[^\W\d][^.]*\.sql", re.DOTALL), "yoyo's"),
     (re.compile(r"[0-9]{6}(?:-.+)?\.sql", re.DOTALL), "graphile-migrate's"),
 )
-_TREK = "_initial_up_"  # asyncpg-trek needs a file of this name; others of its files are named as a migration here
+_TREK = "_initial_up_"  # asyncpg-trek needs a file of this name; its other files have names of migrations here
 _FOLDERS = {"migration.sql": "Prisma's", "up.sql": "diesel's or Hasura's"}
 _FILES = {"alembic.ini": "alembic's", "sqitch.plan": "sqitch's"}
 RECIPE = "It can't be imported, but there is a recipe: outreach-migrate help moving"

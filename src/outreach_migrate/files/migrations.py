@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from outreach_migrate.files.variables import Lookup, Written
 
 _NAME = re.compile(r"([0-9]+)_(.+)\.sql", re.DOTALL)
-_AT_ONCE = 1_000_000  # characters that a checksum encodes at a time, lest a large text be in memory twice
+_AT_ONCE = 1_000_000  # characters that a checksum encodes at a time, so that a large text is not in memory twice
 _WIDTH = 160  # of an excerpt, because a line of a dump may have a megabyte
 
 

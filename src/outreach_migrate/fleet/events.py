@@ -45,7 +45,7 @@ class PutOff:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """The run of a target tells this event."""
+    """The run of a target has reported this event."""
 
     target: str
     event: events.Noticed | events.Waiting | events.Beside

@@ -55,7 +55,7 @@ def histories(job: Together, worker: Worker[Any], stop: Stop) -> Histories:
 def alone(member: Member, worker: Worker[Any], stop: Stop) -> History:
     """Read a target's own history. Raise MigrateError, also when its schema is gone, because a fleet makes none.
 
-    A locked history is not waited for, because others can be migrated meanwhile.
+    A locked history is not waited for, because other targets can be migrated meanwhile.
     """
     schema = member.target.schema
     with worker.reading(member, stop) as connection:

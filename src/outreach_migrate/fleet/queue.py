@@ -70,7 +70,7 @@ class Queue(Generic[J]):
             self._changed.notify_all()
 
     def put_back(self, job: J, seconds: float) -> None:
-        """Put a job behind all others, to be taken after so many seconds at the earliest."""
+        """Put a job behind all other jobs, to be taken after this many seconds at the earliest."""
         with self._changed:
             heapq.heappush(self._later, (time.monotonic() + seconds, next(self._number), job))
             self._changed.notify_all()

@@ -243,7 +243,7 @@ class _Doing:
         return "", 0
 
     def ended(self, job: One, error: MigrateError | None) -> None:
-        """Tell that a target has ended."""
+        """Report the end of a target."""
         applied = {one.version for one in job.applied}
         steps = job.planned.steps if job.planned and error else ()
         pending = tuple(step for step in steps if step.version not in applied)

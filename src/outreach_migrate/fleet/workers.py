@@ -81,7 +81,7 @@ class Worker(Generic[J]):
         return self._pooled
 
     def retires(self, error: errors.MigrateError, job: J, name: str) -> bool:
-        """Give the job back and end this worker, if the server has no connection left and others are at work."""
+        """Give the job back and end this worker, if the server has no connection left and other workers go on."""
         if not (isinstance(error, errors.ConnectionFailed) and error.full):
             return False
         left = self.queue.retire(job)

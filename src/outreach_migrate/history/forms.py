@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 class Form:
     """The form of a tool's table.
 
-    `columns` have the categories of their types (pg_type.typcategory); with `exact` there are no others. `counts` is
-    the condition for a row that stands for an applied migration. A tool that keeps its table in a schema of its own has
-    `schema`. `timed` says whether the tool keeps the time at which it applied a migration.
+    `columns` have the categories of their types (pg_type.typcategory); with `exact` there are no more of them. `counts`
+    is the condition for a row that stands for an applied migration. A tool that keeps its table in a schema of its own
+    has `schema`. `timed` says whether the tool keeps the time at which it applied a migration.
     """
 
     tool: str
@@ -137,7 +137,7 @@ def known(facts: Collection[dict[str, Any]]) -> tuple[Foreign, ...]:
 
 
 def in_use(found: Iterable[Foreign]) -> str:
-    """Write the query that tells of each table whether it records an applied migration."""
+    """Write the query that finds out for each table whether it records an applied migration."""
     return "SELECT " + ", ".join(
         f"EXISTS (SELECT FROM {one.table.quoted} WHERE {one.form.counts})" if one.readable else "true" for one in found
     )

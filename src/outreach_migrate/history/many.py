@@ -19,7 +19,7 @@ _PATIENCE = "100ms"  # for a lock that was taken since the look at all locks
 
 
 class Unread(Enum):
-    """The reason why a history was not read together with the others."""
+    """The reason why a history was not read together with the rest."""
 
     STRANGE = "it must be read alone, to find its problem"
     LOCKED = "a session locks it"

@@ -81,7 +81,7 @@ def blockers_in_cluster(connection: Connection, token: str) -> tuple[Blocker, ..
     return _shown(Blocker(*row) for row in _rows(connection, query))
 
 
-READING = ("AccessExclusiveLock",)  # the modes that keep others from reading a table, or from locking it as SHARE
+READING = ("AccessExclusiveLock",)  # modes that keep other sessions from reading a table, or from a SHARE lock
 SHARING = (*READING, "ExclusiveLock", "ShareRowExclusiveLock", "ShareUpdateExclusiveLock", "RowExclusiveLock")
 
 

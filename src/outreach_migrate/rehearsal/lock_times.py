@@ -60,7 +60,7 @@ def of_file(done: Sequence[Carried], checks: float) -> tuple[Held, ...]:
 
 
 def blocked(files: Iterable[Iterable[Held]]) -> list[Blocked]:
-    """Sum up, table by table, the times that each file's locks keep others away, the longest first.
+    """Sum up, table by table, the times that each file's locks keep other sessions away, the longest first.
 
     An index's lock counts for its table, because the planner of any query locks all indexes of a table.
     https://www.postgresql.org/docs/current/sql-reindex.html#id-1.9.3.162.7

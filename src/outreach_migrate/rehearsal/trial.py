@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 ROLLED_BACK = errors.Outcome(errors.Fate.ROLLED_BACK)
 _UNSAFE_ENUM = "55P04"  # an enum value is used before the transaction that added it has committed
-_NO_ROOM = "53200"  # in the lock table, among others
+_NO_ROOM = "53200"  # also in the lock table
 _PARALLEL = "citus.multi_shard_modify_mode"  # in Citus' hint; the error has no SQLSTATE of its own
 
 
@@ -117,7 +117,7 @@ def _files(stage: Stage, files: list[File]) -> None:
 
 
 def _part(stage: Stage, file: File, files: list[File], left: list[Migration]) -> Part | Skipped | Stopped:
-    """Choose the part of a file that is carried out, or tell why none is."""
+    """Choose the part of a file that is carried out, or give the reason why none is."""
     migration = file.migration
     wanted = migration.directives.batches
     if not (migration.directives.transaction or wanted):

@@ -230,7 +230,7 @@ def count(targets: int) -> str:
 
 
 def names(targets: Iterable[str]) -> str:
-    """List the first names, and the number of the others."""
+    """List the first names, and the number of the rest."""
     every = [display.in_line(one) for one in targets]
     more = f" and {len(every) - _NAMES:,} more" if len(every) > _NAMES else ""
     return ", ".join(every[:_NAMES]) + more

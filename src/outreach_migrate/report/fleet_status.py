@@ -74,7 +74,7 @@ class StatusReport(fleet.FleetReport):
         }
 
     def sentence(self) -> str:
-        """Group the targets: those that are up to date first, then the others."""
+        """Group the targets: those that are up to date first, then the rest."""
         parts = []
         for (what, remark), count in sorted(self.counts.items(), key=lambda one: (one[0] in self.groups, -one[1])):
             listed = f": {fleet.names(self.groups[what, remark])}" if (what, remark) in self.groups else ""

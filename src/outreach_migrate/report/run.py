@@ -111,7 +111,7 @@ class RunReport(printer.Report):
             self.running(f"{self.progress}{sentences.title(migration)}  {durations.text(time.monotonic() - began)} …")
 
     def unknown(self) -> Outcome:
-        """Give the outcome of an abandoned run, as far as its events tell."""
+        """Give the outcome of an abandoned run, as far as its events show it."""
         from outreach_migrate.run import recovery
 
         return recovery.unknown(self.started and self.started[0], self.applied, durable=not self.applied)

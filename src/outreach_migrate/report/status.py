@@ -21,7 +21,7 @@ _COLOURS = {
     "squashed": "green",
     "pending": "cyan",
     "ahead": "yellow",
-}  # of states; the others are red
+}  # of states; any other is red
 
 
 class StatusReport(printer.Report):

@@ -51,7 +51,7 @@ class Pace:
         return replace(self, size=_bounded(self.size * factor))
 
     def halved(self) -> Pace:
-        """Give the pace that makes way for others; from now on it grows slowly."""
+        """Give the pace that makes way for other sessions; from now on it grows slowly."""
         return Pace(_bounded(self.size / 2), steady=True)
 
 

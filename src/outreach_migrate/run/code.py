@@ -38,7 +38,7 @@ def carry_out(session: Session, request: Request, past: History, *, before: int)
     1. If nothing has changed, nothing is written or locked.
     2. Else the records are locked against other runs, and compared again.
     3. The objects of files that are to be dropped first go, and those of other files that rest on them.
-    4. Each file runs in a clean session; the catalog tells the objects that it made, and its record is written.
+    4. Each file runs in a clean session; the catalog shows the objects that it made, and its record is written.
 
     Raise errors.MigrateError, after which none of them is carried out.
     """
@@ -243,7 +243,7 @@ def _if_exists(name: str) -> str:
 
 
 def _resting(session: Session, keys: Sequence[Key]) -> list[tuple[Key, str]]:
-    """Find the objects that rest on others, to the end; a view's rule stands for the view."""
+    """Find the objects that rest on these, and those that rest on them in turn; a view's rule stands for the view."""
     query = """
         WITH RECURSIVE resting(class, object, internal) AS (
             SELECT c, o, false FROM ROWS FROM (pg_catalog.unnest(%s::oid[]), pg_catalog.unnest(%s::oid[])) AS k(c, o)

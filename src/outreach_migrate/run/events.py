@@ -46,7 +46,7 @@ class Progressing:
 
 @dataclass(frozen=True, slots=True)
 class Retrying:
-    """A file was rolled back, after a lock timeout say, and runs again in `seconds`; `left` counts this retry too."""
+    """A file was rolled back, as after a lock timeout, and runs again in `seconds`; `left` counts this retry too."""
 
     migration: Migration
     error: StatementError

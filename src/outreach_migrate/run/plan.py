@@ -50,7 +50,7 @@ class Pending(Step):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All steps, in order of their versions; `partly` is a squashed file, if others than it replaces are applied."""
+    """All steps, in version order; `partly` is a squashed file that replaces other files than the applied ones."""
 
     steps: tuple[Step, ...]
     partly: Contradiction | None = None

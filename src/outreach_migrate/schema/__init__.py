@@ -1,1 +1,1 @@
-"""The migrated schema read back, from a scratch database among others."""
+"""The migrated schema read back, from a database or from a scratch database."""

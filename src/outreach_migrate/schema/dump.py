@@ -121,8 +121,8 @@ def _role(connection: Connection, history: Table) -> str:
 def _stable(entries: Iterable[_Entry], role: str, leaves: Callable[[str, str], bool]) -> str:
     """Give the text of pg_dump's entries without everything that differs between two dumps of the same schema.
 
-    The default privileges of `role`, which migrates, are those of the role that loads the text. `leaves` tells by kind
-    and name which objects are left out.
+    The default privileges of `role`, which migrates, are those of the role that loads the text. `leaves` decides by
+    kind and name which objects are left out.
     """
     paragraphs = list[str]()
     for entry, found in entries:

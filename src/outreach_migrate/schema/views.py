@@ -1,4 +1,4 @@
-"""The table columns that the columns of views show, as PostgreSQL itself tells them."""
+"""The table columns that the columns of views show, as PostgreSQL itself describes them."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def server(folder: Path, *, stays: Callable[[], bool]) -> Iterator[str]:
         try:
             yield str(known["url"])
         finally:
-            with _turn(folder), suppress(BlockingIOError):  # others use it
+            with _turn(folder), suppress(BlockingIOError):  # another run uses it
                 fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if not stays():
                     started.unlink()
@@ -65,7 +65,7 @@ def _start() -> dict[str, Any]:
             from testcontainers.postgres import PostgresContainer
 
         before = config.ryuk_disabled
-        config.ryuk_disabled = True  # its reaper would remove the container when this process ends, while others use it
+        config.ryuk_disabled = True  # its reaper would remove the container with this process, though others use it
         try:
             made = PostgresContainer(IMAGE, driver=None).with_command(_SETTINGS)
             made.with_tmpfs_mount("/var/lib/postgresql").start()
@@ -96,7 +96,7 @@ def _turn(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _leaving_sockets() -> Iterator[None]:
-    """Collect here the sockets that docker's client leaves open, lest their warnings fail a test."""
+    """Collect here the sockets that docker's client leaves open, because their warnings could fail a test."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

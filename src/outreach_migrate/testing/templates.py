@@ -49,8 +49,8 @@ def ready(server: Server, connection: Connection, recipe: Recipe) -> Template:
     """Find the recipe's template, or build it.
 
     1. The template's name carries the hash of everything that it depends on.
-    2. A lock of that name is taken, so that one process builds it while the others wait. The lock is a transaction's
-       on a connection of its own: a killed process leaves no lock.
+    2. A lock of that name is taken, so that one process builds it while other processes wait. The lock belongs to a
+       transaction on a connection of its own, so a killed process leaves no lock.
     3. If the database is there, it is complete, and only its last use is noted.
     4. Else a database under a scratch name is made, migrated, seeded, closed to connections, and renamed.
 

@@ -82,7 +82,7 @@ class Run:
         return True
 
     def fails(self, error: Exception) -> NoReturn:
-        """Keep the first error, lest the revision catch it."""
+        """Keep the first error, because the revision may catch it."""
         self.error = self.error or shown(error)
         raise error
 
