@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import LiteralString
 
 import fix_servers
 import psycopg
@@ -71,21 +72,57 @@ def test_a_second_squash_knows_the_files_of_the_first(four: None, migrate: Migra
     assert states(migrate, another) == dict.fromkeys("234", "squashed")
 
 
+REFUSED: dict[LiteralString, tuple[str, str]] = {  # by the change of the history
+    "DELETE FROM schema_migrations WHERE version = '2'": (
+        "2 of the 3 files that it replaces are applied",
+        "its files apply the rest.",
+    ),
+    "INSERT INTO schema_migrations SELECT 0, '0', name, checksum, started_at, finished_at, statements_done,"
+    " done_checksum, statements_begun, applied_by, origin FROM schema_migrations WHERE version = '1'": (
+        "4 are applied up to its version, but not exactly the 3 that it replaces",
+        "its status shows files that are edited, missing, or not applied.",
+    ),
+    "UPDATE schema_migrations SET checksum = '' WHERE version = '2'": (
+        "3 are applied up to its version, but not exactly the 3 that it replaces",
+        "its status shows files that are edited, missing, or not applied.",
+    ),
+    "UPDATE schema_migrations SET finished_at = NULL, statements_done = 0, done_checksum = '', statements_begun = 0"
+    " WHERE version = '3'": ("3_c, which it replaces, is unfinished", "its up finishes the file."),
+}
+
+
 def test_a_database_that_has_some_or_others_is_refused(four: None, migrate: Migrate, rows: Rows) -> None:
-    """With the way out, and nothing but one line; new files are not applied either."""
+    """By every command, with the way out, and nothing but one line; new files are not applied either."""
     migrate("squash", "--through", "3")
     migrate.write({"5_e.sql": "create table no ()"})
-    rows("UPDATE schema_migrations SET checksum = '' WHERE version = '2'")
-    ended = migrate("up")
+    rows("CREATE TABLE kept AS TABLE schema_migrations")
+    for change, (message, way) in REFUSED.items():
+        rows(change)
+        told = f"sql/3_squashed.sql: error: {message}\nhint: Deploy the release before the squash first: {way}\n"
+        for command in ("up --allow-out-of-order", "up --dry-run", "rehearse", "check", "drift"):
+            ended = migrate("--database", migrate.url, *command.split())
+            assert (ended.exit_code, ended.output.count("error: ")) == (1, 1), command
+            assert told in ended.output, command
+        ended = migrate("status", "--check")
+        assert ended.exit_code == 1
+        assert ended.output.count("error: ") == 1
+        assert told in ended.output
+        fleet = ("fleet", "--databases", rows("SELECT current_database()")[0][0])
+        assert [migrate(*fleet, *words).exit_code for words in (["status", "--check"], ["up"])] == [1, 1]
+        rows("TRUNCATE schema_migrations; INSERT INTO schema_migrations TABLE kept")
+    assert rows("SELECT to_regclass('no') IS NULL") == [(True,)]
+    assert migrate("up").exit_code == 0
+
+
+def test_no_file_comes_before_a_squashed_one(migrate: Migrate) -> None:
+    """An empty database would run it early, all others late; an interrupted squash leaves such files, too."""
+    head = f"-- migrate: replaces 2 files, {'0' * 64}\n"
+    ended = migrate("up", files={"2_late.sql": "SELECT 1", "3_squashed.sql": f"{head}SELECT 1"})
     assert ended.exit_code == 1
     assert ended.stderr.startswith(
-        "sql/3_squashed.sql: error: it replaces 3 files, but 3 are applied, not all of them the same\n"
-        "hint: Deploy the release before the squash first"
+        "sql/2_late.sql: error: 3_squashed.sql replaces all files up to version 3\n"
+        "hint: Remove this file if it is one of them; else give it a later version.\n"
     )
-    rows("DELETE FROM schema_migrations WHERE version = '2'")
-    assert "error: 2 of the 3 files that it replaces are applied\n" in migrate("up", "--allow-out-of-order").stderr
-    assert migrate("status", "--check").exit_code == 1
-    assert rows("SELECT to_regclass('no') IS NULL") == [(True,)]
 
 
 def test_every_kind_of_object_is_squashed(migrate: Migrate, role: tuple[str, str], scratch_server: None) -> None:
@@ -125,6 +162,12 @@ def test_check_accepts_exactly_the_deletion_of_a_squash(four: None, migrate: Mig
         subprocess.run(command, cwd=migrate.folder, check=True)
     assert migrate("squash", "--through", "3").exit_code == 0
     assert migrate("check", "--base", "HEAD").stdout == "0 errors, 0 warnings.\n"
+    more = (migrate.files / "4_d.sql").rename(migrate.folder / "4_d.sql")
+    assert "sql/4_d.sql: error: renamed or deleted: it is in HEAD" in migrate("check", "--base", "HEAD").stdout
+    more.rename(migrate.files / "4_d.sql")
+    subprocess.run(("git", "checkout", "-q", "sql/2_b.sql"), cwd=migrate.folder, check=True)
+    assert "sql/2_b.sql: error: 3_squashed.sql replaces all" in migrate("check", "--base", "HEAD").stdout
+    (migrate.files / "2_b.sql").unlink()
     head, comma, text = (migrate.files / "3_squashed.sql").read_text().partition(", ")
     (migrate.files / "3_squashed.sql").write_text(head + comma + ("1" if text[0] == "0" else "0") + text[1:])
     wrong = migrate("check", "--base", "HEAD")

@@ -48,8 +48,8 @@ class Conflict(StrEnum):
 class Contradiction(NamedTuple):
     """A file and the history that contradict each other; times and checksum are the entry's.
 
-    `location` is the file's, or its next statement's; `newest` is the newest applied version. Of an unfinished file
-    `done` of `statements` are done, in batches `rows` of about `total`; of the files `replaced`, `entries` are there.
+    `location` is the file's or its next statement's, `newest` the newest applied version. Of an unfinished file `done`
+    of `statements` are done, in batches `rows` of about `total`. Of `replaced` files `entries` are there, one `begun`.
     """
 
     conflict: Conflict
@@ -65,6 +65,7 @@ class Contradiction(NamedTuple):
     statements: int = 0
     entries: int = 0
     replaced: int = 0
+    begun: str | None = None
     in_batches: bool = False
     rows: int | None = None
     total: int | None = None
@@ -109,9 +110,8 @@ class Outcome(NamedTuple):
 class Blocker(NamedTuple):
     """A session that the run waits for; pid 0 is a prepared transaction.
 
-    `wanted` and `held` are lock modes; `held` is null for a session that is only ahead in the queue. `relation` is null
-    when the wait is for the end of a transaction, because of another run's entry or a unique value. Fields that the
-    run's role may not see are null.
+    `wanted` and `held` are lock modes; `held` is null for a session that is only ahead in the queue, `relation` if the
+    wait is for the end of a transaction (another run's entry, a unique value), and all that the role may not see.
     """
 
     pid: int

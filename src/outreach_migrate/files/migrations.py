@@ -184,7 +184,7 @@ def read(folder: Folder) -> tuple[tuple[Migration, ...], list[Problem]]:
         hint = "Make the first with: outreach-migrate new NAME. Or name another folder with --dir."
         problems.append(Problem("there are no migrations in this folder", Location(str(folder)), hint))
     found.sort(key=lambda migration: (migration.number, migration.path))
-    problems += _same_version_twice(found)
+    problems += [*_same_version_twice(found), *_before_a_squashed_file(found)]
     return tuple(found), problems
 
 
@@ -230,6 +230,16 @@ def _same_version_twice(found: list[Migration]) -> Iterator[Problem]:
         if first.number == second.number:
             message = f"version {second.version} is used twice: {os.path.basename(first.path)} has it, too"
             yield Problem(message, Location(second.path), "Give the newer one another version.")
+
+
+def _before_a_squashed_file(found: list[Migration]) -> Iterator[Problem]:
+    """Find files that a database which has the replaced files would run late, and an empty one early."""
+    newest = next((one for one in reversed(found) if one.replaces), None)
+    for one in found:
+        if newest and one.number < newest.number:
+            message = f"{os.path.basename(newest.path)} replaces all files up to version {newest.version}"
+            hint = "Remove this file if it is one of them; else give it a later version."
+            yield Problem(message, Location(one.path), hint)
 
 
 def bound(migration: Migration, lookup: Lookup) -> Migration:

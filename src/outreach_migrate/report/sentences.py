@@ -195,11 +195,13 @@ def worded(problem: Problem | Contradiction) -> Problem:
 
 def _partly_replaced(one: Contradiction) -> tuple[str, Location | None, str]:
     before = "Deploy the release before the squash first"
+    if one.begun:
+        return f"{one.begun}, which it replaces, is unfinished", one.location, f"{before}: its up finishes the file."
     if one.entries < one.replaced:
         message = f"{one.entries} of the {one.replaced} files that it replaces are applied"
         return message, one.location, f"{before}: its files apply the rest."
-    message = f"it replaces {one.replaced} files, but {one.entries} are applied, not all of them the same"
-    return message, one.location, f"{before}: its status shows those that are additional or edited."
+    message = f"{one.entries} are applied up to its version, but not exactly the {one.replaced} that it replaces"
+    return message, one.location, f"{before}: its status shows files that are edited, missing, or not applied."
 
 
 def _contradiction(one: Contradiction) -> tuple[str, Location | None, str]:

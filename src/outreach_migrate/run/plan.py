@@ -81,24 +81,24 @@ class Plan:
         """List the contradictions that keep a run from starting."""
         allowed = {State.OUT_OF_ORDER} if out_of_order else set()
         newest = max((step.entry.number for step in self.steps if step.entry), default=0)
-        below = int(self.partly.version) if self.partly else -1
-        found = [
-            _conflict(step, newest, from_start)
-            for step in self.steps
-            if step.state not in allowed and int(step.version) > below
-        ]
+        found = [_conflict(step, newest, from_start) for step in self._compared() if step.state not in allowed]
         return [*filter(None, [self.partly, *found])]
 
     def unfinished(self, *, at_work: Collection[str] = ()) -> list[Contradiction]:
         """List the unfinished versions with their progress, without those that a living run works on."""
         return [
             _unfinished(step)
-            for step in self.steps
+            for step in self._compared()
             if step.state in (State.UNFINISHED, State.AHEAD)
             and step.entry
             and not step.entry.finished_at
             and step.entry.version not in at_work
         ]
+
+    def _compared(self) -> Iterator[Step]:
+        """Yield the steps whose files and entries can be compared one by one: not those of the squashed file."""
+        below = int(self.partly.version) if self.partly else -1
+        return (step for step in self.steps if int(step.version) > below)
 
 
 class Planned(NamedTuple):
@@ -159,6 +159,7 @@ def _covered(squashed: Migration, entries: Iterable[Entry]) -> tuple[frozenset[i
         location=Location(squashed.path),
         entries=len(replaced),
         replaced=squashed.replaces[0].files,
+        begun=next((f"{entry.version}_{entry.name}" for entry in replaced if not entry.finished_at), None),
     )
 
 
