@@ -560,6 +560,12 @@ def test_a_folder_of_drizzles_1_x_has_a_folder_for_each_migration(migrate: Migra
     assert migrate("up").exit_code == 0
 
 
+def test_one_file_of_yoyos_tells_the_tool(migrate: Migrate) -> None:
+    """Its name has a dot after the number."""
+    old(migrate, {"0001.name.sql": A})
+    assert migrate("--json", "import", "old").json["tool"] == "yoyo"
+
+
 def test_a_python_without_alembic_is_named(migrate: Migrate) -> None:
     """The error tells what it lacks; for another tool's folder the option is wrong usage."""
     old(migrate, {"alembic.ini": "", "goose/1_a.sql": "-- +goose Up\n"})

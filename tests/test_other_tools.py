@@ -77,7 +77,6 @@ def test_what_only_looks_like_a_mark_runs(migrate: Migrate, text: str, mark: str
 @pytest.mark.parametrize(
     "text",
     [
-        f"-- +goose Up\n{UP}-- +goose Down\n-- nothing: {DOWN}",
         f"-- Down migration: {DOWN}{UP}",
         f"{UP}-- down migration: {DOWN}select 1;",
         f"select 1; -- Down Migration\n{UP}",
@@ -130,7 +129,9 @@ def test_a_folder_of_folders_is_named(migrate: Migrate, path: str, whose: str, f
     [
         (["V1__a.sql", "V1_2__b.sql"], "Flyway's, refinery's or yandex-pgmigrate's", "--dir NEW import sql"),
         (["inner/V1__a.sql"], "Flyway's, refinery's or yandex-pgmigrate's", "--dir NEW import sql"),
-        (["0001.a.sql"], "yoyo's", "--dir NEW import sql"),
+        (["inner/deep/V1__a.sql"], "Flyway's, refinery's or yandex-pgmigrate's", "--dir NEW import sql/inner"),
+        (["0001.a.sql"], "yoyo's", "--dir NEW import sql --from yoyo"),
+        (["0001.a.b.sql", "0002.c.py"], "yoyo's", "--dir NEW import sql --from yoyo"),
         (["meta/_journal.json", "0000_a.sql"], "drizzle's", "--dir NEW import sql"),
         (["20240101000000_a/migration.sql", "20240101000000_a/snapshot.json"], "drizzle's", "import sql"),
         (["alembic.ini"], "alembic's", "--dir NEW import sql"),
@@ -138,6 +139,8 @@ def test_a_folder_of_folders_is_named(migrate: Migrate, path: str, whose: str, f
         (["sqitch.plan"], "sqitch's", "help moving"),
         (["committed/000001.sql"], "graphile-migrate's", "help moving"),
         (["000001.sql"], "graphile-migrate's", "help moving"),
+        (["1700000000000_a.js"], "node-pg-migrate's", "help moving"),
+        (["changelog.xml"], "Liquibase's", "help moving"),
         (["1_a.up.sql"], "golang-migrate's or sqlx's", "--dir NEW import sql"),
         (["1_a.up.sql", "1_a.down.sql", "2_b.up.sql"], "golang-migrate's or sqlx's", "--dir NEW import sql"),
         (["20240101_initial_up_a.sql", "20240101_a_down_initial.sql"], "asyncpg-trek's", "help moving"),
@@ -155,6 +158,42 @@ def test_a_folder_of_another_tools_form_is_refused(
         assert (run.exit_code, one) in [(1, "up"), (0, "status"), (1, "check")]
         assert f"sql: error: this is {whose} folder" in run.stdout + run.stderr
         assert f": outreach-migrate {command}\n" in run.stdout + run.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "further"),
+    [
+        ("create-a.sql", "-- a\n-- depends: \n", "this is one of yoyo's. To copy a whole folder of such files:"),
+        ("20240101a.sql", "-- migrate:up\n", "this is one of dbmate's. To copy a whole folder of such files:"),
+        ("a.sql", "-- Deploy app:a to pg\n\nBEGIN;\n", "this is one of sqitch's. It can't be imported"),
+        ("a.sql", "-- a\n", "where VERSION is digits.\n"),
+    ],
+)
+def test_a_file_whose_name_is_no_migrations_is_looked_into(
+    name: str, text: str, further: str, migrate: Migrate
+) -> None:
+    """Some tools take any name, but the text has their marks."""
+    run = migrate("check", files={"1_a.sql": "select 1;", name: text})
+    assert f"sql/{name}: error: not a migration's name\n" in run.stdout
+    assert further in run.stdout
+
+
+def test_a_folder_in_pythons_hands_is_named(migrate: Migrate) -> None:
+    """The revisions' folder of an alembic project says where its alembic.ini is, and yoyo's Python is told from it."""
+    migrate.files.mkdir()
+    (migrate.files / "a1_x.py").write_text("revision = 'a1'\ndown_revision = None\n")
+    assert "sql: error: this is alembic's folder" in migrate("check").stdout
+    (migrate.folder / "alembic.ini").touch()
+    assert migrate("check").stdout.splitlines()[1].endswith(": outreach-migrate import .")
+    (migrate.files / "a1_x.py").write_text("from yoyo import step\n")
+    assert migrate("check").stdout.splitlines()[1].endswith("import sql --from yoyo")
+
+
+def test_tern_conf_tells_terns_folder(migrate: Migrate) -> None:
+    """Its files may have no mark at all."""
+    run = migrate("status", files={"001_a.sql": UP, "tern.conf": "[database]\n"})
+    assert "sql: error: this is tern's folder" in run.output
+    assert "remove tern.conf" in run.output
 
 
 def test_a_file_among_migrations_that_has_another_tools_name_is_refused(migrate: Migrate) -> None:
@@ -175,9 +214,19 @@ def test_a_file_among_migrations_that_has_another_tools_name_is_refused(migrate:
     ("name", "head", "message", "hint"),
     [
         ("1_a", "-- no-transaction\n", "sqlx's mark", "Write instead: -- migrate: no-transaction."),
+        ("1_a", "-- no-transaction, for the index\n", "sqlx's mark", "import sql --from sqlx"),
         ("1_a", "\n--liquibase formatted sql\n\n--changeset ann:1\n", "Liquibase's mark", "help moving"),
         ("1_a", "-- About a\n-- transactional: false\n", "yoyo's mark", "import sql --from yoyo"),
         ("20240101_01_x7Rk2-a", "-- a\n-- depends: \n", "yoyo's mark", "import sql --from yoyo"),
+        ("20240101_01_words-a", "-- depends: \n", "yoyo's mark", "import sql --from yoyo"),
+        ("20240101_01_x7Rk2-a", "", "a name that yoyo gives", "import sql --from yoyo"),
+        ("1_a", "-- +goose Up\n", "goose's mark: -- +goose Up", "import sql --from goose"),
+        ("1_a", "-- +goose Up\n-- +goose NO TRANSACTION\n", "goose's mark", "-- migrate: no-transaction"),
+        ("1_a", "-- +migrate Up\n", "sql-migrate's mark", "help moving"),
+        ("1_a", "-- Up Migration\n", "node-pg-migrate's mark", "help moving"),
+        ("1_a", "---- tern: disable-tx ----\n", "tern's mark", "import sql --from tern"),
+        ("1_a", "---- create above / drop below ----\n", "tern's way down begins here", "import sql --from tern"),
+        ("1_a", "--> statement-breakpoint\n", "drizzle's mark", "meta/_journal.json"),
     ],
 )
 def test_a_file_with_another_tools_first_lines_is_refused(
@@ -187,14 +236,18 @@ def test_a_file_with_another_tools_first_lines_is_refused(
     migrate.write({f"{name}.sql": f"{head}{UP}"})
     for one in ("up", "status", "check"):
         run = migrate(one)
-        assert f"sql/{name}.sql:{head.rstrip().count(chr(10)) + 1 if 'ann' not in head else 2}:1:" in run.output
+        line = 1 if "goose" in head else 2 if "ann" in head else head.rstrip().count("\n") + 1
+        assert f"sql/{name}.sql:{line}:1:" in run.output
         assert message in run.output
         assert hint in run.output
 
 
 @pytest.mark.parametrize(
     "head",
-    ["-- no-transaction is needed here\n", "\n-- no-transaction\n", "-- depends: 1_a\n", "-- transactional: yes\n"],
+    [
+        *("\n-- no-transaction\n", "--no-transaction\n", "-- depends: 1_a\n", "-- transactional: yes\n"),
+        *("select '\n--> statement-breakpoint\n';", "/*\n---- tern: disable-tx ----\n*/", "-- Up migrations only\n"),
+    ],
 )
 def test_first_lines_that_no_tool_wrote_run(head: str, migrate: Migrate) -> None:
     """A comment is another tool's mark only where there is no doubt."""

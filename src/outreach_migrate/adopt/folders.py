@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from outreach_migrate.adopt import source
 from outreach_migrate.adopt.tools import alembic, drizzle, flat, flyway, marked, nested, yoyo
 from outreach_migrate.errors import MigrateError, UsageError
-from outreach_migrate.files import ways_down
+from outreach_migrate.files import heads, ways_down
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,7 +63,7 @@ _PLAIN = re.compile(r"[0-9]+_.*\.sql", re.DOTALL)
 _CAPITAL = re.compile(r"(?:[VUB][0-9]|R__).*\.sql", re.DOTALL)
 _FLYWAYS = re.compile(r"R__|B[0-9]|[VU][0-9]+(?:_[0-9]|\.[0-9]+[._][0-9])|.*\.sql\.conf$", re.DOTALL)
 _OF_FLYWAY = ("flyway.conf", "flyway.toml", "pom.xml", "build.gradle", "build.gradle.kts")
-_GRAPHILE, _LIQUIBASE = "--! Previous:", "--liquibase formatted sql"
+_YOYO = re.compile(r"[0-9]+\.[^\W\d].*(?<!\.up)(?<!\.down)\.sql", re.DOTALL)
 _MILLISECONDS = re.compile(r"[0-9]{13}")
 
 
@@ -155,9 +155,9 @@ def _of_up(folder: str, inner: dict[str, set[str]]) -> list[str]:
 
 def _by_files(folder: str, names: set[str]) -> list[str]:
     texts = [source.read(os.path.join(folder, name)) for name in sorted(names) if name.endswith(".sql")]
-    if marks := {tool for text in texts for tool in ways_down.tools(text)} | set(_by_texts(texts)):
+    if marks := {tool for text in texts for tool in (*ways_down.tools(text), *heads.tools(text))}:
         return sorted(marks)
-    if any(name.endswith(".rollback.sql") for name in names):
+    if any(name.endswith(".rollback.sql") or _YOYO.fullmatch(name) for name in names):
         return ["yoyo"]
     if any(map(_CAPITAL.fullmatch, names)):
         return _of_capitals(folder, names)
@@ -166,18 +166,6 @@ def _by_files(folder: str, names: set[str]) -> list[str]:
     if any(map(_PLAIN.fullmatch, names)):
         return _of_plain(folder, texts)
     return []
-
-
-def _by_texts(texts: list[str]) -> Iterator[str]:
-    for text in texts:
-        if text.startswith(_GRAPHILE):
-            yield "graphile-migrate"
-        elif text.startswith(_LIQUIBASE):
-            yield "liquibase"
-        elif re.match(r"(?:\s*--.*\n)*?\s*--\s*(?:depends|transactional)\s*:", text):
-            yield "yoyo"
-        elif re.search(r"^---- tern: disable-tx ----$", text, re.MULTILINE):
-            yield "tern"
 
 
 def _of_capitals(folder: str, names: set[str]) -> list[str]:

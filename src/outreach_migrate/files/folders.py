@@ -46,6 +46,7 @@ class Text:
 
 
 File = os.DirEntry[str] | Resource
+_HEAD = 64_000  # bytes, which tell whose file it is
 
 
 def find(given: str) -> Folder:
@@ -105,6 +106,15 @@ def opened(file: File | Text, at: int = 0) -> BinaryIO:
     if at:
         stream.seek(at)
     return stream
+
+
+def head(file: File) -> bytes:
+    """Read a file's first bytes, none if they can't be read."""
+    try:
+        with opened(file) as stream:
+            return stream.read(_HEAD)
+    except OSError:
+        return b""
 
 
 def _stream(file: File | Text) -> BinaryIO:

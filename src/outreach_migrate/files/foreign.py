@@ -20,12 +20,22 @@ _WAYS_DOWN = {".down.sql": _GOLANG, ".rollback.sql": "yoyo's"}
 _CAPITALS = "Flyway's, refinery's or yandex-pgmigrate's"
 _NAMES = (
     (re.compile(r"(?:[VUB][0-9]+(?:[._][0-9]+)*|R)__.*\.sql", re.DOTALL), _CAPITALS),
-    (re.compile(r"[0-9]+\.[^\W\d][^.]*\.sql", re.DOTALL), "yoyo's"),
+    (re.compile(r"[0-9]+\.[^\W\d].*\.sql", re.DOTALL), "yoyo's"),
     (re.compile(r"[0-9]{6}(?:-.+)?\.sql", re.DOTALL), "graphile-migrate's"),
 )
 _TREK = "_initial_up_"  # asyncpg-trek needs a file of this name; its other files have names of migrations here
 _FOLDERS = {"migration.sql": "Prisma's", "up.sql": "diesel's or Hasura's"}
 _FILES = {"alembic.ini": "alembic's", "sqitch.plan": "sqitch's"}
+_NOT_SQL = (
+    (re.compile(r"[0-9]{13}_.*\.[cm]?[jt]s", re.DOTALL), "node-pg-migrate's"),
+    (re.compile(r".*changelog.*\.(?:xml|ya?ml|json)", re.DOTALL | re.IGNORECASE), "Liquibase's"),
+)
+_PYTHON = (
+    (re.compile(rb"^(?:from|import) yoyo\b", re.MULTILINE), "yoyo's"),
+    (re.compile(rb"^down_revision\b", re.MULTILINE), "alembic's"),
+)
+_LOOKED_AT = 64_000  # bytes of a file that are searched for a tool's marks
+BY_HAND = {"graphile-migrate", "liquibase", "node-pg-migrate", "sqitch", "sql-migrate"}
 RECIPE = "It can't be imported, but there is a recipe: outreach-migrate help moving"
 
 
@@ -53,10 +63,20 @@ def of_name(path: str) -> Problem | None:
     """Report a file whose name is no migration's here, but another tool's."""
     for pattern, whose in _NAMES:
         if pattern.fullmatch(os.path.basename(path)):
-            hint = f"It must be VERSION_name.sql, where VERSION is digits; this is one of {whose}."
-            further = RECIPE if whose.startswith("graphile") else copied(os.path.dirname(path))
-            return Problem("not a migration's name", Location(path), f"{hint} {further}")
+            return misnamed(path, whose)
     return None
+
+
+def misnamed(path: str, whose: str = "") -> Problem:
+    """Report a file whose name is no migration's here; it may be another tool's."""
+    hint = "It must be VERSION_name.sql, where VERSION is digits"
+    rest = f"; this is one of {whose}. {_further(os.path.dirname(path), whose)}" if whose else "."
+    return Problem("not a migration's name", Location(path), hint + rest)
+
+
+def _further(folder: str, whose: str) -> str:
+    tool = whose.removesuffix("'s").lower()
+    return RECIPE if tool in BY_HAND else copied(folder, tool if " " not in tool else None)
 
 
 def of_folder(folder: Folder, names: Iterable[str], *, named: bool) -> Problem | None:
@@ -66,12 +86,14 @@ def of_folder(folder: Folder, names: Iterable[str], *, named: bool) -> Problem |
     folder, names = os.fspath(folder), set(names)
     if "meta" in names and os.path.exists(os.path.join(folder, "meta", "_journal.json")):
         return _problem(folder, "drizzle's", copied(folder))
+    if "tern.conf" in names:
+        return _problem(folder, "tern's", f"{copied(folder)} If it is not tern's any more, remove tern.conf.")
     files = {name.lower() for name in names if name.lower().endswith(".sql")}
     if files and all(name.endswith((_WAY_UP, ".down.sql")) for name in files):
         return _problem(folder, _GOLANG, copied(folder))
     if any(_TREK in name for name in names):
         return _problem(folder, "asyncpg-trek's", RECIPE)
-    return None if named else _of_names(folder, names) or _of_folders(folder)
+    return None if named else _of_names(folder, names) or _of_python(folder, names) or _of_folders(folder)
 
 
 def _of_names(folder: str, names: set[str]) -> Problem | None:
@@ -79,13 +101,38 @@ def _of_names(folder: str, names: set[str]) -> Problem | None:
         if name in names:
             return _problem(folder, whose, RECIPE if name == "sqitch.plan" else _made(folder))
     if {"env.py", "versions"} <= names:
-        above = os.path.dirname(os.path.abspath(folder))
-        hint = "To make files of it, name the folder with alembic.ini: outreach-migrate import"
-        return _problem(folder, "alembic's", f"{hint} {_quoted(os.path.relpath(above))}")
-    for pattern, whose in _NAMES:
+        return _alembics(folder)
+    for pattern, whose in (*_NAMES, *_NOT_SQL):
         if any(map(pattern.fullmatch, names)):
-            return _problem(folder, whose, RECIPE if whose.startswith("graphile") else copied(folder))
+            return _problem(folder, whose, _further(folder, whose))
     return _problem(folder, "graphile-migrate's", RECIPE) if "committed" in names else None
+
+
+def _of_python(folder: str, names: set[str]) -> Problem | None:
+    """Report a folder with migrations in Python alone."""
+    for name in sorted(name for name in names if name.endswith(".py")):
+        try:
+            with open(os.path.join(folder, name), "rb") as file:
+                text = file.read(_LOOKED_AT)
+        except OSError:
+            continue
+        for pattern, whose in _PYTHON:
+            if pattern.search(text):
+                return _alembics(folder) if whose == "alembic's" else _problem(folder, whose, _further(folder, whose))
+    return None
+
+
+def _alembics(folder: str) -> Problem:
+    """Report a folder of an alembic project, with the folder of its alembic.ini if that is one of those above."""
+    above = os.path.abspath(folder)
+    for _ in range(3):
+        above = os.path.dirname(above)
+        if os.path.exists(os.path.join(above, "alembic.ini")):
+            break
+    else:
+        above = os.path.dirname(os.path.abspath(folder))
+    hint = "To make files of it, name the folder with alembic.ini: outreach-migrate import"
+    return _problem(folder, "alembic's", f"{hint} {_quoted(os.path.relpath(above))}")
 
 
 def _of_folders(folder: str) -> Problem | None:
@@ -101,8 +148,9 @@ def _of_folders(folder: str) -> Problem | None:
             message = f"this is {whose} folder, where each migration is a folder with a file {name}"
             hint = f"Here a migration is a file. To make files of them: outreach-migrate import {_quoted(above)}"
             return Problem(message, Location(folder), hint)
-    if glob.glob(f"{glob.escape(folder)}/*/V[0-9]*__*.sql"):
-        return _problem(folder, _CAPITALS, copied(folder))
+    for deep in ("*", "*/*"):
+        if found := sorted(glob.glob(f"{glob.escape(folder)}/{deep}/V[0-9]*__*.sql")):
+            return _problem(folder, _CAPITALS, copied(os.path.dirname(os.path.dirname(found[0]))))
     return None
 
 

@@ -198,10 +198,12 @@ def _read_file(file: File) -> Migration | Problem | None:
             return None
         if shown == path and (another := foreign.one_way(path) or (None if match else foreign.of_name(path))):
             return another
+        is_regular = file.is_file()
         if not match or shown != path:
-            hint = "It must be VERSION_name.sql, where VERSION is digits."
-            return Problem("not a migration's name", Location(shown), hint)
-        if not file.is_file() and os.stat(file.path):  # opening a FIFO would hang; a link to nothing can't be read
+            from outreach_migrate.files import heads  # here, because few folders have such a file
+
+            return heads.misnamed(shown, folders.head(file) if is_regular else b"")
+        if not is_regular and os.stat(file.path):  # opening a FIFO would hang; a link to nothing can't be read
             return Problem("not a regular file", Location(shown))
         # a checkout on Windows must not fail a deployment, so its CRLFs don't count
         return Migration(match[1], match[2], path, *copies.read(file))

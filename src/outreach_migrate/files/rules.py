@@ -25,7 +25,7 @@ def problems(migration: Migration) -> list[Problem]:
     controls = control.findings(migration.sql, whole, transaction=wanted.transaction, place=migration.place)
     wrong = [
         *wanted.findings,
-        *heads.findings(migration),
+        *heads.findings(migration.sql, migration.path),
         *ways_down.findings(migration.sql, os.path.dirname(migration.path)),
         *whole.findings,
         *controls,

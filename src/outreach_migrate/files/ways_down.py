@@ -24,6 +24,7 @@ _TOOLS = {
     "tern": TERN.removeprefix("--"),
 }
 _MARK = re.compile("--(?i:" + "|".join(f"({pattern})" for pattern in _TOOLS.values()) + ")")
+_ALONE = re.compile(r"^--[ \t]*\+(?:goose[ \t]+no[ \t]+transaction|migrate[ \t]+up[ \t]+notransaction)", re.M | re.I)
 _NO_MORE = re.compile(r"s?[ \t:-]*(?:\n|\Z)")
 _SIGNS = (
     "+goose",
@@ -57,7 +58,10 @@ def tools(sql: str) -> set[str]:
 
 
 def findings(sql: str, folder: str = "") -> Iterator[Finding]:
-    """Yield the mark of a way down that has a statement, and all marks of dbmate, because they look like directives."""
+    """Yield the mark of a way down that has a statement, or else a tool's first mark, which it reads as an order.
+
+    All marks of dbmate are yielded, because they look like directives.
+    """
     if not any(sign in sql for sign in _SIGNS) or not (marks := list(_marks(sql))):
         return
     starts = _starts(sql, marks)
@@ -76,6 +80,11 @@ def findings(sql: str, folder: str = "") -> Iterator[Finding]:
             message = f"{mark.tool}'s way down begins here: {mark.text}"
             yield Finding(mark.start, message, _or_copy(hint, mark.tool, folder))
             return
+    if first := next((mark for mark in marks if not mark.says_more and mark.tool != "dbmate"), None):
+        line = sql[first.start :].partition("\n")[0].strip()
+        alone = " NO TRANSACTION becomes: -- migrate: no-transaction." if _ALONE.search(sql) else ""
+        hint = f"Remove {first.tool}'s marks.{alone}"
+        yield Finding(first.start, f"{first.tool}'s mark: {line}", _or_copy(hint, first.tool, folder))
 
 
 def _begins(sql: str, mark: _Mark, folder: str) -> Finding:
@@ -85,7 +94,7 @@ def _begins(sql: str, mark: _Mark, folder: str) -> Finding:
 
 
 def _or_copy(hint: str, tool: str, folder: str) -> str:
-    return f"{hint} {foreign.copied(folder, tool)}" if tool in _IMPORTED else hint
+    return f"{hint} {foreign.copied(folder, tool) if tool in _IMPORTED else foreign.RECIPE}"
 
 
 def _marks(sql: str) -> Iterator[_Mark]:
