@@ -25,8 +25,10 @@ from fix_servers import Connect
 from psycopg import sql
 
 from outreach_migrate import cli, errors
+from outreach_migrate.adopt.baseline import Untrue
 from outreach_migrate.cli import manual
 from outreach_migrate.run import comparison
+from outreach_migrate.schema.drift import Drifted
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "outreach_migrate"
@@ -526,6 +528,21 @@ def test_the_rooms_are_those_of_the_import_contract() -> None:
     table = TEXTS["README"].partition("| room | is for |\n| --- | --- |\n")[2].partition("\n\n")[0]
     rooms = [" | ".join(re.findall(r"`(\w+)`", row.split("|")[1])) for row in table.splitlines()]
     assert rooms == contracts[0]["layers"]
+
+
+def kinds(parent: type[errors.MigrateError]) -> Iterator[str]:
+    """Name a class of errors, and those below it that are defined by now."""
+    yield parent.__name__
+    for child in parent.__subclasses__():
+        yield from kinds(child)
+
+
+def test_the_kinds_of_errors_are_those_of_the_program() -> None:
+    """The page has every class of errors that a command can end with, those of the rooms as well."""
+    [listed] = re.findall(r"^- `kind` is (.*?)^- ", TEXTS["json"], FENCED)
+    inside = {"Refused", "Behind", "Hidden"}  # a parent, the front door's, and one that a scratch database handles
+    known = {*kinds(errors.MigrateError), Drifted.__name__, Untrue.__name__}
+    assert {*re.findall(r"`([A-Z]\w+)`", listed)} == known - inside | {"OSError"}
 
 
 def test_the_document_of_the_manual_has_the_real_ones_keys(migrate: Migrate) -> None:
