@@ -190,16 +190,20 @@ def migrate(
         yield Migrate(tmp_path, database, tmp_path_factory.mktemp("outputs"), stack)
 
 
-@pytest.fixture
-def rows(connect: fix_servers.Connect) -> Rows:
-    """A function that runs SQL on the test's database and gives the rows, if there are any."""
-    connection = connect()
+def asking(connection: psycopg.Connection) -> Rows:
+    """Make a function that runs SQL by a connection and gives the rows, if there are any."""
 
     def asked(query: LiteralString, *values: object) -> list[tuple[Any, ...]]:
         cursor = connection.execute(query, values or None)
         return cursor.fetchall() if cursor.description else []
 
     return asked
+
+
+@pytest.fixture
+def rows(connect: fix_servers.Connect) -> Rows:
+    """A function that runs SQL on the test's database and gives the rows, if there are any."""
+    return asking(connect())
 
 
 @pytest.fixture

@@ -202,6 +202,13 @@ def _empty(maintenance: psycopg.Connection, server_url: str) -> Iterator[str]:
 
 
 @pytest.fixture
+def another(server_url: str) -> Iterator[str]:
+    """The URL of a second, empty database."""
+    with fresh_database(server_url) as found:
+        yield found
+
+
+@pytest.fixture
 def connect(database: str) -> Iterator[Connect]:
     """A function that opens an autocommit connection to the test's database, closed after the test."""
     with ExitStack() as stack:

@@ -1,14 +1,17 @@
-"""One way to wait, the sessions to wait for, and a gate that keeps a file waiting."""
+"""One way to wait, one to do the same several times at once, the sessions to wait for, and a gate for files."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import psycopg
 import pytest
 from fix_servers import Connect
+
+T = TypeVar("T")
 
 PATIENCE = 45.0  # s until a test that waits gives up; less than files sleep that are to be ended
 GATE = "SELECT pg_advisory_xact_lock(4711);"  # a file that has this stops there while the gate is shut
@@ -22,6 +25,12 @@ def until(happened: Callable[[], Any]) -> Any:
             return found
         time.sleep(0.01)
     raise AssertionError("it never happened")
+
+
+def at_once(number: int, work: Callable[[], T]) -> list[T]:
+    """Call this in several threads at once, and give each result."""
+    with ThreadPoolExecutor(number) as pool:
+        return [future.result() for future in [pool.submit(work) for _ in range(number)]]
 
 
 class Sessions:

@@ -48,11 +48,6 @@ class Made:
     times: tuple[str, ...] = ()
 
 
-PRISMA: LiteralString = """
-    CREATE TABLE _prisma_migrations (
-        id varchar(36) PRIMARY KEY, checksum varchar(64) NOT NULL, finished_at timestamptz,
-        migration_name varchar(255) NOT NULL, logs text, rolled_back_at timestamptz,
-        started_at timestamptz NOT NULL DEFAULT now(), applied_steps_count int NOT NULL DEFAULT 0);"""
 GOLANG: LiteralString = """
     CREATE TABLE schema_migrations (version bigint NOT NULL PRIMARY KEY, dirty boolean NOT NULL);"""
 DBMATE: LiteralString = "CREATE TABLE schema_migrations (version varchar(128) PRIMARY KEY);"
@@ -76,7 +71,7 @@ DRIZZLE: LiteralString = """
 ONE, TWO = "2024-01-01 09:00:00", "2024-01-02 09:00:00"
 MADE = {
     "prisma": Made(
-        PRISMA
+        scenes.TABLE
         + """INSERT INTO _prisma_migrations (id, checksum, finished_at, migration_name, started_at) VALUES
             ('b', '{sha256}', '2024-01-02 09:00:01+00', '2_two', '2024-01-02 09:00:00+00'),
             ('a', '{sha256}', '2024-01-01 09:00:01+00', '1_one', '2024-01-01 09:00:00+00');""",
@@ -490,7 +485,7 @@ def test_two_tools_tables_need_a_choice(migrate: Migrate, rows: Rows) -> None:
     assert migrate("adopt", "--from", "goose").exit_code == 0
 
 
-@pytest.mark.parametrize("more", ["", PRISMA, GOOSE, "CREATE TABLE alembic_version (version_num text);"])
+@pytest.mark.parametrize("more", ["", scenes.TABLE, GOOSE, "CREATE TABLE alembic_version (version_num text);"])
 def test_an_empty_database_is_left_alone(more: LiteralString, migrate: Migrate, rows: Rows) -> None:
     """There is nothing to adopt, which stderr says; then `up` runs as ever."""
     if more:

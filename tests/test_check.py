@@ -313,15 +313,22 @@ def test_a_long_transaction_in_the_way_is_told(migrate: Migrate, connect: Connec
     assert f"pid {other.info.backend_pid} " in str(found.problem)
 
 
-def test_a_lagging_standby_is_told(
+@pytest.fixture
+def behind(
     private_server: Callable[..., PrivateServer], standby: Callable[..., str], migrate: Migrate
-) -> None:
-    """A standby that has not replayed what it has received is a warning, until it has."""
+) -> tuple[str, PrivateServer]:
+    """A standby that has received a migration and does not replay it, and its primary."""
     primary = private_server()
     url = standby(primary)
     ask(url, "SELECT pg_wal_replay_pause()")
     migrate("up", files={"1_a.sql": "create table a (b int);"}, url=primary.url)
     until(lambda: has_received(url, primary))
+    return url, primary
+
+
+def test_a_lagging_standby_is_told(behind: tuple[str, PrivateServer], migrate: Migrate) -> None:
+    """A standby is a warning as long as it has not replayed all WAL that it has received."""
+    url, primary = behind
     (found,) = findings(migrate, "--database", url, "check")
     assert (found["severity"], found["path"]) == ("warning", None)
     assert re.match(r"the standby lags: it has not replayed [\d,]+ bytes that it has received, and ", found["message"])
@@ -342,15 +349,9 @@ def test_a_standby_of_an_idle_primary_does_not_lag(
     assert findings(migrate, "--database", fix_servers.url(url, user="reader"), "check") == []
 
 
-def test_a_standby_that_is_about_to_catch_up_does_not_lag(
-    private_server: Callable[..., PrivateServer], standby: Callable[..., str], migrate: Migrate
-) -> None:
-    """A standby may replay in a moment what it has just received, so only a delay that lasts is reported."""
-    primary = private_server()
-    url = standby(primary)
-    ask(url, "SELECT pg_wal_replay_pause()")
-    migrate("up", files={"1_a.sql": "create table a (b int);"}, url=primary.url)
-    until(lambda: has_received(url, primary))
+def test_a_standby_that_is_about_to_catch_up_does_not_lag(behind: tuple[str, PrivateServer], migrate: Migrate) -> None:
+    """A standby may replay new WAL a moment later, so only a delay that lasts is reported."""
+    url, primary = behind
     assert not has_replayed(url, primary)
     with Proxy(url) as between:
         asked = request.of(between.url, migrations.read(migrate.files))

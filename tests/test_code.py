@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 import pytest
 from fix_cli import Migrate, Recorded, Rows
+from fix_waiting import at_once
 from test_sql import SQL
 
 import outreach_migrate
@@ -243,17 +243,8 @@ def test_two_runs_at_once_carry_out_each_change_once(migrate: Migrate, code: Cod
     """The second run waits for the first, and finds nothing left to do."""
     code({"a.sql": "select nextval('s'), pg_sleep(0.2); create or replace view v as select 1 as x;"})
     migrate.write({"1_t.sql": TABLE + "create sequence s;"})
-    results: list[outreach_migrate.Result] = []
-
-    def run() -> None:
-        results.append(outreach_migrate.up(migrate.url, folder=migrate.files))
-
-    threads = [threading.Thread(target=run) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [len(result.code) for result in sorted(results, key=lambda one: len(one.code))] == [0, 0, 0, 1]
+    results = at_once(4, lambda: outreach_migrate.up(migrate.url, folder=migrate.files))
+    assert sorted(len(result.code) for result in results) == [0, 0, 0, 1]
     assert rows("SELECT last_value FROM s") == [(1,)]
 
 

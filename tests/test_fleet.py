@@ -21,7 +21,8 @@ from fix_servers import Connect
 from fix_waiting import Sessions, until
 from psycopg import sql
 
-from outreach_migrate import cli
+from outreach_migrate import cli, errors
+from outreach_migrate.fleet import events
 from outreach_migrate.report import fleet as report
 
 PROMPT = 2.0  # s
@@ -198,7 +199,7 @@ def test_settings_name_the_targets(migrate: Migrate, tenants: Tenants) -> None:
 
 
 @pytest.fixture
-def elsewhere(private_server: Callable[..., PrivateServer]) -> PrivateServer:
+def another_server(private_server: Callable[..., PrivateServer]) -> PrivateServer:
     """Another server."""
     return private_server()
 
@@ -210,12 +211,12 @@ def made(url: str, name: str) -> str:
 
 
 def test_databases_of_two_servers(
-    migrate: Migrate, elsewhere: PrivateServer, tenants: Tenants, history: History, monkeypatch: pytest.MonkeyPatch
+    migrate: Migrate, another_server: PrivateServer, tenants: Tenants, history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """--targets takes databases and schemas of any server; --databases those of one. A name is shown, no login."""
     tenants(1)
-    urls = [made(elsewhere.url, name) for name in ("app_1", "app 2", "it's 100%")]
-    made(elsewhere.url, "other")
+    urls = [made(another_server.url, name) for name in ("app_1", "app 2", "it's 100%")]
+    made(another_server.url, "other")
     monkeypatch.setenv("HERE", migrate.url)
     lines_ = [
         "# regions",
@@ -228,9 +229,9 @@ def test_databases_of_two_servers(
     assert ended.exit_code == 0, ended
     assert {line.partition("  ")[0] for line in ended.stdout.splitlines()[:-1]} == {"here", "eu 0", "eu 1"}
     assert history("tenant_1") == ["1"]
-    ended = migrate("fleet", "--databases", "app*", "status", url=elsewhere.url)
+    ended = migrate("fleet", "--databases", "app*", "status", url=another_server.url)
     assert ended.stdout == "2 at 1 (up to date)\n"
-    ended = migrate("fleet", "--databases-from", """SELECT 'it''s 100%'""", "up", url=elsewhere.url)
+    ended = migrate("fleet", "--databases-from", """SELECT 'it''s 100%'""", "up", url=another_server.url)
     assert "1 target in" in ended.stdout
     assert "1 migrated" in ended.stdout
 
@@ -548,13 +549,19 @@ def test_one_message_a_target(migrate: Migrate, tenants: Tenants, proxy: Callabl
         assert sum(kind in ("Q", "S") for kind in kinds) <= most
 
 
-def test_progress_without_a_terminal_is_a_line_now_and_then(
-    migrate: Migrate, tenants: Tenants, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """How many have ended, how many run and failed, and which run."""
-    monkeypatch.setattr(report, "_EVERY", 0.0)
-    tenants(2)
-    fails = "SELECT pg_sleep(0.2); DO $$ BEGIN IF current_schema() = 'tenant_1' THEN RAISE 'no'; END IF; END $$;"
-    ended = migrate(*ALL, "up", "-j", "1", "--keep-going", files=[fails])
-    assert "0 of 2  1 running  tenant_1\n" in ended.stderr
-    assert "1 of 2  1 running  1 failed  tenant_2\n" in ended.stderr
+def test_progress_without_a_terminal_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    """The line counts the targets that have ended, run and failed, and names those that run."""
+
+    class Frequent(report.UpReport):
+        every = 0.0
+
+    out = Frequent(as_json=False, verbosity=0)
+    out.event(events.Found(2))
+    out.event(events.Begun("tenant_1"))
+    out.tick()
+    out.event(events.Ended("tenant_1", (), (), 0.2, errors.MigrateError("no")))
+    out.event(events.Begun("tenant_2"))
+    out.tick()
+    told = capsys.readouterr().err
+    assert "0 of 2  1 running  tenant_1\n" in told
+    assert "1 of 2  1 running  1 failed  tenant_2\n" in told

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
-import threading
 import zipfile
 from importlib import resources
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from fix_cli import Migrate, Rows
 from fix_proxy import Proxy
 from fix_servers import Connect
+from fix_waiting import at_once
 from psycopg.rows import dict_row
 
 import outreach_migrate as migrate
@@ -177,13 +177,7 @@ def test_another_kind_of_connection_is_refused(sql: Path) -> None:
 
 def test_threads_migrate_at_once(database: str, sql: Path, rows: Rows) -> None:
     """They are runs like any others: each file is applied once, and each run ends well."""
-    results: list[migrate.Result] = []
-    threads = [threading.Thread(target=lambda: results.append(migrate.up(database, folder=sql))) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(len(result.applied) for result in results)[-1] >= 1
+    results = at_once(4, lambda: migrate.up(database, folder=sql))
     assert sum(len(result.applied) for result in results) == 2
     assert rows("SELECT count(*) FROM t") == [(2,)]
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
 import psycopg
 import pytest
 from fix_cli import Migrate, Rows
 from fix_proxy import Proxy
 from fix_servers import Connect
-from fix_waiting import GATE, Sessions, until
+from fix_waiting import GATE, Sessions, at_once, until
 
 HEAD = "-- migrate: no-transaction\n"
 BUILD = "CREATE INDEX CONCURRENTLY i ON t (a);"
@@ -504,17 +504,13 @@ def test_a_file_without_a_transaction_leaves_nothing_in_the_pool(
     assert ended.exit_code == 0, ended
     assert connect().execute("SELECT value FROM s.seen").fetchall() == [("7s123",)]
     wanted = "SELECT pg_backend_pid(), current_setting('search_path'), current_setting('lock_timeout'), pg_sleep(0.1)"
-    found: list[tuple[object, ...]] = []
 
-    def ask() -> None:
+    def ask() -> tuple[Any, ...]:
         with psycopg.connect(pooled, prepare_threshold=None) as connection:
-            found.extend(connection.execute(wanted.encode()).fetchall())
+            [found] = connection.execute(wanted.encode()).fetchall()
+            return found
 
-    threads = [threading.Thread(target=ask) for _ in range(3)]  # each has another connection of the pool
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    found = at_once(3, ask)  # each has another connection of the pool
     assert [one[1:3] for one in found] == [('"$user", public', "0")] * 3
 
 

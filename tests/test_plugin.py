@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from fix_plugin import XDIST, Project
 from fix_private_server import PrivateServer
-from fix_servers import url
+from fix_servers import Connect, url
 from fix_waiting import until
 from psycopg import sql
 
@@ -265,14 +265,11 @@ def test_only_marked_databases_are_dropped_and_only_in_their_time(project: Proje
         assert {*go} & {*project.databases()} == set()
 
 
-def test_a_large_template_is_copied_as_files(
-    monkeypatch: pytest.MonkeyPatch, connect: Callable[..., psycopg.Connection]
-) -> None:
+def test_a_large_template_is_copied_as_files(connect: Connect) -> None:
     """Up to 100 MB through the WAL, which spares the checkpoints; before PostgreSQL 15 there is no choice."""
     connection = connect()
     small = templates.found(connection, connection.info.dbname)
-    monkeypatch.setattr(templates, "_LARGE", 1)
-    large = templates.found(connection, connection.info.dbname)
+    large = templates.found(connection, connection.info.dbname, large=1)
     chosen = connection.info.server_version >= 150000
     assert ("wal_log" in small.copy("x")[0].as_string(), "file_copy" in large.copy("x")[0].as_string()) == (
         chosen,

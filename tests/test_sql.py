@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, LiteralString
+from typing import Any
 
 import psycopg
 import pytest
-from fix_cli import Rows
+from fix_cli import Rows, asking
 
 from outreach_migrate.testing import DatabaseBefore
 
@@ -56,14 +56,6 @@ def baseline(before: DatabaseBefore) -> Rows:
 def cadence(migrated_connection: psycopg.Connection) -> Rows:
     """A function that asks the database after the cadence engine's columns."""
     return asking(migrated_connection)
-
-
-def asking(connection: psycopg.Connection) -> Rows:
-    def asked(query: LiteralString, *values: object) -> list[tuple[Any, ...]]:
-        cursor = connection.execute(query, values or None)
-        return cursor.fetchall() if cursor.description else []
-
-    return asked
 
 
 def columns(rows: Rows, table: str) -> list[str]:

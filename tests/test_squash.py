@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import LiteralString
 
-import fix_servers
 import psycopg
 import pytest
 from fix_cli import Migrate, Rows
@@ -19,13 +17,6 @@ FOUR = {
     "3_c.sql": "create materialized view v as select count(*) from t",
     "4_d.sql": "alter table t add k int default 1",
 }
-
-
-@pytest.fixture
-def another(server_url: str) -> Iterator[str]:
-    """The URL of a second database."""
-    with fix_servers.fresh_database(server_url) as url:
-        yield url
 
 
 @pytest.fixture

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from outreach_migrate.fleet import events
     from outreach_migrate.run import events as of_run
 
-_EVERY = 10.0  # s between two lines of progress, where there is no terminal
 _NAMES = 10  # that a line shows
 
 
 class FleetReport(printer.Report):
     """The output for many targets; with JSON a line for each as it ends, and one for the whole."""
+
+    every = 10.0  # s between two lines of progress, where there is no terminal
 
     def __init__(self, command: str, *, as_json: bool, verbosity: int) -> None:
         super().__init__(command, as_json=as_json, verbosity=verbosity)
@@ -89,10 +90,10 @@ class FleetReport(printer.Report):
             self.aside(f"{name}  {event.migration.path}: {sentences.beside(event)}")
 
     def tick(self) -> None:
-        """Show how far it is: on a terminal in a live line, elsewhere in a line every ten seconds."""
+        """Show the progress: on a terminal in a live line, elsewhere in a line every ten seconds."""
         if self.live:
             self.running(self._progress())
-        elif self.targets and time.monotonic() - self.told >= _EVERY:
+        elif self.targets and time.monotonic() - self.told >= self.every:
             self.told = time.monotonic()
             self.aside(self._progress())
 

@@ -19,7 +19,7 @@ from outreach_migrate.testing.marks import Kind, Mark
 from outreach_migrate.testing.recipe import Recipe
 from outreach_migrate.testing.servers import Server
 
-_LARGE = 100_000_000  # bytes; above it a copy of the files is cheaper than one through the WAL
+LARGE = 100_000_000  # bytes; above it a copy of the files is cheaper than one through the WAL
 _TOUCH = 3600  # s after which the use of a template is noted again
 _DAY = 86_400
 _LIFE = {Kind.TEMPLATE: _DAY, Kind.KEPT: 7 * _DAY}  # s that a database stays unused
@@ -163,7 +163,7 @@ def drop(connection: Connection, name: str) -> None:
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-def found(connection: Connection, name: str) -> Template:
+def found(connection: Connection, name: str, *, large: int = LARGE) -> Template:
     """Read the template's size and its settings, because CREATE DATABASE doesn't copy the settings."""
     query = """
         SELECT pg_database_size(d.oid), coalesce(setconfig, '{}')
@@ -172,7 +172,7 @@ def found(connection: Connection, name: str) -> Template:
     [(size, settings)] = connection.execute(query, [name]).fetchall()
     strategy = sql.SQL("")
     if connection.info.server_version >= 150000:  # the first version that has both
-        strategy = sql.SQL(" STRATEGY file_copy" if size > _LARGE else " STRATEGY wal_log")
+        strategy = sql.SQL(" STRATEGY file_copy" if size > large else " STRATEGY wal_log")
     return Template(name, strategy, tuple(_setting(*one.split("=", 1)) for one in settings))
 
 
