@@ -229,11 +229,25 @@ def test_a_wrong_configuration_is_one_document(
 # Options
 
 
-def test_an_option_after_the_command_is_put_right(run: Callable[..., Result]) -> None:
-    """An option that stands before the command is known there, and that is said."""
-    ended = run("up", "--database", "x")
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        ("up --database x", "--database stands before the command: main --database …"),
+        ("fleet up --set a=b", "--set stands before the command: main --set …"),
+        ("fleet --table x up", "--table stands before the command: main --table …"),
+        ("fleet up --schemas x", "--schemas stands before the command: main fleet --schemas …"),
+        ("fleet --canary 1 up", "--canary stands after the command: main fleet up --canary …"),
+        ("fleet -j 8 up", "-j stands after the command: main fleet COMMAND -j …"),
+        ("--lock-retries 5 up", "--lock-retries stands after the command: main up --lock-retries …"),
+    ],
+)
+def test_an_option_on_the_wrong_side_of_the_command_is_put_right(
+    words: str, place: str, run: Callable[..., Result]
+) -> None:
+    """An option of a group that stands after the command, or the other way round: the error says where it belongs."""
+    ended = run(*words.split())
     assert ended.exit_code == 2
-    assert "--database stands before the command" in ended.stderr
+    assert place in ended.stderr
 
 
 def test_a_variable_that_sets_nothing_is_told(run: Callable[..., Result]) -> None:

@@ -105,13 +105,26 @@ def _safe(error: click.ClickException) -> click.ClickException:
     if _QUOTED.search(message) or (param and not error.message):
         where = f"{_place(param, ctx)} has a URL, or a part of one," if param and ctx else "There is a URL"
         message = f"{where} in the wrong place: {WAY_OUT}, before the command."
-    elif isinstance(error, click.NoSuchOption) and ctx and ctx.parent and error.option_name in _options(ctx.parent):
-        message = f"{error.option_name} stands before the command: {ctx.parent.info_name} {error.option_name} …"
+    elif isinstance(error, click.NoSuchOption) and ctx:
+        message = _elsewhere(error.option_name, ctx) or message
     return click.UsageError(message, ctx)
 
 
-def _options(ctx: click.Context) -> list[str]:
-    return [name for param in ctx.command.params for name in param.opts]
+def _elsewhere(option: str, ctx: click.Context) -> str | None:
+    """Say where on the command line an option belongs that stands in the wrong place; None if no command has it."""
+    above = ctx.parent
+    while above:
+        if option in _options(above.command):
+            return f"{option} stands before the command: {above.command_path} {option} …"
+        above = above.parent
+    below = ctx.command.commands if isinstance(ctx.command, click.Group) else {}
+    names = [name for name, command in below.items() if option in _options(command)]
+    command = names[0] if len(names) == 1 else "COMMAND"
+    return f"{option} stands after the command: {ctx.command_path} {command} {option} …" if names else None
+
+
+def _options(command: click.Command) -> list[str]:
+    return [name for param in command.params for name in param.opts]
 
 
 def _place(param: click.Parameter, ctx: click.Context) -> str:
