@@ -7,7 +7,7 @@ import re
 import signal
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any
 
 import fix_servers
@@ -22,7 +22,7 @@ from fix_waiting import Sessions, until
 from psycopg import sql
 
 from outreach_migrate import cli, errors
-from outreach_migrate.fleet import events
+from outreach_migrate.fleet import events, seats
 from outreach_migrate.report import fleet as report
 
 PROMPT = 2.0  # s
@@ -469,6 +469,43 @@ def test_a_server_that_refuses_connections_gets_fewer(
     assert ended.exit_code == 0, ended
     assert "the server refuses more connections, so 3 targets at once" in ended.stderr
     assert "8 migrated" in ended.stdout
+
+
+def test_a_full_server_keeps_no_worker_from_another(
+    migrate: Migrate, another_server: PrivateServer, tenants: Tenants, connect: Connect, sessions: Sessions
+) -> None:
+    """Three of four workers are refused by a server that allows one connection, and all three work at the other."""
+    tenants(3)
+    with psycopg.connect(another_server.url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE one LOGIN CONNECTION LIMIT 1")
+    databases = [made(another_server.url, f"full_{n}") for n in range(4)]
+    lines_ = [f"full_{n} {in_schema(fix_servers.url(url, user='one'), 'one')}" for n, url in enumerate(databases)]
+    lines_ += [f"tenant_{n} {in_schema(migrate.url, f'tenant_{n}')}" for n in (1, 2, 3)]
+    (migrate.folder / "targets.txt").write_text("\n".join(lines_))
+    migrate.write(["SELECT pg_advisory_xact_lock_shared(7);"])
+    with ExitStack() as locks:
+        for url in databases:
+            there = locks.enter_context(closing(psycopg.connect(url, autocommit=True)))
+            there.execute("CREATE SCHEMA one AUTHORIZATION one; SELECT pg_advisory_lock(7)")
+        here = locks.enter_context(closing(connect()))
+        here.execute("SELECT pg_advisory_lock(7)")
+        run = migrate.start("fleet", "--targets", "targets.txt", "up", "-j", "4", "--lock-timeout", "0")
+        run.says("the server refuses more connections, so 1 target at once")
+        until(lambda: len(sessions.waiting("advisory")) == 3)
+    ended = run.end()
+    assert (ended.exit_code, "7 migrated" in ended.stdout) == (0, True), ended
+
+
+@pytest.mark.parametrize(("again", "is_tried"), [(60.0, False), (0.0, True)])
+def test_a_full_server_is_tried_with_more_connections_later(again: float, is_tried: bool) -> None:
+    """A refusal limits that server to the connections that it gave, and one more is tried after some seconds."""
+    found = seats.Seats(again=again)
+    for _ in range(3):
+        found.move(None, "a")
+    assert found.refused("a") == 2
+    assert (found.is_free("a"), found.is_free("b")) == (is_tried, True)
+    found.move("a", "b")
+    assert found.is_free("a")
 
 
 @pytest.mark.parametrize("kind", ["", "-- migrate: no-transaction\n"], ids=["in a transaction", "without"])

@@ -48,7 +48,7 @@ def run(each: Each, tell: events.Tell, stop: Stop) -> int:
             except errors.UsageError:
                 raise
             except MigrateError as failed:
-                if worker.retires(failed, member, member.name):
+                if worker.gives_back(failed, member, member):
                     return
                 worker.queue.fail()
                 tell(events.Failed(member.name, failed, time.monotonic() - began))

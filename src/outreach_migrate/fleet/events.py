@@ -53,9 +53,13 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Fewer:
-    """The server refuses more connections, so this number of workers goes on; the target is tried again."""
+    """The server refuses more connections, so only so many workers go on there.
+
+    The target is tried again, and now and then one more connection.
+    """
 
     target: str
+    server: str
     workers: int
     error: MigrateError
 

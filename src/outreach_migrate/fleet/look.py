@@ -22,6 +22,11 @@ class Together:
 
     members: tuple[Member, ...]
 
+    @property
+    def host(self) -> object:
+        """The server."""
+        return self.members[0].host
+
 
 @dataclass(frozen=True, slots=True)
 class Histories:

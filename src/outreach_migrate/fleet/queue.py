@@ -6,48 +6,75 @@ import heapq
 import itertools
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
+from outreach_migrate.fleet.seats import Seats
 from outreach_migrate.run.stop import Stop
-
-J = TypeVar("J")
 
 _AGAIN = 0.1  # s until it is looked again whether a signal has arrived
 
 
-class Queue(Generic[J]):
-    """Jobs, in order; those that were put off come after the rest, when their time has come.
+class OfServer(Protocol):
+    """A job that needs a connection to a server."""
 
-    After `most` failures, or a signal, no job is given any more; `left` has the rest.
+    @property
+    def host(self) -> object:
+        """The server."""
+
+
+J = TypeVar("J", bound=OfServer)
+
+
+class Queue(Generic[J]):
+    """Jobs, in order; those that were put off come after all that are there when their time has come.
+
+    A server that refuses connections keeps no other server's jobs waiting. After `most` failures, or a signal, no job
+    is given any more; `left` has the rest.
     """
 
-    def __init__(self, jobs: Iterable[J], *, workers: int, most: int | None, stop: Stop) -> None:
+    def __init__(self, jobs: Iterable[J], *, most: int | None, stop: Stop) -> None:
         self._changed = threading.Condition()
-        self._ready = deque(jobs)
+        self._seats = Seats()
+        self._ready: dict[object, deque[tuple[int, J]]] = defaultdict(deque)  # by server, each with its number
         self._later: list[tuple[float, int, J]] = []
-        self._number = itertools.count()
+        self._back, self._front = itertools.count(), itertools.count(-1, -1)
         self._taken = 0
         self._failures = 0
-        self._workers = workers
         self._most = most
         self._stop = stop
+        self.add(jobs)
 
-    def take(self) -> J | None:
-        """Wait for the next job; None when there is none left to start."""
+    def take(self, host: object) -> J | None:
+        """Wait for the next job of a worker that is connected to `host`, if any; None when none is left to start."""
         with self._changed:
             while not self._ends():
-                if self._ready:
+                now = time.monotonic()
+                while self._later and self._later[0][0] <= now:
+                    self._append(heapq.heappop(self._later)[2])
+                if job := self._next(host):
                     self._taken += 1
-                    return self._ready.popleft()
-                due = self._later[0][0] - time.monotonic() if self._later else _AGAIN
-                if due <= 0:
-                    self._taken += 1
-                    return heapq.heappop(self._later)[2]
+                    return job
+                due = self._later[0][0] - now if self._later else _AGAIN
                 self._changed.wait(min(due, _AGAIN))
             self._changed.notify_all()
             return None
+
+    def _next(self, host: object) -> J | None:
+        """Take the first job for which the worker may have a connection."""
+        fit = [(jobs[0][0], one) for one, jobs in self._ready.items() if one == host or self._seats.is_free(one)]
+        if not fit:
+            return None
+        chosen = min(fit)[1]
+        job = self._ready[chosen].popleft()[1]
+        if not self._ready[chosen]:
+            del self._ready[chosen]
+        self._seats.move(host, chosen)
+        return job
+
+    def _append(self, job: J) -> None:
+        self._ready[job.host].append((next(self._back), job))
 
     def _ends(self) -> bool:
         return not self.is_open or not (self._ready or self._later or self._taken)
@@ -66,13 +93,14 @@ class Queue(Generic[J]):
     def add(self, jobs: Iterable[J]) -> None:
         """Put jobs at the back."""
         with self._changed:
-            self._ready.extend(jobs)
+            for job in jobs:
+                self._append(job)
             self._changed.notify_all()
 
     def put_back(self, job: J, seconds: float) -> None:
         """Put a job behind all other jobs, to be taken after this many seconds at the earliest."""
         with self._changed:
-            heapq.heappush(self._later, (time.monotonic() + seconds, next(self._number), job))
+            heapq.heappush(self._later, (time.monotonic() + seconds, next(self._back), job))
             self._changed.notify_all()
 
     def fail(self) -> None:
@@ -87,20 +115,21 @@ class Queue(Generic[J]):
             self._most = 0
             self._changed.notify_all()
 
-    def retire(self, job: J) -> int:
-        """Take a worker away and put its job at the front, unless it is the last one; give the number that is left."""
-        with self._changed:
-            if self._workers == 1:
-                return 0
-            self._workers -= 1
-            self._ready.appendleft(job)
-            self._changed.notify_all()
-            return self._workers
+    def refused(self, job: J) -> int:
+        """Put a job at the front whose server refused a connection; give the number of workers that have one there.
 
-    @property
-    def workers(self) -> int:
-        """The number of workers that are left."""
-        return self._workers
+        Without another worker the job is not put back, and the number is 0.
+        """
+        with self._changed:
+            if left := self._seats.refused(job.host):
+                self._ready[job.host].appendleft((next(self._front), job))
+                self._changed.notify_all()
+            return left
+
+    def is_shared(self, host: object) -> bool:
+        """Tell whether several workers are connected to a server."""
+        with self._changed:
+            return self._seats.taken(host) > 1
 
     @property
     def failures(self) -> int:
@@ -109,4 +138,5 @@ class Queue(Generic[J]):
 
     def left(self) -> list[J]:
         """Give the jobs that nobody has taken."""
-        return [*self._ready, *(job for _, _, job in self._later)]
+        ready = sorted((one for jobs in self._ready.values() for one in jobs), key=lambda one: one[0])
+        return [*(job for _, job in ready), *(job for _, _, job in self._later)]

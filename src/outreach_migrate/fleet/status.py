@@ -43,7 +43,7 @@ class _Looking:
                 try:
                     found = look.histories(job, worker, stop)
                 except MigrateError as error:
-                    if not worker.retires(error, job, job.members[0].name):
+                    if not worker.gives_back(error, job, job.members[0]):
                         for member in job.members:
                             self._crew.tell(events.Seen(member.name, None, (), 0.0, error))
                     return
@@ -67,7 +67,7 @@ class _Looking:
         return others
 
     def _alone(self, member: Member, worker: Worker[Together], rest: Together, stop: Stop) -> bool:
-        """Look at one target, and tell of it; False if the worker has retired, and left the rest to other workers."""
+        """Look at one target, and tell of it; False if the server is full, so other workers do the rest."""
         began = time.monotonic()
         problems: Sequence[Problem | Contradiction] = ()
         whole, error = None, None
@@ -77,7 +77,7 @@ class _Looking:
                 seen = comparison.seen(connection, past, self._request)
             whole, problems = seen.plan, seen.problems()
         except MigrateError as failed:
-            if worker.retires(failed, rest, member.name):
+            if worker.gives_back(failed, rest, member):
                 return False
             error = failed
         self._crew.tell(events.Seen(member.name, whole, tuple(problems), time.monotonic() - began, error))

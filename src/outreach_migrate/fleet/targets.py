@@ -45,6 +45,11 @@ class Member:
         """The parameters of its connection; members that share them can use one connection after the other."""
         return tuple(sorted(self.target.parameters.items()))
 
+    @property
+    def host(self) -> tuple[tuple[str, str], ...]:
+        """The parameters without the database: the server and the login, which have a number of connections."""
+        return tuple(one for one in self.server if one[0] != "dbname")
+
 
 def schemas(database: Target, pattern: str, *, wait: float) -> list[tuple[str, Target]]:
     """Find the schemas of a database whose names match a pattern such as tenant_*, but no system schema."""

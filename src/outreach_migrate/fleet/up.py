@@ -55,6 +55,11 @@ class One:
     error: MigrateError | None = None
     planned: Planned | None = None
 
+    @property
+    def host(self) -> object:
+        """The server."""
+        return self.member.host
+
 
 Job = Together | One
 
@@ -116,7 +121,7 @@ class _Doing:
         try:
             found = look.histories(job, worker, stop)
         except MigrateError as error:
-            if not worker.retires(error, job, job.members[0].name):
+            if not worker.gives_back(error, job, job.members[0]):
                 self._all_failed(job, worker, error)
             return
         refused, ready = list[One](), list[One]()
@@ -131,7 +136,7 @@ class _Doing:
             else:
                 self._crew.tell(events.Ended(member.name, (), (), 0.0))
         for one in [*refused, *map(One, found.strange)]:
-            if worker.retired:  # another worker reads it
+            if worker.host is None:  # the server refused a connection, so another worker reads it
                 ready.append(one)
             elif not worker.queue.is_open:
                 return
@@ -219,7 +224,7 @@ class _Doing:
 
     def _is_tried_again(self, job: One, error: MigrateError, worker: Worker[Job]) -> bool:
         """Put a target back into the queue if another try may help."""
-        if worker.retires(error, replace(job, error=error), job.member.name):
+        if worker.gives_back(error, replace(job, error=error), job.member):
             return True
         kind, most = self._kind(error)
         tried = job.retries.get(kind, 0)

@@ -6,19 +6,17 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic
 
 import psycopg
 from psycopg.pq import TransactionStatus
 
 from outreach_migrate import errors
 from outreach_migrate.fleet import events
-from outreach_migrate.fleet.queue import Queue
+from outreach_migrate.fleet.queue import J, Queue
 from outreach_migrate.fleet.targets import Member
 from outreach_migrate.postgres import connections
 from outreach_migrate.run.stop import Stop
-
-J = TypeVar("J")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,7 @@ class Worker(Generic[J]):
 
     def __init__(self, crew: Crew, queue: Queue[J]) -> None:
         self.queue = queue
-        self.retired = False
+        self.host: object = None  # of the job that was taken last
         self._crew = crew
         self._connection: psycopg.Connection | None = None
         self._server: object = None
@@ -57,7 +55,7 @@ class Worker(Generic[J]):
         try:
             return connections.connect(target, read_write=True)
         except errors.ConnectionFailed as error:
-            if not wait or not error.transient or (error.full and self.queue.workers > 1):
+            if not wait or not error.transient or (error.full and self.queue.is_shared(member.host)):
                 raise
         return connections.connect(target, wait=wait, read_write=True, tell=self._crew.tell, pause=stop.pause)
 
@@ -80,15 +78,17 @@ class Worker(Generic[J]):
                 self._pooled = pid != connection.info.backend_pid
         return self._pooled
 
-    def retires(self, error: errors.MigrateError, job: J, name: str) -> bool:
-        """Give the job back and end this worker, if the server has no connection left and other workers go on."""
+    def gives_back(self, error: errors.MigrateError, job: J, member: Member) -> bool:
+        """Give the job back if its server has no connection left, and other workers have some there."""
         if not (isinstance(error, errors.ConnectionFailed) and error.full):
             return False
-        left = self.queue.retire(job)
+        left = self.queue.refused(job)
         if left:
-            self.retired = True
-            self._crew.tell(events.Fewer(name, left, error))
-        return self.retired
+            self.host = None
+            self.close()
+            shown = member.target.name
+            self._crew.tell(events.Fewer(member.name, shown.rpartition("/")[0] or shown, left, error))
+        return left > 0
 
     def close(self) -> None:
         """Close the connection."""
@@ -103,13 +103,14 @@ def _is_idle(connection: psycopg.Connection) -> bool:
 
 def work(jobs: Iterable[J], do: Callable[[J, Worker[J]], None], crew: Crew) -> tuple[list[J], int]:
     """Do all jobs, some at once; give those that were not started, and the number of failures."""
-    queue = Queue(jobs, workers=crew.count, most=crew.most, stop=crew.stop)
+    queue = Queue(jobs, most=crew.most, stop=crew.stop)
     failures: list[BaseException] = []
 
     def loop() -> None:
         worker = Worker(crew, queue)
         try:
-            while not worker.retired and (job := queue.take()) is not None:
+            while job := queue.take(worker.host):
+                worker.host = job.host
                 try:
                     do(job, worker)
                 finally:

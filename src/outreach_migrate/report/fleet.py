@@ -30,6 +30,7 @@ class FleetReport(printer.Report):
         self.done = 0  # of the targets
         self.at_work: dict[str, None] = {}
         self.put_off = set[str]()
+        self.fewest: dict[str, int] = {}  # targets at once, of a server that refused a connection
         self.applied = 0  # of the files, in all targets
         self.wrong: list[str] = []
         self.first: dict[object, str] = {}  # the first target with an error, or with a wait
@@ -45,10 +46,8 @@ class FleetReport(printer.Report):
             case events.Begun(target):
                 self.at_work[target] = None
                 self.put_off.discard(target)
-            case events.Fewer(target, workers, error):
-                self.at_work.pop(target, None)
-                at_once = sentences.count(workers, "target", "targets")
-                self.aside(f"the server refuses more connections, so {at_once} at once: {error.message}")
+            case events.Fewer():
+                self._fewer(event)
             case connections.Unreachable(why, _):
                 self.aside(f"waiting for the server: {why}")
             case events.PutOff():
@@ -61,6 +60,14 @@ class FleetReport(printer.Report):
         self.at_work.pop(target, None)
         self.put_off.discard(target)
         self.done += 1
+
+    def _fewer(self, event: events.Fewer) -> None:
+        """Say that a server gets fewer connections, but not again when one more was tried in vain."""
+        self.at_work.pop(event.target, None)
+        if event.workers < self.fewest.get(event.server, event.workers + 1):
+            self.fewest[event.server] = event.workers
+            name, at_once = display.in_line(event.target), sentences.count(event.workers, "target", "targets")
+            self.aside(f"{name}  the server refuses more connections, so {at_once} at once: {event.error.message}")
 
     def _put_off(self, event: events.PutOff) -> None:
         self.at_work.pop(event.target, None)
