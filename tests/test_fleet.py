@@ -602,3 +602,35 @@ def test_progress_without_a_terminal_is_a_line_now_and_then(capsys: pytest.Captu
     told = capsys.readouterr().err
     assert "0 of 2  1 running  tenant_1\n" in told
     assert "1 of 2  1 running  1 failed  tenant_2\n" in told
+
+
+def test_a_backfill_shows_how_far_each_target_is(
+    migrate: Migrate, tenants: Tenants, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the line of progress, with -v in a line of its own, and in JSON; and each range has all the retries."""
+    monkeypatch.setattr(report.FleetReport, "every", 0.0)
+    tenants(2)
+    rows(
+        """CREATE FUNCTION fails_once() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            PERFORM pg_sleep(0.2);
+            IF nextval('tenant_2.tries_' || new.id) = 1 THEN RAISE lock_not_available; END IF;
+            RETURN new; END $$"""
+    )
+    for n in (1, 2):
+        rows(f"CREATE TABLE tenant_{n}.steps (id int PRIMARY KEY, n int DEFAULT 0)")
+        rows(f"INSERT INTO tenant_{n}.steps SELECT generate_series(1, 2500)")
+        rows(f"ANALYZE tenant_{n}.steps")
+    rows("CREATE SEQUENCE tenant_2.tries_500; CREATE SEQUENCE tenant_2.tries_2400")
+    rows(
+        "CREATE TRIGGER fails BEFORE UPDATE ON tenant_2.steps FOR EACH ROW WHEN (new.id IN (500, 2400))"
+        " EXECUTE FUNCTION fails_once()"
+    )
+    backfill = "-- migrate: batches of steps by id\nUPDATE steps SET n = n + 1 WHERE :range;"
+    ended = migrate("-v", "--json", *ALL, "up", "-j", "1", "--lock-retries", "1", files=[backfill])
+    each, _ = lines(ended)
+    assert ended.exit_code == 0, ended
+    assert {(one["rows"], one["total"]) for target in each.values() for one in target["batches"]} == {(2500, 2500)}
+    assert "tenant_1  sql/1_a.sql  1,000 of about 2,500 rows (40 %)" in ended.stderr
+    assert ended.stderr.count("lock_not_available: goes to the back") == 2
+    assert re.search(r"^1 of 2  1 running  .*tenant_2 \d\d %$", ended.stderr, re.MULTILINE)
+    assert rows("SELECT n, count(*) FROM tenant_2.steps GROUP BY n") == [(1, 2500)]

@@ -48,7 +48,7 @@ class Told:
     """The run of a target has reported this event."""
 
     target: str
-    event: events.Noticed | events.Waiting | events.Beside
+    event: events.Noticed | events.Waiting | events.OfBatches | events.Beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class Failed:
     seconds: float
 
 
-TOLD = (events.Noticed, events.Waiting, *get_args(events.Beside))
+TOLD = (events.Noticed, events.Waiting, *get_args(events.OfBatches), *get_args(events.Beside))
 Event = Found | Begun | PutOff | Told | Fewer | Ended | Seen | Done | Failed | Unreachable
 Tell = Callable[[Event], None]
 one_at_a_time = sessions.one_at_a_time

@@ -164,37 +164,40 @@ class _Doing:
             worker.queue.fail()
 
     def _one(self, job: One, worker: Worker[Job], stop: Stop) -> None:
-        began, applied, planned = time.monotonic(), list(job.applied), job.planned
+        began, applied, planned, batched = time.monotonic(), list(job.applied), job.planned, set[str]()
+
+        def tell(event: of_run.Event) -> None:
+            if isinstance(event, of_run.Applied):
+                applied.append(event)
+            elif isinstance(event, events.TOLD):
+                self._crew.tell(events.Told(job.member.name, event))
+            if isinstance(event, of_run.Batched):
+                batched.add(event.migration.version)
+
         self._crew.tell(events.Begun(job.member.name))
         try:
             known = job.known or self._plans.of(look.alone(job.member, worker, stop))
             planned = known.planned
             if planned.steps or self._request.code is not None:
-                self._apply(job.member, known, worker, stop, applied)
+                self._apply(job.member, known, worker, stop, tell)
             error = None
         except MigrateError as failed:
             error = failed
         seconds = job.seconds + time.monotonic() - began
-        job = replace(job, known=None, applied=tuple(applied), seconds=seconds, planned=planned)
+        # the retries of a file in batches count anew after each range that is done, as those of `up`
+        tried = {kind: count for kind, count in job.retries.items() if kind not in batched}
+        after = replace(job, known=None, applied=tuple(applied), seconds=seconds, planned=planned, retries=tried)
         if error:
-            self._failed(job, error, worker)
+            self._failed(after, error, worker)
         else:
-            self.ended(job, None)
+            self.ended(after, None)
 
     def _failed(self, job: One, error: MigrateError, worker: Worker[Job]) -> None:
         if not self._is_tried_again(job, error, worker):
             worker.queue.fail()
             self.ended(job, error)
 
-    def _apply(
-        self, member: Member, known: Known, worker: Worker[Job], stop: Stop, applied: list[of_run.Applied]
-    ) -> None:
-        def tell(event: of_run.Event) -> None:
-            if isinstance(event, of_run.Applied):
-                applied.append(event)
-            elif isinstance(event, events.TOLD):
-                self._crew.tell(events.Told(member.name, event))
-
+    def _apply(self, member: Member, known: Known, worker: Worker[Job], stop: Stop, tell: of_run.Tell) -> None:
         with self._turn(member, known.planned, worker, stop):
             request = replace(
                 self._request,

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from outreach_migrate import display, durations, errors
-from outreach_migrate.report import as_json, printer, sentences, terminal
+from outreach_migrate.report import as_json, batches, printer, sentences, terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,6 +29,8 @@ class FleetReport(printer.Report):
         self.targets = 0
         self.done = 0  # of the targets
         self.at_work: dict[str, None] = {}
+        self.batched: dict[str, dict[str, of_run.Batched]] = {}  # the progress of files in batches: target, version
+        self.last: dict[object, float] = {}  # when a line of this kind was last printed
         self.put_off = set[str]()
         self.fewest: dict[str, int] = {}  # targets at once, of a server that refused a connection
         self.applied = 0  # of the files, in all targets
@@ -59,6 +61,7 @@ class FleetReport(printer.Report):
         """Count a target that has ended."""
         self.at_work.pop(target, None)
         self.put_off.discard(target)
+        self.last.pop(target, None)
         self.done += 1
 
     def _fewer(self, event: events.Fewer) -> None:
@@ -80,21 +83,35 @@ class FleetReport(printer.Report):
         for one in getattr(error, "blockers", ()):
             self.aside(f"    {sentences.blocker(one, 'in the way:')}")
 
-    def _told(self, target: str, event: of_run.Noticed | of_run.Waiting | of_run.Beside) -> None:
+    def _told(self, target: str, event: of_run.Noticed | of_run.Waiting | of_run.OfBatches | of_run.Beside) -> None:
         from outreach_migrate.run import events
 
-        name = display.in_line(target)
-        if isinstance(event, events.Noticed):
-            if self.verbosity > 0:
-                self.aside(f"{name}  {event.migration.path}: {event.notice.severity}: {event.notice.message}")
-        elif isinstance(event, events.Waiting):
-            key = (target, *(one.pid for one in event.blockers))
-            if self.verbosity > 0 and key not in self.first:
-                self.first[key] = target
-                for one in event.blockers:
-                    self.aside(f"{name}  {sentences.blocker(one)}")
-        else:
-            self.aside(f"{name}  {event.migration.path}: {sentences.beside(event)}")
+        name, path = display.in_line(target), event.migration.path
+        match event:
+            case events.Noticed(_, notice):
+                if self.verbosity > 0:
+                    self.aside(f"{name}  {path}: {notice.severity}: {notice.message}")
+            case events.Waiting(_, blockers):
+                key = (target, *(one.pid for one in blockers))
+                if self.verbosity > 0 and key not in self.first:
+                    self.first[key] = target
+                    for one in blockers:
+                        self.aside(f"{name}  {sentences.blocker(one)}")
+            case events.Batched():
+                self.batched.setdefault(target, {})[event.migration.version] = event
+                if self.verbosity > 0:
+                    self._seldom(target, f"{name}  {path}  {batches.progress(event)}")
+            case events.GivingWay() | events.Lagging():
+                self._seldom(type(event), f"{name}  {path}  {batches.making_way(event)}")
+            case _:
+                self.aside(f"{name}  {path}: {sentences.beside(event)}")
+
+    def _seldom(self, kind: object, line: str) -> None:
+        """Print one of many lines of a kind at most every ten seconds."""
+        now = time.monotonic()
+        if now - self.last.get(kind, -self.every) >= self.every:
+            self.last[kind] = now
+            self.aside(line)
 
     def tick(self) -> None:
         """Show the progress: on a terminal in a live line, elsewhere in a line every ten seconds."""
@@ -112,7 +129,13 @@ class FleetReport(printer.Report):
         passed, left = time.monotonic() - self.began, self.targets - self.done
         if self.done and left and passed > 1 and (seconds := passed / self.done * left) >= 1:
             parts.append(f"{_clock(seconds)} left")
-        return "  ".join(filter(None, [*parts, ", ".join(map(display.in_line, self.at_work or self.put_off))]))
+        return "  ".join(filter(None, [*parts, ", ".join(map(self._named, self.at_work or self.put_off))]))
+
+    def _named(self, target: str) -> str:
+        """Name a target, with the percentage of a file in batches that is not done."""
+        last = next(reversed(self.batched.get(target, {}).values()), None)
+        how_far = f" {batches.percent(last.rows, last.total)} %" if last and last.rows < last.total else ""
+        return f"{display.in_line(target)}{how_far}"
 
     def unknown(self) -> Outcome:
         """Name the targets that a signal ended too late to find out their state."""
@@ -188,11 +211,12 @@ class UpReport(FleetReport):
     def _ended(self, event: events.Ended) -> None:
         """Print a failure; of the other targets one only if asked for."""
         name, count = display.in_line(event.target), len(event.applied)
+        batched = self.batched.pop(event.target, {})
         self.applied += count
         self.migrated += bool(count)
         self.up_to_date += not (count or event.error)
         if self.as_json:
-            self.print_line(_as_line(event))
+            self.print_line(_as_line(event, batched.values()))
         if event.error:
             self.target_failed(event.target, event.error)
         elif self.verbosity > 0:
@@ -221,7 +245,7 @@ class UpReport(FleetReport):
         )
 
 
-def _as_line(event: events.Ended) -> dict[str, Any]:
+def _as_line(event: events.Ended, batched: Iterable[of_run.Batched]) -> dict[str, Any]:
     return {
         "target": event.target,
         "ok": event.error is None,
@@ -229,6 +253,7 @@ def _as_line(event: events.Ended) -> dict[str, Any]:
         "pending": [as_json.step(step) for step in event.pending],
         "seconds": round(event.seconds, 3),
         "error": event.error and as_json.error(event.error),
+        "batches": [as_json.batched(one) for one in batched],
     }
 
 

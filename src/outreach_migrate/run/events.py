@@ -185,7 +185,8 @@ class Lagging:
 
 
 OfCode = CodeApplied | CodeGone
+OfBatches = Batched | GivingWay | Lagging
 Beside = Recovered | AwaitingOrphan | IndexFound | IndexDropped | AlreadyDone
-OfAFile = Started | Noticed | Waiting | Progressing | Retrying | Applied | Batched | GivingWay | Lagging | Beside
+OfAFile = Started | Noticed | Waiting | Progressing | Retrying | Applied | OfBatches | Beside
 Event = Planned | OfAFile | OfCode | Unreachable | Locked
 Tell = Callable[[Event], None]
