@@ -1,4 +1,7 @@
-"""The floor of a fleet: psycopg in eight bare threads, each with one connection, that send the messages of `up`."""
+"""The floor of a fleet: psycopg in eight bare threads that send all messages of `up`, the look's and the file's.
+
+A thread connects once for each database.
+"""
 
 import json
 import sys

@@ -29,6 +29,7 @@ from benchmarks.rounds import Result
 WORKLOADS = ("fleet-file", "fleet-nothing", "fleet-databases", "fleet-far")
 FLEET, LOOP, DBMATE = "fleet up -j 8", "loop of up", "loop of dbmate"
 ONE, STATUS, BARE, FAR = "up of one", "status of one", "floor", "fleet up -j 1"
+LEAST = "bare minimum"  # the file and its entry, without what keeps either safe
 TABLES = """CREATE TABLE a (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL, email text);
 CREATE TABLE b (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, a_id bigint REFERENCES a, at timestamptz);
 CREATE TABLE c (id integer PRIMARY KEY, note text);
@@ -72,11 +73,17 @@ class Ground:
     def add_file(self) -> None:
         """Write the next file, in our form and in dbmate's: three tables, then a column and an index each."""
         number = self.newest[0] = self.newest[0] + 1
-        text = f"ALTER TABLE a ADD COLUMN c{number} text;\nCREATE INDEX a_c{number} ON a (c{number});\n"
-        file = tools.File(number, TABLES if number == 1 else text)
+        file = tools.File(number, TABLES if number == 1 else _text(number))
         for name, tool in {"ours": tools.US, "dbmate": tools.PEERS[0]}.items():
             (self.folder / name).mkdir(exist_ok=True)
             tool.write(self.folder / name, [file])
+
+    def least(self, schema: str) -> str:
+        """Write the newest file with an entry of its own in one transaction."""
+        number = self.newest[0]
+        entry = f"{number}, '{number}', '', '', now(), now(), null, null, null, '', 'run'"
+        ends = f"INSERT INTO schema_migrations VALUES ({entry}); COMMIT"
+        return f"BEGIN; SET LOCAL search_path = {schema}; {_text(number)} {ends}"
 
     def ours(self, url: str, *words: str) -> Command:
         return tools.ours(*words)(Path(), self.folder / "ours", url)
@@ -112,6 +119,10 @@ class Ground:
             way = f"{proxy.url}?schema={schema}" if schema else proxy.url
             self.launch(self.ours(way, "up"))
             return [text for text in proxy.queries if "schema_migrations" in text]
+
+
+def _text(number: int) -> str:
+    return f"ALTER TABLE a ADD COLUMN c{number} text;\nCREATE INDEX a_c{number} ON a (c{number});\n"
 
 
 def measured(
@@ -166,15 +177,17 @@ def _in_turn(cases: dict[str, Callable[[], Sample]], order: random.Random) -> di
 def _file(ground: Ground, sizes: Sizes, rounds: int) -> Iterator[dict[str, Sample]]:
     names, order = _names(sizes.schemas), random.Random(0)
     every = names[:: sizes.sample]
-    databases = {name: _schemas(ground, [*names, "tenant_probe"]) for name in (BARE, FLEET)}
+    databases = {name: _schemas(ground, [*names, "tenant_probe"]) for name in (BARE, LEAST, FLEET)}
     databases[LOOP] = _schemas(ground, [*every, "tenant_probe"])
     dbmate = _dbmate(ground, names)
     for _ in range(rounds):
         ground.add_file()
-        message = ground.recorded(databases[BARE], "tenant_probe")[-1:]
-        floor = [(databases[BARE], [text.replace("tenant_probe", name) for text in message]) for name in names]
+        messages = ground.recorded(databases[BARE], "tenant_probe")
+        floor = [(databases[BARE], [text.replace("tenant_probe", name) for text in messages]) for name in names]
+        least = [(databases[LEAST], [ground.least(name)]) for name in names]
         cases: dict[str, Callable[[], Sample]] = {
             BARE: partial(ground.launch_floor, floor),
+            LEAST: partial(ground.launch_floor, least),
             FLEET: lambda: ground.launch(
                 ground.ours(databases[FLEET], "fleet", "--schemas", "tenant_[0-9]*", "up", "-j", "8")
             ),

@@ -154,6 +154,9 @@ def _of_fleets(document: Document) -> Iterator[dict[str, str]]:
         memory = (median(peaks[0]) - median(peaks[1])) / 1e6
         yield _target("fleet-file: under 100 MB more than one up", f"{memory:.0f} MB", memory < 100)
     yield from _ratio(document, "fleet-file", 1.3, tool=fleets.FLEET, floor=fleets.BARE)
+    if found := ratios(document, "fleet-file", fleets.FLEET, fleets.LEAST):
+        measured = f"{median(found):.2f} times (rounds: {min(found):.2f} to {max(found):.2f})"
+        yield {"target": f"fleet-file beside the {fleets.LEAST}", "measured": measured, "met": ""}
     yield from _ratio(document, "fleet-databases", 1.5, tool=fleets.FLEET, floor=fleets.BARE)
     yield from _ratio(document, "fleet-far", 0.2, tool=fleets.FLEET, floor=fleets.FAR)
 
