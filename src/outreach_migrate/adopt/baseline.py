@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import errors as pg
 
+from outreach_migrate import display
 from outreach_migrate.errors import (
     HistoryError,
     Location,
@@ -45,8 +46,7 @@ class Untrue(MigrateError):
     """The database differs from the files, so they were not recorded."""
 
     def __init__(self, drift: Drift) -> None:
-        count = len(drift.comparison.differences)
-        objects = "1 object differs" if count == 1 else f"{count} objects differ"
+        objects = display.count(len(drift.comparison.differences), "object differs", "objects differ")
         super().__init__(
             f"the baseline would not be true: {objects} from the files",
             hint="Mend the database or the files, or record them all the same: --accept-differences",

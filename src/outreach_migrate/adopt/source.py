@@ -14,7 +14,7 @@ from outreach_migrate.errors import Location, MigrationFileError, Problem
 from outreach_migrate.files import statements
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 _SIGNS = " _-,;:!?.'\"()[]{}@*/\\&#%`^+<=>|~$"  # in the order of Unicode's root collation
 
@@ -100,6 +100,18 @@ def listed(folder: str) -> list[os.DirEntry[str]]:
     except OSError as error:
         raise _refused(folder, f"cannot be read: {error.strerror}") from error
     return sorted(found, key=lambda entry: entry.name)
+
+
+def of_files(
+    folder: str,
+    one: Callable[[os.DirEntry[str]], Source | Left | None],
+    *,
+    key: Callable[[Source], int | str] = lambda found: int(found.version),
+) -> Folder:
+    """Read a folder whose migrations are files, each by the function `one`, and sort them by `key`."""
+    read = [one(entry) for entry in listed(folder) if entry.is_file()]
+    sources = [found for found in read if isinstance(found, Source)]
+    return Folder(tuple(sorted(sources, key=key)), tuple(found for found in read if isinstance(found, Left)))
 
 
 def read(path: str) -> str:

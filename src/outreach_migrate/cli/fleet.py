@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from outreach_migrate import errors
-from outreach_migrate.cli import options, signals, usage
+from outreach_migrate.cli import kinds, options, signals, usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,21 +23,6 @@ if TYPE_CHECKING:
     from outreach_migrate.report.printer import Report
 
 _SOURCES = ("schemas", "schemas_from", "databases", "databases_from", "targets")
-
-
-class Shard(click.ParamType[tuple[int, int]]):
-    """A part of all targets, such as 2/5."""
-
-    name = "shard"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        """Read it."""
-        if isinstance(value, tuple):
-            return value
-        nth, _, of = str(value).partition("/")
-        if not (nth.isdecimal() and of.isdecimal() and 1 <= int(nth) <= int(of)):
-            self.fail(f"{value!r} is not a part: 2/5 is the second of five", param, ctx)
-        return int(nth), int(of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +64,7 @@ def _options(names: tuple[str, ...] | list[str]) -> str:
     metavar="FILE",
     help="A file with NAME URL a line, where ${VARIABLES} are filled in; - is stdin.",
 )
-@click.option("--shard", type=Shard(), metavar="N/M", help="Only a part of them, by a hash of the name.")
+@click.option("--shard", type=kinds.SHARD, metavar="N/M", help="Only a part of them, by a hash of the name.")
 @click.pass_context
 def fleet(ctx: click.Context, /, shard: tuple[int, int] | None, **_: str | None) -> None:
     """Migrate many schemas or databases at once, or look at them.

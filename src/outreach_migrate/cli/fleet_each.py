@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from outreach_migrate.cli import fleet, kinds, options, project, signals, usage
+from outreach_migrate.cli import fleet, options, project, signals, usage
 from outreach_migrate.cli.fleet import Chosen
 
 if TYPE_CHECKING:
@@ -44,13 +44,7 @@ def baseline(chosen: Chosen, /, version: int, jobs: int, keep_going: bool, max_f
 
 @click.command(cls=usage.Command)
 @fleet.jobs
-@click.option(
-    "--ignore",
-    type=kinds.PATTERN,
-    multiple=True,
-    metavar="PATTERN",
-    help="Leave out objects, as *.tmp_*, or 'index *.tmp_*'; may be repeated.",
-)
+@options.ignoring("*.tmp_*", "index *.tmp_*")
 @click.pass_context
 def drift(ctx: click.Context, /, jobs: int, ignore: tuple[str, ...]) -> None:
     """Compare each target with its applied files."""

@@ -60,6 +60,24 @@ class Pattern(click.ParamType[str]):
 PATTERN = Pattern()
 
 
+class Shard(click.ParamType[tuple[int, int]]):
+    """A part of all targets, such as 2/5."""
+
+    name = "shard"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Read the part's number, and the number of parts."""
+        if isinstance(value, tuple):
+            return value
+        nth, _, of = str(value).partition("/")
+        if not (nth.isdecimal() and of.isdecimal() and 1 <= int(nth) <= int(of)):
+            self.fail(f"{value!r} is not a part: 2/5 is the second of five", param, ctx)
+        return int(nth), int(of)
+
+
+SHARD = Shard()
+
+
 class Revision(click.ParamType[str]):
     """A git revision; refuses an empty text, and one that git would take for an option."""
 

@@ -129,6 +129,12 @@ max_lag = click.option(
 )
 
 
+def ignoring(first: str, second: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make the option --ignore of a comparison; its help shows two patterns."""
+    about = f"Leave out objects, as {first}, or '{second}'; may be repeated."
+    return click.option("--ignore", type=kinds.PATTERN, multiple=True, metavar="PATTERN", help=about)
+
+
 def format_of(command: str, third: str, about: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Make the option --format of a command: text, json, or a third one."""
     choice = click.Choice(["text", "json", third])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from outreach_migrate.cli import kinds, options, usage
+from outreach_migrate.cli import options, usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,13 +119,7 @@ def _make(
 
 
 @click.command(cls=usage.Command)
-@click.option(
-    "--ignore",
-    type=kinds.PATTERN,
-    multiple=True,
-    metavar="PATTERN",
-    help="Leave out objects, as public.tmp_*, or 'index public.*'; may be repeated.",
-)
+@options.ignoring("public.tmp_*", "index public.*")
 @options.format_of("drift", "github", "The output's format; github is for GitHub Actions.")
 @click.pass_obj
 def drift(common: options.Common, /, ignore: tuple[str, ...], form: str) -> None:

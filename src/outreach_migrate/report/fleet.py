@@ -163,6 +163,16 @@ class FleetReport(printer.Report):
 
     def summary(self) -> dict[str, Any]:
         """Count the targets."""
+        return {
+            "targets": self.targets,
+            **self.counted(),
+            "failed": len(self.wrong),
+            "not_started": self.targets - self.done,
+            "seconds": self.seconds(),
+        }
+
+    def counted(self) -> dict[str, int]:
+        """Count the targets that have ended well."""
         raise NotImplementedError
 
     def sentence(self) -> str:
@@ -224,15 +234,12 @@ class UpReport(FleetReport):
             self.result(f"{name}  {done if count else 'up to date'}")
 
     def summary(self) -> dict[str, Any]:
-        """Count the targets; `applied` are those to which files were applied, `migrations` all these files."""
-        return {
-            "targets": self.targets,
-            "applied": self.migrated,
-            "failed": len(self.wrong),
-            "not_started": self.targets - self.done,
-            "seconds": self.seconds(),
-            "migrations": self.applied,
-        }
+        """Count the targets, and the files that were applied to them."""
+        return super().summary() | {"migrations": self.applied}
+
+    def counted(self) -> dict[str, int]:
+        """Count the targets to which files were applied."""
+        return {"applied": self.migrated}
 
     def sentence(self) -> str:
         """Sum the targets up."""

@@ -62,16 +62,10 @@ class StatusReport(fleet.FleetReport):
         if not group[0].startswith("at "):
             self.groups.setdefault(group, []).append(target)
 
-    def summary(self) -> dict[str, Any]:
-        """Count the targets; `applied` are those that have all files."""
-        return {
-            "targets": self.targets,
-            "applied": sum(count for (what, _), count in self.counts.items() if what.startswith("at ")),
-            "pending": self.behind,
-            "failed": len(self.wrong),
-            "not_started": self.targets - self.done,
-            "seconds": self.seconds(),
-        }
+    def counted(self) -> dict[str, int]:
+        """Count the targets that have all files, and those that are behind."""
+        applied = sum(count for (what, _), count in self.counts.items() if what.startswith("at "))
+        return {"applied": applied, "pending": self.behind}
 
     def sentence(self) -> str:
         """Group the targets: those that are up to date first, then the rest."""

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from outreach_migrate import errors
+from outreach_migrate import display, errors
 from outreach_migrate.errors import Conflict, Contradiction
 from outreach_migrate.history import records
 from outreach_migrate.postgres import connections
@@ -50,8 +50,7 @@ class Drifted(errors.MigrateError):
     """The database differs from its applied files."""
 
     def __init__(self, drift: Drift) -> None:
-        count = len(drift.comparison.differences)
-        objects = "1 object differs" if count == 1 else f"{count} objects differ"
+        objects = display.count(len(drift.comparison.differences), "object differs", "objects differ")
         super().__init__(
             f"the database has drifted: {objects} from its applied files",
             hint="Mend the database, or let a migration make the difference. drift --ignore, and ignore = […] in"

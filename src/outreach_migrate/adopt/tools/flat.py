@@ -5,13 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from typing import TYPE_CHECKING
 
 from outreach_migrate.adopt import source
 from outreach_migrate.adopt.source import Cut, Folder, Left, Part, Reason, Source
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _DIRECTED = re.compile(r"([0-9]+)_(.*)\.(down|up)\.(.*)", re.DOTALL)
 _PLAIN = re.compile(r"([0-9]+)_(.*)\.sql", re.DOTALL)
@@ -32,7 +28,7 @@ def golang_migrate(folder: str) -> Folder:
             return Left(entry.path, Reason.NO_SQL)
         return _source(entry, found[1], found[2], entry.name.removesuffix(".up.sql"))
 
-    return _folder(folder, one)
+    return source.of_files(folder, one)
 
 
 def sqlx(folder: str) -> Folder:
@@ -59,7 +55,7 @@ def sqlx(folder: str) -> Folder:
             alone,
         )
 
-    return _folder(folder, one)
+    return source.of_files(folder, one)
 
 
 def supabase(folder: str) -> Folder:
@@ -74,19 +70,8 @@ def supabase(folder: str) -> Folder:
             return Left(entry.path, Reason.SKIPPED)
         return _source(entry, found[1], found[2], entry.name.removesuffix(".sql"))
 
-    return _folder(folder, one, key=lambda found: found.path)
+    return source.of_files(folder, one, key=lambda found: found.path)
 
 
 def _source(entry: os.DirEntry[str], version: str, rest: str, name: str) -> Source:
     return Source(name, version, source.title(rest), entry.path, source.read(entry.path))
-
-
-def _folder(
-    folder: str,
-    one: Callable[[os.DirEntry[str]], Source | Left],
-    *,
-    key: Callable[[Source], int | str] = lambda found: int(found.version),
-) -> Folder:
-    read = [one(entry) for entry in source.listed(folder) if entry.is_file()]
-    sources = [found for found in read if isinstance(found, Source)]
-    return Folder(tuple(sorted(sources, key=key)), tuple(found for found in read if isinstance(found, Left)))

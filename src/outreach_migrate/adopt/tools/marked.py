@@ -11,7 +11,7 @@ from outreach_migrate.adopt.source import Cut, Folder, Left, Part, Reason, Sourc
 from outreach_migrate.files import statements, ways_down
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 _GOOSE = re.compile(r"([0-9]+)_(.*)\.(sql|go)", re.DOTALL)
 _GOOSE_MARKS = {"up", "down", "statementbegin", "statementend", "no transaction", "envsub on", "envsub off"}
@@ -39,7 +39,7 @@ def goose(folder: str) -> Folder:
         cuts = tuple(_goose_cuts(entry.path, text, marks))
         return Source(name, found[1], title, entry.path, text, transaction=not alone, cuts=cuts, unwritten=unwritten)
 
-    return _folder(folder, one, key=lambda found: int(found.version))
+    return source.of_files(folder, one)
 
 
 def dbmate(folder: str) -> Folder:
@@ -71,7 +71,7 @@ def dbmate(folder: str) -> Folder:
             cuts=tuple(reversed(cuts)),
         )
 
-    return _folder(folder, one, key=lambda found: found.path)
+    return source.of_files(folder, one, key=lambda found: found.path)
 
 
 def tern(folder: str) -> Folder:
@@ -96,7 +96,7 @@ def tern(folder: str) -> Folder:
             unwritten="it is a tern template" if "{{" in up else "",
         )
 
-    return _folder(folder, one, key=lambda found: int(found.version))
+    return source.of_files(folder, one)
 
 
 def _goose_marks(path: str, text: str) -> Iterator[tuple[int, str]]:
@@ -149,11 +149,3 @@ def _substitutes(text: str, marks: list[tuple[int, str]]) -> bool:
 def _line_end(text: str, start: int) -> int:
     end = text.find("\n", start)
     return end if end >= 0 else len(text)
-
-
-def _folder(
-    folder: str, one: Callable[[os.DirEntry[str]], Source | Left | None], *, key: Callable[[Source], int | str]
-) -> Folder:
-    read = [one(entry) for entry in source.listed(folder) if entry.is_file()]
-    sources = [found for found in read if isinstance(found, Source)]
-    return Folder(tuple(sorted(sources, key=key)), tuple(found for found in read if isinstance(found, Left)))
