@@ -6,12 +6,10 @@ else it is testcontainers' where a Docker engine answers, and the private server
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
 import tempfile
 import uuid
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -19,14 +17,13 @@ from pathlib import Path
 from typing import Any, LiteralString
 from urllib.parse import quote, urlencode
 
-import docker
 import psycopg
 import pytest
-from docker.errors import DockerException
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from outreach_migrate.postgres import private_server
+from outreach_migrate.testing import container
 
 Connect = Callable[..., psycopg.Connection]
 
@@ -51,7 +48,7 @@ _server = pytest.StashKey[Server]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep the settings of whoever runs the tests out of them."""
+    """Keep the developer's own settings out of the tests."""
     patch = pytest.MonkeyPatch()
     for name in list(os.environ):
         # without bytecode each of some hundred processes would compile the program anew
@@ -87,7 +84,7 @@ def _start(stack: ExitStack) -> Server:
     """Start the server, in memory if possible: there CREATE DATABASE takes 10 ms, on a disk up to 200."""
     if given := os.environ.get("OUTREACH_TEST_DATABASE_URL"):
         return Server(url(given), "OUTREACH_TEST_DATABASE_URL")
-    if not PG_BIN and _docker_answers():
+    if not PG_BIN and container.is_available():
         return Server(stack.enter_context(_container()), f"testcontainers {IMAGE}")
     memory = Path("/dev/shm")
     roomy = memory.is_dir() and shutil.disk_usage(memory).free > 4e9  # a container has 64 MB
@@ -97,40 +94,20 @@ def _start(stack: ExitStack) -> Server:
     return Server(url(conninfo), PG_BIN or "embedded")
 
 
-def _docker_answers() -> bool:
-    with _leaving_sockets():
-        try:
-            with closing(docker.from_env(timeout=3)) as client:
-                return bool(client.ping())
-        except DockerException:
-            return False
-
-
 @contextmanager
 def _container() -> Iterator[str]:
     from testcontainers.community.postgres import PostgresContainer
 
-    with _leaving_sockets():
-        container = PostgresContainer(IMAGE, username="postgres", driver=None).with_command(
+    with container.leaving_sockets():
+        made = PostgresContainer(IMAGE, username="postgres", driver=None).with_command(
             " ".join(f"-c {name}={value}" for name, value in SETTINGS.items())
         )
-        container.with_tmpfs_mount("/var/lib/postgresql").start()
-    yield url(container.get_connection_url())
-    with _leaving_sockets():
-        container.stop()
-        container.get_docker_client().client.close()
-        del container
-
-
-@contextmanager
-def _leaving_sockets() -> Iterator[None]:
-    """Collect what docker's client leaves open, here and without a warning: other leaks shall fail the tests."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        try:
-            yield
-        finally:
-            gc.collect()
+        made.with_tmpfs_mount("/var/lib/postgresql").start()
+    yield url(made.get_connection_url())
+    with container.leaving_sockets():
+        made.stop()
+        made.get_docker_client().client.close()
+        del made
 
 
 def url(conninfo: str, **changes: str) -> str:

@@ -20,7 +20,7 @@ def is_available() -> bool:
     """Tell whether testcontainers is installed, and Docker answers."""
     if not importlib.util.find_spec("testcontainers"):
         return False
-    with _leaving_sockets():
+    with leaving_sockets():
         import docker
         from docker.errors import DockerException
 
@@ -56,7 +56,7 @@ def server(folder: Path, *, stays: Callable[[], bool]) -> Iterator[str]:
 
 
 def _start() -> dict[str, Any]:
-    with _leaving_sockets():
+    with leaving_sockets():
         from testcontainers.core.config import testcontainers_config as config
 
         try:
@@ -75,7 +75,7 @@ def _start() -> dict[str, Any]:
 
 
 def _remove(identity: str) -> None:
-    with _leaving_sockets():
+    with leaving_sockets():
         import docker
         from docker.errors import NotFound
 
@@ -95,7 +95,7 @@ def _turn(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _leaving_sockets() -> Iterator[None]:
+def leaving_sockets() -> Iterator[None]:
     """Collect here the sockets that docker's client leaves open, because their warnings could fail a test."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
