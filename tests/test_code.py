@@ -213,6 +213,84 @@ def test_triggers_policies_and_types_are_objects_too(migrate: Migrate, code: Cod
     assert rows("SELECT count(*)::int FROM pg_trigger WHERE tgrelid = 't'::regclass") == [(0,)]
 
 
+def test_an_object_of_each_kind_is_recorded_and_made_anew(migrate: Migrate, code: Code, rows: Rows) -> None:
+    """Overloads, a view's index and rule, an operator, a cast: `objects` names them as DROP does; no table."""
+    text = """-- migrate: drop-first
+        create extension if not exists citext;
+        create table if not exists helper (id int, at date) partition by range (at);
+        create table if not exists helper_1 partition of helper for values from ('2026-01-01') to ('2027-01-01');
+        create type "A mood" as enum ('a'); create type pair as (a int, b text);
+        create domain pos as int check (value > 0);
+        create function f(a int, b "A mood", variadic c text[]) returns int language sql immutable as 'select 1';
+        create function f(a int) returns int language sql immutable as 'select 1';
+        create operator === (function = int4eq, leftarg = int, rightarg = int);
+        create cast (pair as text) with inout;
+        create materialized view mv as select f(id) as n, id from t; create unique index on mv (id);
+        create view v as select * from mv; alter view v alter n set default 3;
+        create rule r as on insert to v do instead nothing;
+        create function tg() returns trigger language plpgsql as 'begin return new; end';
+        create trigger tg before insert on helper for each row execute function tg();
+        create publication pub for table t;
+        create function ev() returns event_trigger language plpgsql as 'begin end';
+        create event trigger et on sql_drop execute function ev();
+        do $$ begin grant execute on function f(int) to public; exception when undefined_object then null; end $$;
+        create temp view passing as select 1;"""
+    code({"all.sql": text})
+    done(migrate)
+    recorded = rows("SELECT unnest(objects) FROM schema_migrations_code")
+    assert {one for (one,) in recorded} == {
+        *('TYPE public."A mood"', "TYPE public.pair", "TYPE public.pos", "CAST (public.pair AS pg_catalog.text)"),
+        *('FUNCTION public.f(integer,public."A mood",pg_catalog.text[])', "FUNCTION public.f(integer)"),
+        *("OPERATOR public.===(integer,integer)", "MATERIALIZED VIEW public.mv", "INDEX public.mv_id_idx"),
+        *("VIEW public.v", "RULE r on public.v", "FUNCTION public.tg()", "TRIGGER tg on public.helper"),
+        *("PUBLICATION pub", "FUNCTION public.ev()", "EVENT TRIGGER et"),
+    }
+    code({"all.sql": text + " -- changed"})
+    assert done(migrate) == ["all.sql"]
+    assert rows("SELECT unnest(objects) FROM schema_migrations_code") == recorded
+    assert done(migrate) == []
+
+
+def test_an_object_that_a_migration_has_dropped_is_made_anew(migrate: Migrate, code: Code, rows: Rows) -> None:
+    """A column's type changes only without the views on it; the run that drops them makes them anew, and says so."""
+    code(
+        {
+            "v.sql": "create or replace view v as select n from t;",
+            "w.sql": "create or replace view w as select * from v;",
+        }
+    )
+    done(migrate)
+    migrate.write({"2_wide.sql": "drop view v cascade; alter table t alter n type bigint;"})
+    assert done(migrate) == ["v.sql", "w.sql"]
+    assert rows("SELECT pg_typeof(n)::text FROM w RIGHT JOIN (SELECT 1) AS one ON true") == [("bigint",)]
+    rows("DROP VIEW w")
+    assert states(migrate) == {"v.sql": "current", "w.sql": "changed"}
+
+
+def test_two_files_that_make_the_same_object_are_told(migrate: Migrate, code: Code) -> None:
+    """The last one wins, so `up` names the object and the other file, each time that one of them changes."""
+    code({"a.sql": TWICE, "b.sql": TWICE.replace("2 *", "1 + 1 *")})
+    told = (
+        "warning: code  b.sql has made FUNCTION public.twice(integer) anew, which a.sql makes too: remove it from one"
+    )
+    assert told in migrate("up").stderr
+    code({"a.sql": TWICE + " "})
+    assert "a.sql has made FUNCTION public.twice(integer) anew, which b.sql makes too" in migrate("up").stderr
+
+
+def test_a_name_is_a_use_only_where_the_object_can_stand(migrate: Migrate, code: Code) -> None:
+    """A column with a function's name makes no circle; a trigger with its function's name comes after it."""
+    code(
+        {
+            "a.sql": "create or replace trigger touch before update on t for each row execute function touch();",
+            "b.sql": "create or replace view v as select sum(n) as total, max(n) as mood from t;",
+            "total.sql": "create or replace function total() returns bigint language sql as 'select total from v';",
+            "touch.sql": "create or replace function touch() returns trigger language plpgsql as 'begin end';",
+        }
+    )
+    assert done(migrate) == ["b.sql", "total.sql", "touch.sql", "a.sql"]
+
+
 def test_a_migration_can_have_code_carried_out_first(migrate: Migrate, code: Code, rows: Rows) -> None:
     """The file that it names, and those that this rests on, run in its transaction, and not again after it."""
     code({"twice.sql": TWICE, "four.sql": TWICE.replace("twice", "four").replace("2 * n", "twice(twice(n))")})
@@ -259,11 +337,19 @@ def test_a_dry_run_shows_the_changed_files(migrate: Migrate, code: Code) -> None
 def test_a_role_that_may_only_read_sees_the_state(
     migrate: Migrate, code: Code, role: tuple[str, str], rows: Rows
 ) -> None:
-    """`status` reads the records, and writes nothing."""
+    """`status` and an `up` with nothing to do read the records; without the right, they name the GRANT that lacks."""
     code({"twice.sql": TWICE})
     done(migrate)
-    rows(f"GRANT SELECT ON schema_migrations, schema_migrations_code TO {role[0]}")
-    assert migrate("status", "--check", url=role[1]).exit_code == 0
+    rows(f"GRANT SELECT ON schema_migrations TO {role[0]}")
+    for command in (["status", "--check"], ["up"], ["up", "--dry-run"], ["rehearse"]):
+        run = migrate(*command, url=role[1])
+        assert run.exit_code == 1
+        assert f"the role {role[0]} may not read the records of the files of code" in run.output
+        assert f'hint: GRANT SELECT ON "public"."schema_migrations_code" TO {role[0]};' in run.output
+    assert "1 applied" in migrate("status", url=role[1]).stdout
+    rows(f"GRANT SELECT ON schema_migrations_code TO {role[0]}")
+    for command in (["status", "--check"], ["up"]):
+        assert migrate(*command, url=role[1]).exit_code == 0
 
 
 def test_the_due_steps_come_by_the_index(migrate: Migrate, rows: Rows) -> None:

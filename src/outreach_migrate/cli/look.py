@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
+from outreach_migrate import errors
 from outreach_migrate.cli import kinds, options, usage
+
+if TYPE_CHECKING:
+    from outreach_migrate.run import code_plan
 
 
 @click.command(cls=usage.Command)
@@ -26,7 +31,11 @@ def status(common: options.Common, /, check: bool) -> None:
             comparison.reading(request := options.request(common, target, found), out.locked) as seen,
         ):
             problems = [*request.file_problems, *seen.problems()]
-            steps = comparison.code_steps(seen.connection, request)
+            steps: tuple[code_plan.Step, ...] = ()
+            try:
+                steps = comparison.code_steps(seen.connection, request)
+            except errors.HistoryError as error:  # the migrations' states are known all the same
+                problems += error.problems
         out.plan(seen.plan, problems, seen.at_work, seen.batched)
         out.code(steps)
         if check:

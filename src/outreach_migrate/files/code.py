@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from outreach_migrate import display
@@ -21,25 +22,33 @@ if TYPE_CHECKING:
 
 FOLDER = "code"
 _DROP = re.compile(r"\s*--[ \t]*migrate:[ \t]*drop[ \t]*\s*", re.IGNORECASE)
-_KINDS = {"function", "procedure", "aggregate", "view", "trigger", "policy", "rule", "type", "domain", "operator"}
-_BEFORE_A_KIND = {"or", "replace", "temp", "temporary", "recursive", "materialized", "constraint", "event"}
+_ROUTINES = {"function", "procedure", "aggregate"}
+_LOCAL = {"trigger", "policy", "rule", "publication", "operator"}  # no other statement uses their names
+_KINDS = _ROUTINES | _LOCAL | {"view", "type", "domain", "table", "sequence", "schema", "collation"}
+_BEFORE_A_KIND = {"or", "replace", "temp", "temporary", "unlogged", "recursive", "materialized", "constraint", "event"}
 _BEFORE_A_NAME = {"if", "not", "exists"}
+_BEFORE_A_ROUTINE = {*_ROUTINES, "routine", "="}  # where no parenthesis follows its name
 
 
 @dataclass(frozen=True, slots=True)
 class Code:
     """A file of code. `path` is below the folder of code, with slashes.
 
-    `makes` are the names of the objects that its CREATE statements make, without their schemas; `rests_on` are the
-    paths of the files that come before it. `checksum` covers its text and those of the files that it rests on. Its
-    `migration` is its text, and places errors.
+    `named` are the kinds and names of the objects that its CREATE statements make, without their schemas; `rests_on`
+    are the paths of the files that come before it. `checksum` covers its text and those of the files that it rests on.
+    Its `migration` is its text, and places errors.
     """
 
     path: str
     migration: Migration
-    makes: tuple[str, ...]
+    named: tuple[tuple[str, str], ...]
     rests_on: tuple[str, ...] = ()
     checksum: str = ""
+
+    @property
+    def makes(self) -> tuple[str, ...]:
+        """The names of the objects that its CREATE statements make."""
+        return tuple(name for _, name in self.named)
 
     @property
     def drops(self) -> bool:
@@ -99,8 +108,8 @@ def _problems(migration: Migration) -> list[Problem]:
     return rules.problems(migration)
 
 
-def _made(sql: str) -> Iterator[str]:
-    """Yield the names that a text's CREATE statements make."""
+def _made(sql: str) -> Iterator[tuple[str, str]]:
+    """Yield the kind and the name of what a text's CREATE statements make."""
     for statement in statements.split(sql):
         if statement.words[:1] != ("create",):
             continue
@@ -108,27 +117,27 @@ def _made(sql: str) -> Iterator[str]:
         words = [token for token, _ in zip(tokens, range(16), strict=False)][1:]
         while words and words[0].word in _BEFORE_A_KIND:
             words.pop(0)
-        if words and words[0].word in _KINDS:
+        if words and (kind := words[0].word) in _KINDS:
             words.pop(0)
             while words and words[0].word in _BEFORE_A_NAME:
                 words.pop(0)
-            if name := _last_part(words):
-                yield name
+            if (name := _last_part(words)) and (name.kind is Kind.SIGN) is (kind == "operator"):
+                yield kind, name.name
 
 
-def _last_part(tokens: list[Token]) -> str | None:
-    parts = tokens[:1]
+def _last_part(tokens: list[Token]) -> Token | None:
     while len(tokens) > 2 and tokens[1].text == ".":
-        parts, tokens = tokens[2:3], tokens[2:]
-    return parts[0].name if parts and parts[0].kind in (Kind.WORD, Kind.QUOTED) else None
+        tokens = tokens[2:]
+    return tokens[0] if tokens else None
 
 
 def _ordered(found: Sequence[Code]) -> tuple[tuple[Code, ...], list[Problem]]:
     """Put each file after those that it rests on, otherwise in the order of their paths."""
-    makers: dict[str, set[str]] = {}
+    makers: dict[str, dict[str, str]] = {}  # by name: the kind of the object that a file makes, by its path
     for code in found:
-        for name in code.makes:
-            makers.setdefault(name, set()).add(code.path)
+        for kind, name in code.named:
+            if kind not in _LOCAL:
+                makers.setdefault(name, {})[code.path] = kind
     paths = {code.path for code in found}
     rests = {code.path: _rests_on(code, makers) for code in found}
     problems = [
@@ -148,16 +157,28 @@ def _ordered(found: Sequence[Code]) -> tuple[tuple[Code, ...], list[Problem]]:
         code, needed = by_path[path], sorted(rests[path] & paths)
         texts = [code.migration.checksum, *(made[one].checksum for one in needed)]
         checksum = hashlib.sha256("\n".join(texts).encode()).hexdigest()
-        made[path] = Code(path, code.migration, code.makes, tuple(needed), checksum)
+        made[path] = Code(path, code.migration, code.named, tuple(needed), checksum)
     return tuple(made.values()), problems
 
 
-def _rests_on(code: Code, makers: Mapping[str, set[str]]) -> set[str]:
+def _rests_on(code: Code, makers: Mapping[str, Mapping[str, str]]) -> set[str]:
     if code.drops:
         return set()
-    names = {token.name for token in scanner.with_strings(code.migration.sql) if token.kind in (Kind.WORD, Kind.QUOTED)}
-    used = {path for name in names - set(code.makes) for path in makers.get(name, ())}
-    return (used | set(code.migration.directives.after)) - {code.path}
+    used, before = set(code.migration.directives.after), ""
+    read = [*scanner.with_strings(code.migration.sql)]
+    for token, following in zip_longest(read, read[1:]):
+        if token.kind in (Kind.WORD, Kind.QUOTED) and (paths := makers.get(token.name)) and code.path not in paths:
+            follows = following.text if following else ""
+            used.update(path for path, kind in paths.items() if _is_use(kind, before, follows))
+        before = token.word
+    return used - {code.path}
+
+
+def _is_use(kind: str, before: str, following: str) -> bool:
+    """Tell whether a name stands where an object of a kind may: a routine's is called, and no alias of a column."""
+    if kind in _ROUTINES:
+        return following == "(" or before in _BEFORE_A_ROUTINE
+    return before != "as" or kind in ("type", "domain")
 
 
 def _sorted(rests: Mapping[str, set[str]]) -> tuple[list[str], list[str]]:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from psycopg import errors as pg
 from psycopg import sql
 
+from outreach_migrate.errors import HistoryError, Problem
 from outreach_migrate.history import write
+from outreach_migrate.postgres import objects
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,13 +29,17 @@ _COLUMNS = """
 
 
 class Record(NamedTuple):
-    """A file of code as it was last carried out; `objects` are those that it made, as in FUNCTION public.f(integer)."""
+    """A file of code as it was last carried out; `objects` are those that it made, as in FUNCTION public.f(integer).
+
+    `missing` are those among them that are gone by now, as those that a migration has dropped.
+    """
 
     path: str
     checksum: str
     objects: tuple[str, ...]
     applied_at: datetime
     applied_by: str
+    missing: tuple[str, ...] = ()
 
 
 def name(table: Table) -> str:
@@ -42,13 +48,32 @@ def name(table: Table) -> str:
 
 
 def read(connection: Connection, table: Table) -> dict[str, Record]:
-    """Read the records, by path, in one round trip; none where the table is absent, which fails an open transaction."""
-    query = f"SELECT path, checksum, objects, applied_at, applied_by FROM {name(table)} ORDER BY path"
+    """Read the records, by path, in one round trip; none where the table is absent, which fails an open transaction.
+
+    Raise HistoryError when the role may not read them.
+    """
+    query = f"""
+        WITH known AS MATERIALIZED ({objects.there()})
+        SELECT path, checksum, objects, applied_at, applied_by,
+               ARRAY(SELECT one FROM pg_catalog.unnest(objects) AS one WHERE one NOT IN (SELECT name FROM known))
+          FROM {name(table)} ORDER BY path"""
     try:
         rows = connection.execute(query.encode()).fetchall()
     except pg.UndefinedTable:
         return {}
-    return {row[0]: Record(row[0], row[1], tuple(row[2]), row[3], row[4]) for row in rows}
+    except pg.InsufficientPrivilege as error:
+        raise HistoryError([_hidden(connection, table)]) from error
+    return {row[0]: Record(row[0], row[1], tuple(row[2]), row[3], row[4], tuple(row[5])) for row in rows}
+
+
+def _hidden(connection: Connection, table: Table) -> Problem:
+    quoted, where = name(table), table.beside("_code")
+    role, usage = connection.execute(
+        "SELECT pg_catalog.quote_ident(current_user), pg_catalog.has_schema_privilege(%s, 'USAGE')", [where.schema]
+    ).fetchall()[0]
+    schema = "" if usage else f"GRANT USAGE ON SCHEMA {sql.Identifier(where.schema).as_string()} TO {role}; "
+    hint = f"{schema}GRANT SELECT ON {quoted} TO {role}; up needs INSERT, UPDATE and DELETE as well."
+    return Problem(f"the role {role} may not read the records of the files of code, {where}", hint=hint)
 
 
 def lock(table: Table) -> list[str]:

@@ -67,6 +67,7 @@ def made(event: events.CodeApplied) -> dict[str, Any]:
         "objects": list(event.objects),
         "stale": list(event.stale),
         "dropped": list(event.dropped),
+        "shared": [{"object": one, "path": path} for one, path in event.shared],
     }
 
 

@@ -62,7 +62,7 @@ class RunReport(printer.Report):
 
         path = f"code  {event.path}"
         match event:
-            case events.CodeApplied(_, seconds, objects, stale, dropped):
+            case events.CodeApplied(_, seconds, objects, stale, dropped, shared):
                 self.code.append(event)
                 done = terminal.styled("dropped" if dropped else "carried out", colour="green")
                 self.result(f"{path}  {done} in {sentences.took(seconds)}")
@@ -70,6 +70,8 @@ class RunReport(printer.Report):
                     self.result(f"    {one}")
                 if stale:
                     self.aside(f"warning: {path} no longer makes {', '.join(stale)}, which stays")
+                for one, other in shared:
+                    self.aside(f"warning: {path} has made {one} anew, which {other} makes too: remove it from one")
             case events.CodeGone(_, objects):
                 left = ", ".join(objects) or "nothing"
                 self.aside(f"warning: {path} is gone, but its objects stay: {left}")

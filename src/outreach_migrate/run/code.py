@@ -8,18 +8,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import psycopg
-from psycopg import sql
 
 from outreach_migrate import errors
 from outreach_migrate.errors import Fate, Outcome, StatementError
 from outreach_migrate.history import code as history
-from outreach_migrate.postgres import connections
+from outreach_migrate.postgres import connections, objects
 from outreach_migrate.run import code_plan, events, sending
 from outreach_migrate.run import request as planning
 from outreach_migrate.run.sending import Message
 from outreach_migrate.run.transaction import ENDING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from outreach_migrate.files.code import Code
     from outreach_migrate.history.code import Record
     from outreach_migrate.history.read import History
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 # a lock timeout, a deadlock, or another run that makes the table, or replaces the same object, at the same moment
 _RETRIED = {"55P03", "40P01", "23505", "42P07", "XX000"}
-
-Key = tuple[int, int]
 
 
 def carry_out(session: Session, request: Request, past: History, *, before: int) -> tuple[events.CodeApplied, ...]:
@@ -85,125 +84,80 @@ def _retried(session: Session, request: Request) -> tuple[events.CodeApplied, ..
 
 def within(session: Session, request: Request, codes: Sequence[Code]) -> tuple[events.CodeApplied, ...]:
     """Carry out the changed ones of these files in the open transaction, and record them."""
-    run = session.connection.execute
-    for command in history.lock(request.table):
-        run(command.encode())
+    _run(session, history.lock(request.table))
     records = history.read(session.connection, request.table)
     changed = [step for step in code_plan.compare(codes, records) if step.is_changed and step.code]
     dropped = [step for step in changed if step.code and (step.code.drops or step.code.drops_first)]
     remade = (
         _drop(session, request, [step.record for step in dropped if step.record], records) if dropped else set[str]()
     )
-    wanted = {step.path for step in changed} | remade
-    applied = []
-    for code in (request.code or ()) if remade else codes:
-        if code.path in wanted:
-            applied.append(_carry_out(session, request, code, records.get(code.path)))
-    return tuple(applied)
+    work = _Work(session, request, records, {step.path for step in changed} | remade)
+    return tuple(work.carry_out(code) for code in ((request.code or ()) if remade else codes) if code.path in work.left)
 
 
-def _carry_out(session: Session, request: Request, code: Code, record: Record | None) -> events.CodeApplied:
-    began, run = time.monotonic(), session.connection.execute
-    if code.drops:
-        run(history.forget(request.table, code.path).encode())
-        return events.CodeApplied(code.path, time.monotonic() - began, (), dropped=record.objects if record else ())
-    for command in [*session.opening(), *session.limit(request.limits)]:
-        run(command.encode())
-    before = _objects(session, code)
-    with session.at_work(code.migration):
-        sending.send(session, code.migration, Message(text=code.migration.body))
-    for command in [*ENDING, *session.opening()]:
-        run(command.encode())
-    after = _objects(session, code)
-    made = _names(session, [key for key, version in after.items() if before.get(key) != version])
-    left = _still_there(session, record.objects) if record else ()
-    objects = tuple(dict.fromkeys([*left, *made]))
-    run(history.record(request.table, code.path, code.checksum, objects).encode())
-    for command in history.take_over(request.table, code.path, made, [one.path for one in request.code or ()]):
-        run(command.encode())
-    stale = tuple(one for one in left if one not in made)
-    return events.CodeApplied(code.path, time.monotonic() - began, objects, stale=stale)
+def _run(session: Session, commands: Sequence[str]) -> None:
+    for message in commands if session.one_by_one else ["; ".join(commands)]:
+        session.connection.execute(message.encode())
 
 
-def _objects(session: Session, code: Code) -> dict[Key, str]:
-    """Find the objects of the names that a file makes, which this transaction has made or replaced; by their versions.
+class _Work:
+    """Files of code that one transaction carries out.
 
-    Other transactions may make objects of these names meanwhile, in the schemas of other tenants.
+    `left` are the paths of those that it still has to, `marks` those of the objects that it has made, and `owners` the
+    files that made objects last.
     """
-    query = """
-        WITH ours AS (SELECT pg_catalog.pg_current_xact_id()::xid AS xid)
-        SELECT 'pg_catalog.pg_proc'::regclass::oid::bigint, oid::bigint, p.ctid::text
-          FROM ours, pg_catalog.pg_proc p WHERE p.xmin = xid AND proname = ANY(%(names)s)
-        UNION ALL
-        SELECT 'pg_catalog.pg_class'::regclass::oid::bigint, c.oid::bigint, c.ctid::text || coalesce(r.ctid::text, '')
-          FROM ours, pg_catalog.pg_class c
-          LEFT JOIN pg_catalog.pg_rewrite r ON r.ev_class = c.oid AND r.rulename = '_RETURN'
-         WHERE xid IN (c.xmin, r.xmin) AND relname = ANY(%(names)s) AND relkind IN ('v', 'm')
-        UNION ALL
-        SELECT 'pg_catalog.pg_trigger'::regclass::oid::bigint, oid::bigint, t.ctid::text
-          FROM ours, pg_catalog.pg_trigger t WHERE t.xmin = xid AND tgname = ANY(%(names)s) AND NOT tgisinternal
-        UNION ALL
-        SELECT 'pg_catalog.pg_policy'::regclass::oid::bigint, oid::bigint, p.ctid::text
-          FROM ours, pg_catalog.pg_policy p WHERE p.xmin = xid AND polname = ANY(%(names)s)
-        UNION ALL
-        SELECT 'pg_catalog.pg_rewrite'::regclass::oid::bigint, oid::bigint, r.ctid::text
-          FROM ours, pg_catalog.pg_rewrite r
-         WHERE r.xmin = xid AND rulename = ANY(%(names)s) AND rulename <> '_RETURN'
-        UNION ALL
-        SELECT 'pg_catalog.pg_event_trigger'::regclass::oid::bigint, oid::bigint, e.ctid::text
-          FROM ours, pg_catalog.pg_event_trigger e WHERE e.xmin = xid AND evtname = ANY(%(names)s)
-        UNION ALL
-        SELECT 'pg_catalog.pg_type'::regclass::oid::bigint, t.oid::bigint, t.ctid::text
-          FROM ours, pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
-         WHERE t.xmin = xid AND typname = ANY(%(names)s) AND typtype IN ('c', 'd', 'e', 'r')
-           AND coalesce(c.relkind, 'c') = 'c'"""
-    rows = session.connection.execute(query, {"names": list(code.makes)}).fetchall()
-    return {(row[0], row[1]): row[2] for row in rows}
 
+    def __init__(self, session: Session, request: Request, records: dict[str, Record], left: set[str]) -> None:
+        self.left = left
+        self._session = session
+        self._request = request
+        self._records = records
+        self._paths = [code.path for code in request.code or ()]
+        self._marks = dict[objects.Key, str]()
+        self._owners = {one: path for path in self._paths if path in records for one in records[path].objects}
 
-def _names(session: Session, keys: Sequence[Key]) -> list[str]:
-    """Write objects as DROP takes them, in the order of their making."""
-    query = """
-        SELECT pg_catalog.upper(o.type) || ' ' || o.identity
-          FROM ROWS FROM (pg_catalog.unnest(%s::bigint[]), pg_catalog.unnest(%s::bigint[])) AS k(class, object),
-               pg_catalog.pg_identify_object(k.class::oid, k.object::oid, 0) o
-         ORDER BY k.object"""
-    rows = session.connection.execute(query, ([one for one, _ in keys], [one for _, one in keys])).fetchall()
-    return [name for (name,) in rows]
+    def carry_out(self, code: Code) -> events.CodeApplied:
+        """Carry out one of them, and record it."""
+        began, record = time.monotonic(), self._records.get(code.path)
+        self.left.discard(code.path)
+        table = self._request.table
+        if code.drops:
+            _run(self._session, [history.forget(table, code.path)])
+            gone = record.objects if record else ()
+            return events.CodeApplied(code.path, time.monotonic() - began, (), dropped=gone)
+        made = self._made(code)
+        before = objects.keys(self._session.connection, record.objects) if record else {}
+        left = [one for one in record.objects if one in before] if record else []
+        now = tuple(dict.fromkeys([*left, *made]))
+        written = [history.record(table, code.path, code.checksum, now)]
+        _run(self._session, [*written, *history.take_over(table, code.path, made, self._paths)])
+        return events.CodeApplied(
+            code.path,
+            time.monotonic() - began,
+            now,
+            stale=tuple(one for one in left if one not in made),
+            shared=tuple(self._taken(code, made)),
+        )
 
+    def _made(self, code: Code) -> list[str]:
+        """Run a file, and give the names of the objects that it has made or replaced."""
+        session = self._session
+        before = [*session.opening(), *session.limit(self._request.limits)]
+        with session.at_work(code.migration):
+            message = Message(tuple(before), code.migration.body, after=(*ENDING, *session.opening()))
+            sending.send(session, code.migration, message)
+        found = objects.made(session.connection, code.makes)
+        made = [one.name for one in found if self._marks.get(one.key) != one.mark]
+        self._marks.update((one.key, one.mark) for one in found)
+        return made
 
-def _still_there(session: Session, objects: Sequence[str]) -> tuple[str, ...]:
-    """Choose the recorded objects that are still there."""
-    return tuple(one for one in objects if _key(session, one))
-
-
-def _key(session: Session, recorded: str) -> Key | None:
-    """Find a recorded object in the catalog; None if it is gone."""
-    kind, _, identity = recorded.partition(" ")
-    if kind in ("MATERIALIZED", "EVENT"):
-        more, _, identity = identity.partition(" ")
-        kind += f" {more}"
-    query = """
-        SELECT k.class::bigint, k.object::bigint
-          FROM ({}) k(class, object), pg_catalog.pg_identify_object(k.class, k.object, 0) o
-         WHERE pg_catalog.upper(o.type) = {} AND o.identity = {}"""
-    found = session.connection.execute(
-        sql.SQL(query).format(sql.SQL(_CANDIDATES[kind]), sql.Literal(kind), sql.Literal(identity))
-    ).fetchall()
-    return (found[0][0], found[0][1]) if found else None
-
-
-_OF = "SELECT '{0}'::pg_catalog.regclass::oid, oid FROM {0}"
-_CANDIDATES = {
-    **dict.fromkeys(("FUNCTION", "PROCEDURE", "AGGREGATE", "WINDOW"), _OF.format("pg_catalog.pg_proc")),
-    **dict.fromkeys(("VIEW", "MATERIALIZED VIEW"), _OF.format("pg_catalog.pg_class") + " WHERE relkind IN ('v', 'm')"),
-    "TRIGGER": _OF.format("pg_catalog.pg_trigger") + " WHERE NOT tgisinternal",
-    "POLICY": _OF.format("pg_catalog.pg_policy"),
-    "RULE": _OF.format("pg_catalog.pg_rewrite") + " WHERE rulename <> '_RETURN'",
-    "EVENT TRIGGER": _OF.format("pg_catalog.pg_event_trigger"),
-    "TYPE": _OF.format("pg_catalog.pg_type"),
-    "DOMAIN": _OF.format("pg_catalog.pg_type"),
-}
+    def _taken(self, code: Code, made: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """Give the objects that another file makes as well, with its path."""
+        for one in made:
+            owner = self._owners.get(one, code.path)
+            if owner != code.path and owner not in self.left:
+                yield one, owner
+            self._owners[one] = code.path
 
 
 def _drop(session: Session, request: Request, going: Sequence[Record], records: dict[str, Record]) -> set[str]:
@@ -211,27 +165,22 @@ def _drop(session: Session, request: Request, going: Sequence[Record], records: 
 
     Raise MigrateError, and drop nothing, when an object that no file of code makes rests on them.
     """
-    order = {code.path: number for number, code in enumerate(request.code or ())}
-    owners = {
-        key: (order[record.path], number, one, record.path)
-        for record in records.values()
-        if record.path in order
-        for number, one in enumerate(record.objects)
-        if (key := _key(session, one))
-    }
-    first = [key for key, (_, _, _, path) in owners.items() if path in {record.path for record in going}]
-    found = _resting(session, first)
-    strangers = [name for key, name in found if key not in owners]
-    if strangers:
+    paths = {code.path for code in request.code or ()}
+    makers = {one: record.path for record in records.values() if record.path in paths for one in record.objects}
+    names = {key: one for one, key in objects.keys(session.connection, makers).items()}
+    ours = {record.path for record in going}
+    first = [key for key, one in names.items() if makers[one] in ours]
+    found = objects.resting(session.connection, first)
+    if strangers := [one.description for one in found if not one.internal and one.key not in names]:
+        rest = "rests" if len(strangers) == 1 else "rest"
         message = (
-            f"{', '.join(sorted(strangers))} rests on an object that is to be dropped, and no file of code makes it"
+            f"{', '.join(sorted(strangers))} {rest} on an object that is to be dropped, and no file of code makes it"
         )
-        paths = ", ".join(record.path for record in going)
         hint = "Drop it in a migration first, or make it a file of code."
-        raise errors.MigrateError(f"{paths}: {message}", hint=hint)
-    for _, _, name, _ in sorted((owners[key] for key in {*first, *(key for key, _ in found)}), reverse=True):
-        session.connection.execute(f"DROP {_if_exists(name)}".encode())
-    return {owners[key][3] for key, _ in found} - {record.path for record in going}
+        raise errors.MigrateError(f"{', '.join(sorted(ours))}: {message}", hint=hint)
+    going_too = [names[one.key] for one in found if one.key in names]
+    _run(session, [f"DROP {_if_exists(one)}" for one in going_too])
+    return {makers[one] for one in going_too} - ours
 
 
 def _if_exists(name: str) -> str:
@@ -240,22 +189,3 @@ def _if_exists(name: str) -> str:
         more, _, identity = identity.partition(" ")
         kind += f" {more}"
     return f"{kind} IF EXISTS {identity}"
-
-
-def _resting(session: Session, keys: Sequence[Key]) -> list[tuple[Key, str]]:
-    """Find the objects that rest on these, and those that rest on them in turn; a view's rule stands for the view."""
-    query = """
-        WITH RECURSIVE resting(class, object, internal) AS (
-            SELECT c, o, false FROM ROWS FROM (pg_catalog.unnest(%s::oid[]), pg_catalog.unnest(%s::oid[])) AS k(c, o)
-            UNION
-            SELECT CASE WHEN r.oid IS NULL THEN d.classid ELSE 'pg_catalog.pg_class'::regclass END,
-                   coalesce(r.ev_class, d.objid), d.deptype = 'i'
-              FROM resting
-              JOIN pg_catalog.pg_depend d ON d.refclassid = class AND d.refobjid = object
-              LEFT JOIN pg_catalog.pg_rewrite r ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND r.oid = d.objid
-                                                AND r.rulename = '_RETURN'
-             WHERE d.deptype IN ('n', 'a', 'i'))
-        SELECT class::bigint, object::bigint, pg_catalog.pg_describe_object(class, object, 0)
-          FROM resting GROUP BY class, object HAVING NOT pg_catalog.bool_and(internal)"""
-    rows = session.connection.execute(query, ([one for one, _ in keys], [one for _, one in keys])).fetchall()
-    return [((row[0], row[1]), row[2]) for row in rows if (row[0], row[1]) not in keys]

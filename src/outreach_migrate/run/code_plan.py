@@ -46,7 +46,7 @@ def compare(codes: Iterable[Code], records: dict[str, Record]) -> tuple[Step, ..
     steps = []
     for code in codes:
         record = records.get(code.path)
-        same = record is not None and record.checksum == code.checksum
+        same = record is not None and record.checksum == code.checksum and not record.missing
         # a file that drops its objects has nothing to do where it has no record
         current = same or (code.drops and record is None)
         steps.append(Step(code.path, State.CURRENT if current else State.CHANGED, code, record))

@@ -126,7 +126,7 @@ class CodeApplied:
     """A file of code is carried out and recorded, in `seconds`.
 
     `objects` are those that it makes, `stale` those among them that it made before and no longer does, `dropped` those
-    that it was to drop.
+    that it was to drop, `shared` those that another file makes as well, each with that file's path.
     """
 
     path: str
@@ -134,6 +134,7 @@ class CodeApplied:
     objects: tuple[str, ...]
     stale: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    shared: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
