@@ -14,7 +14,7 @@ import pytest
 from fix_cli import Migrate, Rows
 from fix_waiting import until
 
-from outreach_migrate.adopt import copy, versions
+from outreach_migrate.adopt import copy, versions, writing
 from outreach_migrate.cli import manual
 from outreach_migrate.files import migrations
 
@@ -618,7 +618,7 @@ def test_a_new_folder_appears_whole_when_the_import_is_killed(migrate: Migrate, 
     """Else nothing of it is there, and the next import writes it."""
     old(migrate, {f"{number}_a.up.sql": f"select {number};\n" * 50 for number in range(1, 201)})
     run = migrate.start("import", "old", "--from", "golang-migrate", url="")
-    until(lambda: [*migrate.folder.glob(".import-*/files/*")] or not run.lives)
+    until(lambda: [*migrate.folder.glob(".outreach-migrate-import-*/files/*")] or not run.lives)
     time.sleep(random.Random(seed).uniform(0, 0.15))
     run.kill()
     assert not migrate.files.exists() or len(os.listdir(migrate.files)) == 200
@@ -627,13 +627,51 @@ def test_a_new_folder_appears_whole_when_the_import_is_killed(migrate: Migrate, 
     assert len(os.listdir(migrate.files)) == 200
 
 
+ALL = (["check"], ["status"], ["up"], ["import", "old", "--from", "golang-migrate", "--dry-run"])
+CUT = """
+import os
+real, left = os.{call}, [{after}]
+def cut(*given, **options):
+    if not left[0]:
+        os.kill(os.getpid(), 9)
+    left[0] -= 1
+    return real(*given, **options)
+os.{call} = cut
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "after", "is_begun"),
+    [("fsync", 1, False), ("rename", 0, False), ("link", 0, True), ("link", 1, True), ("rename", 1, True)],
+)
+def test_an_import_that_adds_files_and_is_killed_is_whole_or_refused(
+    call: str, after: int, is_begun: bool, migrate: Migrate
+) -> None:
+    """Before its first file appears, nothing has changed; after that the folder is refused until the next import."""
+    files = {f"{number}_a.up.sql": f"select {number};\n" for number in range(1, 5)}
+    old(migrate, dict([*files.items()][:1]))
+    assert migrate("import", "old", "--from", "golang-migrate").exit_code == 0
+    old(migrate, files)
+    (migrate.folder / "sitecustomize.py").write_text(CUT.format(call=call, after=after))
+    path = f"{migrate.folder}:{Path(copy.__file__).parents[2]}"
+    assert migrate.process("import", "old", "--from", "golang-migrate", url="", PYTHONPATH=path).exit_code == -9
+    assert [*migrate.files.glob(".*")]
+    refused = "sql: error: an import into this folder was cut short"
+    assert [refused in migrate(*command).output for command in ALL] == [is_begun] * len(ALL)
+    assert is_begun or [path.name for path in migrate.files.glob("*.sql")] == ["1_a.sql"]
+    document = migrate("--json", "import", "old", "--from", "golang-migrate").json
+    assert (document["finished"], len(document["files"])) == ((3, 0) if is_begun else (0, 3))
+    assert sorted(os.listdir(migrate.files)) == [f"{number}_a.sql" for number in range(1, 5)]
+    assert migrate("up").exit_code == 0
+
+
 def test_no_file_is_overwritten_and_all_are_written_or_none(migrate: Migrate) -> None:
     """A file that appears meanwhile stays as it is, and those written before it are taken back."""
     old(migrate, TOOLS["goose"][0])
     planned = copy.plan("old", "sql")
     migrate.write({"00003_three.sql": "mine"})
     with pytest.raises(Exception, match=r"cannot write sql/00003_three.sql: File exists"):
-        copy.write(planned)
+        writing.write(planned)
     assert [path.name for path in migrate.files.iterdir()] == ["00003_three.sql"]
     assert (migrate.files / "00003_three.sql").read_text() == "mine"
     assert sorted(path.name for path in migrate.folder.iterdir()) == ["old", "sql"]

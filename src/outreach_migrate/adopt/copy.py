@@ -1,16 +1,15 @@
-"""A copy of another tool's folder: planned first, then written whole or not at all."""
+"""The new files for another tool's folder, planned."""
 
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from outreach_migrate.adopt import convert, folders, versions
 from outreach_migrate.adopt.source import Left, Reason
-from outreach_migrate.errors import MigrateError, Problem, UsageError
-from outreach_migrate.files import copies, migrations, rules, statements
+from outreach_migrate.errors import MigrationFileError, Problem, UsageError
+from outreach_migrate.files import copies, foreign, migrations, rules, statements
 from outreach_migrate.files.folders import Text
 from outreach_migrate.files.migrations import Migration
 
@@ -65,8 +64,10 @@ def plan(folder: str, target: str, tool: str | None = None, *, python: str | Non
     """Read a folder, and plan the new files of its migrations in `target`; write nothing.
 
     Raise UsageError if the tool is not known, or the target has other migrations; MigrationFileError if a file can't be
-    read as its tool reads it.
+    read as its tool reads it, or the target has a part of another import.
     """
+    if cut_short := foreign.cut_short(target):
+        raise MigrationFileError([cut_short])
     tool = folders.tool(folder, tool)
     read = folders.read(folder, tool, python)
     if not read.sources:
@@ -83,45 +84,6 @@ def plan(folder: str, target: str, tool: str | None = None, *, python: str | Non
     files = [_new(source, version, target, tool) for source, version in zip(sources, given, strict=True)]
     unwritten = [Left(one.path, Reason.UNWRITTEN, one.unwritten) for one in sources if one.unwritten]
     return Import(tool, folder, target, tuple(files), (*read.left, *unwritten), len(read.sources) - len(sources))
-
-
-def write(planned: Import) -> None:
-    """Write the new files, all or none; no file is ever overwritten. Raise MigrateError.
-
-    A new folder appears whole, even if the process is killed. Into one that has files they go one by one, in order, so
-    the next import would add the rest.
-    """
-    if not planned.files:
-        return
-    there = os.path.lexists(planned.target)
-    beside = planned.target if there else os.path.dirname(os.path.abspath(planned.target))  # on the same file system
-    try:
-        os.makedirs(beside, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".import-", dir=beside) as temporary:
-            draft = os.path.join(temporary, "files")
-            os.mkdir(draft)  # with the permissions that a new folder has
-            for new in planned.files:
-                with open(os.path.join(draft, os.path.basename(new.path)), "xb") as file:
-                    file.write(new.text.encode())
-            if there:
-                _linked(draft, planned)
-            else:
-                os.rename(draft, planned.target)
-    except OSError as error:
-        raise MigrateError(f"cannot write {error.filename2 or error.filename}: {error.strerror}") from error
-
-
-def _linked(draft: str, planned: Import) -> None:
-    """Put the files into a folder that is there; take back those that were put if one fails."""
-    made = list[str]()
-    try:
-        for new in planned.files:
-            os.link(os.path.join(draft, os.path.basename(new.path)), new.path)  # fails if there is one
-            made.append(new.path)
-    except BaseException:
-        for path in made:
-            os.remove(path)
-        raise
 
 
 def _check_target(folder: str, target: str, sources: Sequence[Source]) -> None:

@@ -24,15 +24,18 @@ def import_(ctx: click.Context, /, folder: str, tool: str | None, python: str | 
     goose, golang-migrate, sqlx, tern, flyway, diesel, hasura, supabase, drizzle, yoyo and alembic are known by their
     shape. alembic itself writes its revisions' SQL, and runs the project's env.py.
     """
-    from outreach_migrate.adopt import copy
+    from outreach_migrate.adopt import copy, writing
     from outreach_migrate.files import folders
     from outreach_migrate.report import importing
 
     common: options.Common = ctx.obj
     with importing.ImportReport(as_json=common.as_json, verbosity=common.verbosity) as out, options.told(out):
-        planned = copy.plan(folder, folders.on_disk(common.folder), tool, python=python)
+        target = folders.on_disk(common.folder)
+        if not dry_run and (finished := writing.finish(target)):
+            out.finished(target, finished)
+        planned = copy.plan(folder, target, tool, python=python)
         if not dry_run:
-            copy.write(planned)
+            writing.write(planned)
         commands = ctx.find_root().command
         known = commands.commands if isinstance(commands, click.Group) else {}
         out.imported(planned, written=not dry_run, can_adopt="adopt" in known)

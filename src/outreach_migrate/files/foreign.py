@@ -34,6 +34,7 @@ _PYTHON = (
     (re.compile(rb"^(?:from|import) yoyo\b", re.MULTILINE), "yoyo's"),
     (re.compile(rb"^down_revision\b", re.MULTILINE), "alembic's"),
 )
+IMPORTING = ".import"  # the folder from which an import puts its files into one that has others
 _LOOKED_AT = 64_000  # bytes of a file that are searched for a tool's marks
 BY_HAND = {"graphile-migrate", "liquibase", "node-pg-migrate", "sqitch", "sql-migrate"}
 RECIPE = "It can't be imported, but there is a recipe: outreach-migrate help moving"
@@ -84,6 +85,8 @@ def of_folder(folder: Folder, names: Iterable[str], *, named: bool) -> Problem |
     if not isinstance(folder, str | os.PathLike):
         return None
     folder, names = os.fspath(folder), set(names)
+    if part := cut_short(folder):
+        return part
     if "meta" in names and os.path.exists(os.path.join(folder, "meta", "_journal.json")):
         return _problem(folder, "drizzle's", copied(folder))
     if "tern.conf" in names:
@@ -94,6 +97,14 @@ def of_folder(folder: Folder, names: Iterable[str], *, named: bool) -> Problem |
     if any(_TREK in name for name in names):
         return _problem(folder, "asyncpg-trek's", RECIPE)
     return None if named else _of_names(folder, names) or _of_python(folder, names) or _of_folders(folder)
+
+
+def cut_short(folder: str) -> Problem | None:
+    """Report a folder that has a part of an import's files, because the import was killed."""
+    if not os.path.lexists(os.path.join(folder, IMPORTING)):
+        return None
+    hint = f"Run outreach-migrate import again, which writes the rest. {IMPORTING} in the folder has all of its files."
+    return Problem("an import into this folder was cut short", Location(folder), hint)
 
 
 def _of_names(folder: str, names: set[str]) -> Problem | None:

@@ -21,6 +21,13 @@ class ImportReport(printer.Report):
 
     def __init__(self, *, as_json: bool, verbosity: int) -> None:
         super().__init__("import", as_json=as_json, verbosity=verbosity)
+        self.document["finished"] = 0
+
+    def finished(self, target: str, files: int) -> None:
+        """Say that an earlier import is whole now."""
+        self.document["finished"] = files
+        count = sentences.count(files, "file is", "files are")
+        self.aside(f"An import into {target} had been cut short: all of its {count} written now.")
 
     def imported(self, planned: Import, *, written: bool, can_adopt: bool) -> None:
         """Print each new file with its changes, everything that is not carried over, and the next commands."""
