@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import fix_tools
@@ -181,10 +182,18 @@ def test_an_autocommit_block_is_left_out_where_it_changes_nothing(migrate: Migra
 
 
 def test_values_and_signs_stand_in_the_sql_as_the_database_gets_them(migrate: Migrate) -> None:
-    """Old env.py files lack options without which alembic writes names for values, and each % twice."""
-    body = "op.execute(sa.text('select :x').bindparams(x='%'))\n    op.execute(\"select 'a%b'\")"
+    """Old env.py files lack options without which alembic writes names for values, and each % twice.
+
+    For a tab alembic writes four spaces, which would change a value.
+    """
+    body = "op.execute(sa.text('select :x').bindparams(x='%'))\n    op.execute(\"select 'a%\\tb'\")\n    "
+    body += "t = op.create_table('t', sa.Column('x', sa.Text, server_default='\\td', comment='\\tc'))\n    "
+    body += "op.bulk_insert(t, [{'x': 'y\\tz'}])"
     migrate(*alembic(migrate, {"a": ("", body)}))
-    assert "select '%';\n\nselect 'a%b';\n" in (migrate.files / "0001_a_it.sql").read_text()
+    text = (migrate.files / "0001_a_it.sql").read_text()
+    assert "select '%';\n\nselect 'a%\tb';\n" in text
+    assert {"'\td'", "'\tc'", "'y\tz'"} <= {*re.findall(r"'[^']*\t[^']*'", text)}
+    assert migrate("up").exit_code == 0
 
 
 @pytest.mark.parametrize(

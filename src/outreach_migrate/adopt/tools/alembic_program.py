@@ -17,6 +17,7 @@ if sys.path[0] == "":
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.sql.compiler import Compiled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +30,14 @@ class Asked(Exception):
 
 class Done(BaseException):
     """A revision has written its SQL; env.py need not go on."""
+
+
+class Text(str):
+    """A statement's text that keeps its tabs where alembic's DefaultImpl writes four spaces in their place."""
+
+    def replace(self, old: str, new: str, *count: Any) -> str:
+        """Replace a part of it, but for that."""
+        return self if (old, new) == ("\t", "    ") else super().replace(old, new, *count)
 
 
 class Answer:
@@ -143,6 +152,12 @@ def described(config: Any, script: Any, revision: Any) -> dict[str, Any]:
     }
 
 
+def keep_tabs() -> None:
+    """Make alembic write statements as they are, because a tab in a value, or in a function's text, is a part of it."""
+    compiled = Compiled.__str__
+    Compiled.__str__ = lambda self: Text(compiled(self))
+
+
 def main() -> None:
     """Print one JSON document on the first stdout; prints of the project itself go to stderr."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -150,6 +165,7 @@ def main() -> None:
     sys.path.append(os.getcwd())
     document: dict[str, Any] = {}
     try:
+        keep_tabs()
         config = Config("alembic.ini")
         script = ScriptDirectory.from_config(config)
         document["revisions"] = [described(config, script, one) for one in reversed(list(script.walk_revisions()))]
