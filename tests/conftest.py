@@ -1,4 +1,4 @@
-"""What all tests share: fixtures, as plug-ins by subject."""
+"""The fixtures of all tests, as plug-ins by subject."""
 
 pytest_plugins = [
     "fix_servers",

@@ -62,7 +62,7 @@ class Result:
 
     @property
     def json(self) -> dict[str, Any]:
-        """The document on stdout, which must hold nothing else."""
+        """The document on stdout, which must be alone there."""
         document: dict[str, Any] = json.loads(self.stdout)
         return document
 
@@ -214,7 +214,7 @@ def recorded(rows: Rows) -> Recorded:
 
 @pytest.fixture
 def role(database: str, connect: fix_servers.Connect) -> Iterator[tuple[str, str]]:
-    """A role that may log in and nothing else: its name, and the URL of the test's database as it."""
+    """A role that may only log in: its name, and the URL of the test's database as it."""
     name = f"outreach_{uuid.uuid4().hex[:12]}"
     quoted = sql.Identifier(name)
     connect().execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'secret'").format(quoted))

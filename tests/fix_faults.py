@@ -21,6 +21,6 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give `seed` to whoever asks for it: one test a round, so each has a database of its own."""
+    """Give `seed` to a test that asks for it, once a round, so each round has a database of its own."""
     if "seed" in metafunc.fixturenames:
         metafunc.parametrize("seed", range(SEED, SEED + ROUNDS), ids="seed{}".format)

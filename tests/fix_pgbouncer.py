@@ -42,7 +42,7 @@ def _config(server_url: str, port: int, pool_size: int) -> str:
     server = conninfo_to_dict(server_url)
     wanted = {name: str(server[name]) for name in ("host", "port", "user", "password") if server.get(name)}
     target = " ".join("{}='{}'".format(name, value.replace("'", "''")) for name, value in wanted.items())
-    # auth_type any: whoever comes is logged in as the user of `target`
+    # auth_type any: every client is logged in as the user of `target`
     return f"""
         [databases]
         * = {target}

@@ -18,7 +18,7 @@ from psycopg import sql
 
 PLUGIN = ("-p", "outreach_migrate.testing.plugin")
 XDIST = ("-p", "xdist", "-n", "2")
-ENVIRONMENT = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}  # others take longer than the tests
+ENVIRONMENT = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}  # other plug-ins take longer than the tests
 THREE = {
     "1_users.sql": "CREATE TABLE users (id int PRIMARY KEY, name text NOT NULL);",
     "2_nick.sql": "ALTER TABLE users ADD nick text; UPDATE users SET nick = lower(name);",

@@ -29,7 +29,7 @@ class PrivateServer:
         self._running = ExitStack()
 
     def start(self) -> None:
-        self.stop()  # what a killed one has left must be gone first
+        self.stop()  # the files of a killed one must be gone first
         server = programs.server(self.folder, settings=self.settings, find=fix_servers.find)
         self.url = fix_servers.url(self._running.enter_context(server))
 

@@ -1,4 +1,4 @@
-"""A proxy before a server: it counts what clients send, makes the way longer, and cuts it."""
+"""A proxy before a server: it counts the clients' messages, makes the way longer, and cuts it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-# The messages without a type, told by the number after their length.
+# The messages without a type, known by the number after their length.
 # https://www.postgresql.org/docs/current/protocol-message-formats.html
 _UNTYPED = {80877102: "CancelRequest", 80877103: "SSLRequest", 80877104: "GSSENCRequest"}
 
@@ -59,7 +59,7 @@ class Proxy:
 
     @property
     def idle(self) -> bool:
-        """Whether nobody is connected any more; what the last client sent is counted then."""
+        """Whether nobody is connected any more; the last client's messages are counted then."""
         with self._lock:
             return not self._open
 
@@ -135,7 +135,7 @@ class Proxy:
                 if self._is_cut(message, client, server):
                     return
                 if kind in ("SSLRequest", "GSSENCRequest"):
-                    client.sendall(b"N")  # what is encrypted could not be counted
+                    client.sendall(b"N")  # encrypted messages could not be counted
                 else:
                     server.sendall(message)
 

@@ -12,7 +12,7 @@ from fix_cli import Migrate
 
 
 def in_a_terminal(migrate: Migrate, *arguments: str, **environment: str) -> str:
-    """Run the command line as a process whose output is a terminal, and give what it wrote there."""
+    """Run the command line as a process whose output is a terminal, and give its output."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "outreach_migrate", *arguments]
     env = {**os.environ, "DATABASE_URL": migrate.url, "TERM": "xterm", **environment}

@@ -168,7 +168,7 @@ def _prisma(folder: Path, url: str) -> Project:
     _write(folder / "prisma" / "migrations", {"migration_lock.toml": 'provider = "postgresql"\n'})
     for name, text in migrations.items():
         _write(folder / "prisma" / "migrations" / name, {"migration.sql": text})
-    # any files: these two are named lest it download engines
+    # any files; these two are named, because it would download engines
     engines = {name: str(folder / "prisma.config.js") for name in ("QUERY_ENGINE_LIBRARY", "SCHEMA_ENGINE_BINARY")}
     variables = {f"PRISMA_{name}": path for name, path in engines.items()} | {"CHECKPOINT_DISABLE": "1", "URL": url}
     program = home / "node_modules" / "prisma" / "build" / "index.js"

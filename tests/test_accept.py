@@ -38,7 +38,7 @@ def edited(migrate: Migrate) -> Migrate:
 
 
 def test_the_present_checksum_is_recorded(edited: Migrate, rows: Rows) -> None:
-    """Both checksums are shown, who applied it when, and the difference to the text that git has; then all is well."""
+    """Both checksums, the application's role and time, and the difference to git's text are shown; then all is well."""
     assert "outreach-migrate accept 1\n" in edited("up").stderr
     run = edited("accept", "1", "--yes")
     assert run.exit_code == 0
@@ -86,7 +86,7 @@ def test_on_a_terminal_it_asks(answer: str, exit_code: int, checksum: str, edite
     assert rows(RECORDED) == [(checksum,)]
 
 
-def test_a_text_that_git_does_not_have_is_told(migrate: Migrate, rows: Rows) -> None:
+def test_a_text_that_git_does_not_have_is_reported(migrate: Migrate, rows: Rows) -> None:
     """Outside of a repository the checksums alone are shown."""
     assert migrate("up", files=[BEFORE, "select 2;"]).exit_code == 0
     migrate.write([AFTER, "select  2;"])

@@ -309,14 +309,14 @@ def test_prismas_row_of_a_try_that_failed_does_not_count(migrate: Migrate, made:
 
 
 def test_drizzle_knows_a_migration_that_is_still_to_come(migrate: Migrate, made: Any) -> None:
-    """An entry of the journal that is newer than the newest row stays pending; of equal texts its time tells which."""
+    """An entry of the journal that is newer than the newest row stays pending; its time decides between equal texts."""
     made("drizzle")
     migrate.write({"3_f.sql": files(("drizzle/0002_c sha256:{sha256} when:30",))["1_f.sql"]})
     assert verdicts(migrate("--json", "adopt")) == {"1": "adopted", "2": "adopted", "3": "pending"}
 
 
 def test_drizzles_rows_are_known_by_time_and_checksum(migrate: Migrate, made: Any) -> None:
-    """Two of one time are told apart by their checksums; 1.x knows times without their milliseconds."""
+    """Checksums tell apart two of one time; 1.x knows times without their milliseconds."""
     b, c = "b" * 64, "c" * 64
     rows = f"('{b}', 20), ('{c}', 1700000000123)"
     made("drizzle", f"INSERT INTO drizzle.__drizzle_migrations (hash, created_at) VALUES {rows};")
@@ -328,7 +328,7 @@ def test_drizzles_rows_are_known_by_time_and_checksum(migrate: Migrate, made: An
 
 
 def test_drizzles_times_count_where_it_keeps_them(migrate: Migrate, rows: Rows, made: Any) -> None:
-    """1.x keeps the time of what it has run itself, and none of what 0.x has run before."""
+    """1.x keeps the times of its own migrations, and none of those that 0.x has run before."""
     more = "ALTER TABLE drizzle.__drizzle_migrations ADD name text, ADD applied_at timestamptz;"
     known = f"SET name = '0001_two', applied_at = '{TWO}+00' WHERE id = 2"
     made("drizzle", f"{more} UPDATE drizzle.__drizzle_migrations {known};")
@@ -353,8 +353,8 @@ def test_a_file_of_this_programs_own_is_not_taken_for_another_tools(migrate: Mig
     assert verdicts(run) == {"1": "adopted", "2": "pending", "5": "pending", "6": "pending", "5_add_phone": "no file"}
 
 
-def test_a_version_that_was_applied_late_is_told(migrate: Migrate, rows: Rows, made: Any) -> None:
-    """It gets its place by the files' order; a pending file that is older than the newest one is told as well."""
+def test_a_version_that_was_applied_late_is_reported(migrate: Migrate, rows: Rows, made: Any) -> None:
+    """It gets its place by the files' order; a pending file that is older than the newest one is named as well."""
     made("prisma", "UPDATE _prisma_migrations SET started_at = '2025-01-01', finished_at = null WHERE id = 'a';")
     rows("UPDATE _prisma_migrations SET finished_at = started_at, migration_name = '3_three' WHERE id = 'b'")
     migrate.write(files(("prisma/1_one", "prisma/2_two", "prisma/3_three")))
@@ -407,7 +407,7 @@ def test_to_can_not_pass_over_a_lost_file_between_others(migrate: Migrate, rows:
 
 
 def test_flyways_baseline_stands_for_all_before_it(migrate: Migrate, rows: Rows, made: Any) -> None:
-    """An undone or deleted one is not applied; checksums of Flyway's can't be compared, which is told."""
+    """An undone or deleted one is not applied; Flyway's checksums can't be compared, and `adopt` says so."""
     made(
         "flyway",
         """UPDATE flyway_schema_history SET type = 'BASELINE', version = '1.9' WHERE version = '1.1';
@@ -497,7 +497,7 @@ def test_an_empty_database_is_left_alone(more: LiteralString, migrate: Migrate, 
 
 
 def test_a_schema_of_the_url_has_its_own_history(migrate: Migrate, rows: Rows, made: Any) -> None:
-    """?schema= names the schema of both tables; another schema's table of the tool is somebody else's."""
+    """?schema= names the schema of both tables; another schema's table of the tool belongs to another application."""
     made("prisma")
     rows("CREATE SCHEMA app; ALTER TABLE _prisma_migrations SET SCHEMA app; CREATE SCHEMA b")
     url = f"{migrate.url}{'&' if '?' in migrate.url else '?'}schema="
@@ -508,7 +508,7 @@ def test_a_schema_of_the_url_has_its_own_history(migrate: Migrate, rows: Rows, m
 
 
 def test_a_tool_whose_history_is_unknown_is_wrong_usage(migrate: Migrate) -> None:
-    """baseline is named, which is for everything else."""
+    """The error names baseline, which is for every other tool."""
     run = migrate("--json", "adopt", "--from", "hasura", files=["select 1;"])
     assert (run.exit_code, "outreach-migrate baseline" in run.stderr) == (2, True)
 
@@ -517,7 +517,7 @@ def test_a_tool_whose_history_is_unknown_is_wrong_usage(migrate: Migrate) -> Non
 
 
 def test_the_renamed_table_can_be_had_back(migrate: Migrate, rows: Rows, made: Any) -> None:
-    """Without --rename both ways out are named; with it the SQL that undoes it is told, and works."""
+    """Without --rename both ways out are named; with it the command prints the SQL that undoes it, which works."""
     made("golang-migrate")
     _, hint = problem(migrate("--json", "adopt"))
     assert "adopt --from golang-migrate --rename" in hint
@@ -592,7 +592,7 @@ def test_behind_a_pooler(migrate: Migrate, rows: Rows, made: Any, pgbouncer: Cal
     assert migrate("up", url=url).stdout == "Nothing is pending: 2 migrations are applied.\n"
 
 
-def test_a_role_without_the_right_is_told(migrate: Migrate, rows: Rows, role: tuple[str, str], made: Any) -> None:
+def test_a_role_without_the_right_is_reported(migrate: Migrate, rows: Rows, role: tuple[str, str], made: Any) -> None:
     """Locking the table takes more than reading it, which is enough for --dry-run; so is the GRANT of the error."""
     made("prisma")
     assert 'hint: GRANT SELECT ON "public"."_prisma_migrations" TO' in migrate("adopt", "--dry-run", url=role[1]).stderr
@@ -618,7 +618,7 @@ def test_a_signal_ends_it_while_it_waits(migrate: Migrate, rows: Rows, made: Any
     assert rows("SELECT to_regclass('schema_migrations')") == [(None,)]
 
 
-def test_a_time_that_is_none_is_told(migrate: Migrate, made: Any) -> None:
+def test_a_time_that_python_can_not_hold_is_reported(migrate: Migrate, made: Any) -> None:
     """Python's datetime ends with the year 9999."""
     made("prisma", "UPDATE _prisma_migrations SET started_at = 'infinity' WHERE id = 'a';")
     assert "public._prisma_migrations has a time that" in problem(migrate("--json", "adopt"))[0]

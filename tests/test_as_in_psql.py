@@ -113,7 +113,7 @@ def test_what_needs_more_than_its_own_statement_is_refused(migrate: Migrate, row
     ],
 )
 def test_what_runs_does_the_same_as_in_psql(migrate: Migrate, rows: Rows, server_url: str, text: str) -> None:
-    """The file's SETs hold as long as in psql, and what only looks like a refused statement runs."""
+    """The file's SETs hold as long as in psql, and a text that only looks like a refused statement runs."""
     run = migrate("up", files={"1_a.sql": HEAD + text})
     assert run.exit_code == 0, run
     with fresh_database(server_url) as other:
@@ -132,7 +132,7 @@ def test_a_library_is_loaded_again_where_a_run_goes_on(migrate: Migrate) -> None
     assert run.exit_code == 0, run
 
 
-# --- what commits by itself
+# --- statements that commit by themselves
 
 BATCHES = """
     CREATE TABLE t (n int); CREATE SEQUENCE tries;
@@ -181,7 +181,7 @@ def test_a_procedure_that_fails_after_a_commit_is_run_again(migrate: Migrate, ro
     assert rows("SELECT count(*) FROM t") == [(4,)]
 
 
-# --- what only the server knows
+# --- errors that only the server finds
 
 
 @pytest.mark.parametrize(

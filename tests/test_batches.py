@@ -112,7 +112,7 @@ def test_a_killed_backfill_goes_on_where_it_was(migrate: Migrate, rows: Rows, se
     ids=["none", "none that counts", "twice", "two statements", "no statement", "no transaction"],
 )
 def test_a_text_that_has_no_ranges_is_refused(migrate: Migrate, text: str, message: str) -> None:
-    """`check` tells it without a database, and `up` before anything runs."""
+    """`check` reports it without a database, and `up` before anything runs."""
     found = migrate("check", files=[HEAD + text])
     assert (found.exit_code, message in found.output) == (1, True), found.output
     assert message in migrate("up").stderr
@@ -142,7 +142,7 @@ def test_a_range_in_brackets_counts_if_parentheses_are_between() -> None:
     ],
 )
 def test_a_column_that_is_no_key_is_refused(migrate: Migrate, rows: Rows, columns: str, message: str) -> None:
-    """The error says what it lacks, at the directive; no entry is made, so the file can be corrected."""
+    """The error names the unmet condition, at the directive; no entry is made, so the file can be corrected."""
     rows(f"CREATE TABLE steps ({columns})")
     done = migrate("up", files=[f"{HEAD}UPDATE steps SET id = id WHERE :range;"])
     assert done.exit_code == 1
@@ -299,7 +299,7 @@ def test_a_lock_timeout_halves_the_range(database: str, tmp_path: Path, rows: Ro
 def test_a_replica_that_is_behind_is_waited_for(
     private_server: Callable[..., PrivateServer], standby: Callable[..., str], migrate: Migrate
 ) -> None:
-    """While its replay lag is over --max-lag no range runs; the reason is told."""
+    """While its replay lag is over --max-lag no range runs, and the run says why."""
     primary = private_server()
     url = standby(primary)
     with psycopg.connect(primary.url, autocommit=True) as connection, psycopg.connect(url, autocommit=True) as other:
@@ -324,7 +324,7 @@ def test_a_replica_that_is_behind_is_waited_for(
 # --- telling
 
 
-def test_progress_is_told(migrate: Migrate, rows: Rows) -> None:
+def test_progress_is_shown(migrate: Migrate, rows: Rows) -> None:
     """A bar on a terminal; the JSON has the last state of each file."""
     steps(rows, 1500)
     migrate.write([BACKFILL])
@@ -337,7 +337,7 @@ def test_progress_is_told(migrate: Migrate, rows: Rows) -> None:
 
 
 def test_a_rehearsal_carries_out_one_range(migrate: Migrate, rows: Rows) -> None:
-    """It tells the time of all ranges by it; a key that a left-out file makes is no error."""
+    """It estimates the time of all ranges by one; a key that a left-out file makes is no error."""
     steps(rows, 3000)
     found = migrate("rehearse", files=[BACKFILL])
     assert re.search(

@@ -10,7 +10,7 @@ import pytest
 
 
 @pytest.mark.parametrize(("option", "one"), [("--only", "apply-100"), ("--tool", "dbmate")])
-def test_a_misspelt_name_is_told_with_all_there_are(option: str, one: str) -> None:
+def test_a_misspelt_name_is_reported_with_all_there_are(option: str, one: str) -> None:
     """Nothing is installed or measured for a workload or a peer that there is not."""
     command = [sys.executable, "-m", "benchmarks", option, "nonsense"]
     done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, encoding="utf-8", check=False)

@@ -1,4 +1,4 @@
-"""`check`: trouble is told, and nothing is changed."""
+"""`check`: it reports trouble, and changes nothing."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ def has_replayed(standby: str, primary: PrivateServer) -> bool:
 
 
 def test_good_files_pass(migrate: Migrate) -> None:
-    """Of files that `up` would run, none is told of, and the exit code is 0."""
+    """No file that `up` would run is reported, and the exit code is 0."""
     run = migrate("check", files={"1_a.sql": "create table a (b int);", "2_b.sql": CONCURRENTLY})
     assert (run.exit_code, run.stdout) == (0, "0 errors, 0 warnings.\n")
 
 
-def test_all_that_is_wrong_is_told_at_once(migrate: Migrate) -> None:
+def test_all_problems_are_reported_at_once(migrate: Migrate) -> None:
     """Each kind of trouble has its finding with its place, and the exit code is 1."""
     run = migrate(
         "check",
@@ -163,7 +163,7 @@ def test_a_file_of_the_base_must_stay(
     assert [(one["path"], one["message"].partition(":")[0]) for one in found] == [("sql/3_c.sql", message)]
 
 
-def test_what_the_base_has_gained_is_not_missed(migrate: Migrate, git: Callable[..., str]) -> None:
+def test_files_that_the_base_has_gained_are_not_missed(migrate: Migrate, git: Callable[..., str]) -> None:
     """A file that came to --base after the branches parted is not deleted here; our new one must be newer still."""
     git("checkout", "-q", "main")
     migrate.write({"5_e.sql": "select 1"})
@@ -184,15 +184,15 @@ def test_a_base_that_names_no_revision_is_wrong_usage(
     assert (run.exit_code, said in run.stderr) == (2, True)
 
 
-def test_a_base_without_the_folder_is_told(migrate: Migrate, git: Callable[..., str]) -> None:
+def test_a_base_without_the_folder_is_reported(migrate: Migrate, git: Callable[..., str]) -> None:
     """A revision that has no such folder, as after --dir was misspelt, has nothing to compare with."""
     migrate.files.rename(migrate.folder / "other")
     run = migrate("--dir", "other", "check", "--base", "main")
     assert (run.exit_code, "main has no folder other: there is nothing to compare with" in run.stderr) == (1, True)
 
 
-def test_an_unknown_revision_is_told(migrate: Migrate, git: Callable[..., str]) -> None:
-    """A --base that isn't there is an error with what git says."""
+def test_an_unknown_revision_is_reported(migrate: Migrate, git: Callable[..., str]) -> None:
+    """A --base that isn't there is an error with git's message."""
     run = migrate("check", "--base", "nowhere")
     assert run.exit_code == 1
     assert "git ls-tree: " in run.stderr
@@ -209,20 +209,20 @@ def test_squawk_knows_each_files_transaction(migrate: Migrate) -> None:
 
 
 def test_squawks_columns_count_characters(migrate: Migrate) -> None:
-    """The place of a finding of squawk's is in characters, after what is several bytes long as well."""
+    """The place of a finding of squawk's is in characters, also after one of several bytes."""
     migrate.write({"1_a.sql": "/* é😀 */ create index a_b on a (b);"})
     assert [one["column"] for one in findings(migrate, "check", "--lint")] == [10]
 
 
 def test_rows_are_not_linted(migrate: Migrate) -> None:
-    """Squawk reads the SQL around the rows of a COPY, and its findings are told at their lines in the file."""
+    """Squawk reads the SQL around the rows of a COPY, and its findings have their lines in the file."""
     migrate.write({"1_a.sql": "copy a from stdin;\n1\tit's\n\\.\nalter table a add b int not null;"})
     found = findings(migrate, "check", "--lint")
     assert {(one["path"], one["line"]) for one in found} == {("sql/1_a.sql", 4)}
     assert "syntax-error" not in {one["rule"] for one in found}
 
 
-def test_what_is_false_here_is_not_linted(migrate: Migrate) -> None:
+def test_rules_that_are_false_here_are_left_out(migrate: Migrate) -> None:
     """No warning of an index built concurrently without IF NOT EXISTS, nor of BEGIN and COMMIT around a file."""
     text = "-- migrate: no-transaction\ncreate index concurrently a_b on a (b);\ndrop index concurrently a_b;"
     migrate.write({"1_a.sql": "BEGIN;\nselect 1;\nCOMMIT;", "2_b.sql": text, "3_c.sql": CONCURRENTLY})
@@ -230,7 +230,7 @@ def test_what_is_false_here_is_not_linted(migrate: Migrate) -> None:
 
 
 def test_the_linters_sentence_is_said_once(migrate: Migrate) -> None:
-    """The files follow each other in order, and below the first place stand the others of the same sentence."""
+    """The files follow each other in order, and below the first place stand the other places of the same sentence."""
     text = "create index {0} on a (b);\ncreate index {0}_2 on a (b);"
     alone = "-- migrate: no-transaction\ncreate index a_i on a (b);"
     migrate.write({"10_c.sql": text.format("c"), "9_b.sql": alone, "1_a.sql": text.format("a")})
@@ -251,7 +251,7 @@ def test_squawks_own_comments_are_heard(migrate: Migrate) -> None:
     assert findings(migrate, "check", "--lint") == []
 
 
-def test_only_what_is_pending_is_linted(migrate: Migrate, git: Callable[..., str]) -> None:
+def test_only_pending_files_are_linted(migrate: Migrate, git: Callable[..., str]) -> None:
     """The files that are new against --base are linted, or those that a database hasn't yet."""
     migrate("up")
     migrate.write({"4_d.sql": "create index c_d on c (d);"})
@@ -269,7 +269,7 @@ def test_the_linter_knows_the_cadence_engines_index(migrate: Migrate) -> None:
 
 
 def test_the_history_is_compared(migrate: Migrate) -> None:
-    """With --database, what contradicts the history is told, and nothing is made."""
+    """With --database, files that contradict the history are reported, and nothing is made."""
     migrate.write({"1_a.sql": "create table a (b int);", "2_b.sql": "create table b (c int);"})
     migrate("up")
     migrate.write({"1_a.sql": "create table a (c int);"})
@@ -285,7 +285,7 @@ def test_nothing_is_made_in_the_database(migrate: Migrate, rows: Rows) -> None:
     assert rows("select count(*) from pg_class where relnamespace = 'public'::regnamespace") == [(0,)]
 
 
-def test_an_invalid_index_is_told(migrate: Migrate, rows: Rows) -> None:
+def test_an_invalid_index_is_reported(migrate: Migrate, rows: Rows) -> None:
     """An index that a failed build has left is a warning that names it."""
     rows("create table a as select 1 as b from generate_series(1, 2)")
     with pytest.raises(psycopg.errors.UniqueViolation):
@@ -295,7 +295,7 @@ def test_an_invalid_index_is_told(migrate: Migrate, rows: Rows) -> None:
     assert (found["severity"], found["message"]) == ("warning", "the index a_b on a is invalid")
 
 
-def test_a_long_transaction_in_the_way_is_told(migrate: Migrate, connect: Connect, rows: Rows) -> None:
+def test_a_long_transaction_in_the_way_is_reported(migrate: Migrate, connect: Connect, rows: Rows) -> None:
     """A transaction that has long been open on a table that a pending file names is a warning at that file."""
     rows('create table "Other" (a int); create table "Step" (a int)')
     other = connect()
@@ -326,7 +326,7 @@ def behind(
     return url, primary
 
 
-def test_a_lagging_standby_is_told(behind: tuple[str, PrivateServer], migrate: Migrate) -> None:
+def test_a_lagging_standby_is_reported(behind: tuple[str, PrivateServer], migrate: Migrate) -> None:
     """A standby is a warning as long as it has not replayed all WAL that it has received."""
     url, primary = behind
     (found,) = findings(migrate, "--database", url, "check")
@@ -362,7 +362,7 @@ def test_a_standby_that_is_about_to_catch_up_does_not_lag(behind: tuple[str, Pri
     assert ask(url, "SELECT pg_is_wal_replay_paused()") is False
 
 
-def test_a_standby_without_its_primary_is_told(
+def test_a_standby_without_its_primary_is_reported(
     private_server: Callable[..., PrivateServer], standby: Callable[..., str], migrate: Migrate
 ) -> None:
     """A standby that nobody streams to is a warning: it has replayed all it has, but may not have all."""
@@ -376,7 +376,7 @@ def test_a_standby_without_its_primary_is_told(
     assert found["message"].startswith("the standby has no connection to its primary, its last transaction is ")
 
 
-def test_a_standby_that_does_not_say_how_far_it_lags_is_told(
+def test_a_standby_that_does_not_say_how_far_it_lags_is_reported(
     private_server: Callable[..., PrivateServer], standby: Callable[..., str], migrate: Migrate
 ) -> None:
     """Where the role may not ask for the lag, that is a warning and not a failure."""
@@ -388,8 +388,8 @@ def test_a_standby_that_does_not_say_how_far_it_lags_is_told(
     assert found["message"].startswith("the standby does not say how far it lags, ")
 
 
-def test_missing_privileges_are_told(migrate: Migrate, rows: Rows, role: tuple[str, str]) -> None:
-    """A role that can't record a run, or doesn't own a table that is altered, is told so before it tries."""
+def test_missing_privileges_are_reported(migrate: Migrate, rows: Rows, role: tuple[str, str]) -> None:
+    """A role that can't record a run, or doesn't own a table that is altered, is warned before it tries."""
     rows("create table mine (a int); revoke create on schema public from public")
     migrate.write({"1_a.sql": "select 1;\nalter table mine add column b int;"})
     found = findings(migrate, "--database", role[1], "check")

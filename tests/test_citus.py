@@ -76,7 +76,7 @@ def test_what_contradicts_an_earlier_files_parallel_work_may_pass_in_a_run(migra
     assert migrate("rehearse", files={"1_a.sql": refused}).exit_code == 1
 
 
-def test_locks_on_an_extensions_catalogs_are_not_told_of(migrate: Migrate, connect: Connect) -> None:
+def test_locks_on_an_extensions_catalogs_are_not_reported(migrate: Migrate, connect: Connect) -> None:
     """Citus keeps its tables in pg_catalog, and every DDL locks some of them; they concern nobody."""
     connection = connect()
     connection.execute("SET allow_system_table_mods = on")
@@ -137,7 +137,7 @@ def test_distributed_tables_are_altered_and_indexed_among_other_statements(citus
 
 
 def test_an_index_that_only_some_shards_have_is_built_anew(citus: str, migrate: Migrate) -> None:
-    """A build that fails on one shard leaves an invalid index on the coordinator, and none on most of the others."""
+    """A build that fails on one shard leaves an invalid index on the coordinator, and none on most other shards."""
     files = {
         "1_table.sql": """
             CREATE TABLE t (id int);
@@ -157,7 +157,7 @@ def test_an_index_that_only_some_shards_have_is_built_anew(citus: str, migrate: 
 
 
 def test_what_must_not_run_after_parallel_work_runs_with_the_setting_of_the_hint(citus: str, migrate: Migrate) -> None:
-    """The file begins with what the hint says, and passes."""
+    """The file begins with the hint's line, and passes."""
     files = {
         "1_table.sql": "CREATE TABLE t (id int);\nSELECT create_distributed_table('t', 'id');",
         "2_type.sql": "ALTER TABLE t ADD COLUMN n int;\nCREATE TYPE mood AS ENUM ('good');",

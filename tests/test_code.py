@@ -57,7 +57,7 @@ def test_files_run_after_the_migrations_in_the_order_of_their_use(migrate: Migra
     ]
 
 
-def test_a_file_runs_again_when_what_it_rests_on_has_changed(migrate: Migrate, code: Code) -> None:
+def test_a_file_runs_again_when_one_that_it_rests_on_has_changed(migrate: Migrate, code: Code) -> None:
     """A change of a function's text makes its views anew, too; an unrelated file stays as it is."""
     code({"v.sql": VIEW, "twice.sql": TWICE, "other.sql": "grant select on t to public;"})
     assert done(migrate) == ["other.sql", "twice.sql", "v.sql"]
@@ -66,7 +66,7 @@ def test_a_file_runs_again_when_what_it_rests_on_has_changed(migrate: Migrate, c
     assert done(migrate) == ["twice.sql", "v.sql"]
 
 
-def test_after_adds_what_can_not_be_seen(migrate: Migrate, code: Code) -> None:
+def test_after_adds_an_order_that_no_name_shows(migrate: Migrate, code: Code) -> None:
     """A function named in no readable way is put first by a directive; one of no file is an error."""
     dynamic = (
         "-- migrate: after z.sql\ndo $$ begin execute 'create or replace view d as select tw' || 'ice(1)'; end $$;"
@@ -87,7 +87,7 @@ def test_a_circle_is_named(migrate: Migrate, code: Code, recorded: Recorded, row
 
 
 def test_all_or_none(migrate: Migrate, code: Code, rows: Rows, recorded: Recorded) -> None:
-    """A mistake in one file takes back the others, not the migrations; its place is told."""
+    """A mistake in one file takes back all files of code, but not the migrations; the error has its place."""
     code({"a.sql": TWICE, "b.sql": "create or replace view v as\n  select nothing from t;"})
     run = migrate("up")
     assert run.exit_code == 1
@@ -98,7 +98,7 @@ def test_all_or_none(migrate: Migrate, code: Code, rows: Rows, recorded: Recorde
     assert rows("SELECT to_regproc('twice')::text, to_regclass('schema_migrations_code')::text") == [(None, None)]
 
 
-def test_what_a_migration_may_not_have_is_refused(migrate: Migrate, code: Code) -> None:
+def test_statements_that_a_migration_may_not_have_are_refused(migrate: Migrate, code: Code) -> None:
     """Transaction control, and statements that can't run in a transaction, are found before a run."""
     code({"a.sql": "commit;", "b.sql": "-- migrate: no-transaction\nselect 1;"})
     run = migrate("check")
@@ -107,7 +107,7 @@ def test_what_a_migration_may_not_have_is_refused(migrate: Migrate, code: Code) 
     assert migrate("up").exit_code == 1
 
 
-def test_drop_first_makes_anew_what_postgresql_can_not_replace(migrate: Migrate, code: Code, rows: Rows) -> None:
+def test_drop_first_makes_objects_anew_that_can_not_be_replaced(migrate: Migrate, code: Code, rows: Rows) -> None:
     """A function's new return type needs it dropped, with the views on it; all are made anew, with their grants."""
     code(
         {
@@ -132,7 +132,7 @@ def test_drop_first_makes_anew_what_postgresql_can_not_replace(migrate: Migrate,
     assert rows("SELECT has_table_privilege('pg_monitor', 'v', 'select')") == [(True,)]
 
 
-def test_what_no_file_makes_is_never_dropped(migrate: Migrate, code: Code, rows: Rows) -> None:
+def test_an_object_of_no_file_is_never_dropped(migrate: Migrate, code: Code, rows: Rows) -> None:
     """An object that somebody made by hand on a function is an error that names it, and nothing is dropped."""
     code({"twice.sql": TWICE})
     done(migrate)
@@ -180,7 +180,7 @@ def test_an_object_belongs_to_the_file_that_made_it_last(migrate: Migrate, code:
 
 
 def test_an_object_that_a_file_no_longer_makes_is_named(migrate: Migrate, code: Code) -> None:
-    """A function with other arguments is another function: the old one stays, and is told until it is dropped first."""
+    """A function with other arguments is another function: `up` names the old one until the file is drop-first."""
     code({"twice.sql": TWICE})
     done(migrate)
     code({"twice.sql": TWICE.replace("(n int)", "(n bigint)").replace("returns int", "returns bigint")})
@@ -188,7 +188,7 @@ def test_an_object_that_a_file_no_longer_makes_is_named(migrate: Migrate, code: 
 
 
 def test_triggers_policies_and_types_are_objects_too(migrate: Migrate, code: Code, rows: Rows) -> None:
-    """The catalog tells what a file made, quoted as DROP takes it."""
+    """The record has the objects that a file made, by the catalog, quoted as DROP takes them."""
     code(
         {
             "all.sql": """

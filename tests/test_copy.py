@@ -88,7 +88,7 @@ def test_a_dry_run_prints_the_rows(migrate: Migrate) -> None:
     ],
     ids=["row", "value", "csv", "second copy", "later", "position", "syntax", "name", "copy", "after"],
 )
-def test_an_error_is_told_at_its_line_in_the_file(
+def test_an_error_is_reported_at_its_line_in_the_file(
     migrate: Migrate, text: str, place: tuple[int, int], excerpt: str, rows: Rows
 ) -> None:
     """`line n` of a COPY is a line of the file, in a run and in a rehearsal; nothing of the file stays."""
@@ -123,7 +123,7 @@ def test_an_error_is_told_at_its_line_in_the_file(
         ),
     ],
 )
-def test_what_can_not_be_copied_is_refused(migrate: Migrate, rows: Rows, text: str, line: int, message: str) -> None:
+def test_a_copy_that_can_not_run_is_refused(migrate: Migrate, rows: Rows, text: str, line: int, message: str) -> None:
     """`check` finds it without a database, and `up` before anything runs, at its line in the file."""
     for command in ("check", "up"):
         run = migrate("--json", command, files={"1_good.sql": "create table t (n int)", "2_bad.sql": text})
@@ -133,7 +133,7 @@ def test_what_can_not_be_copied_is_refused(migrate: Migrate, rows: Rows, text: s
 
 
 def test_a_byte_in_the_rows_that_is_not_utf_8_is_placed(migrate: Migrate) -> None:
-    """The whole file is UTF-8, with the rows: the place of a wrong byte is told, far in the file, or at its end."""
+    """The whole file is UTF-8, with the rows: the error has a wrong byte's place, far in the file or at its end."""
     many = b"copy t from stdin;\n" + "1\té\n".encode() * 400_000
     for number, text in enumerate((many + b"\xff\n\\.\n", many + b"\\.\nselect '\xc3"), 1):
         run = migrate("check", files={f"{number}_a.sql": text})
@@ -212,7 +212,7 @@ def flowing(at_each_row: str) -> str:
 
 
 def test_a_server_that_ends_the_session_while_rows_flow_is_quoted(migrate: Migrate, rows: Rows) -> None:
-    """The reason that the server gave is told, though rows were under way to it."""
+    """The error has the server's reason, though rows were under way to it."""
     ended = migrate("up", files=[flowing("pg_terminate_backend(pg_backend_pid())")])
     assert ended.exit_code == 1
     assert "terminating connection due to administrator command" in ended.stderr
@@ -221,7 +221,7 @@ def test_a_server_that_ends_the_session_while_rows_flow_is_quoted(migrate: Migra
 
 
 def test_a_signal_ends_a_run_that_sends_rows(migrate: Migrate, rows: Rows) -> None:
-    """Rows that still flow don't keep the run, which has told how far it is; nothing of them stays."""
+    """Rows that still flow don't keep the run from ending, and nothing of them stays."""
     migrate.write([flowing("pg_sleep(0.001)")])
     run = migrate.start("up")
     run.says("copy from: ")

@@ -1,4 +1,4 @@
-"""Which database: where its name comes from, how it may be written, and what is never told of it."""
+"""Which database: the sources of its name, the forms of a URL, and the parts of it that are never printed."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_the_nearest_name_of_a_database_counts(migrate: Migrate, tmp_path: Path)
 
 
 def test_a_service_names_a_database(migrate: Migrate, tmp_path: Path) -> None:
-    """PGSERVICE alone is enough; a service that the file doesn't have is told, and not waited for."""
+    """PGSERVICE alone is enough; a service that the file doesn't have is an error at once."""
     migrate.write(["SELECT 1;"])
     service = tmp_path / "services.conf"
     known = conninfo_to_dict(migrate.url).items()
@@ -71,7 +71,7 @@ def test_a_service_names_a_database(migrate: Migrate, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["up", "status", "psql"])
-def test_without_a_name_all_the_ways_to_give_one_are_told(migrate: Migrate, command: str, tmp_path: Path) -> None:
+def test_without_a_name_all_the_ways_to_give_one_are_reported(migrate: Migrate, command: str, tmp_path: Path) -> None:
     """There is no silent default: neither libpq's nor a private server."""
     migrate.write({"1_a.sql": "SELECT 1;"})
     ended = migrate.process(command, url="", PGPASSWORD="alone", PGSSLMODE="prefer")
@@ -90,7 +90,7 @@ def test_without_a_name_the_document_has_the_error(migrate: Migrate) -> None:
 
 
 def test_a_nearer_database_beats_embedded(migrate: Migrate, tmp_path: Path, rows: Rows) -> None:
-    """`embedded = true` in pyproject.toml is for who names nothing else: DATABASE_URL in the environment does."""
+    """`embedded = true` in pyproject.toml counts only if nothing else names a database, such as DATABASE_URL."""
     migrate.write(["CREATE TABLE t (id int);"])
     (tmp_path / "pyproject.toml").write_text("[tool.outreach-migrate]\nembedded = true\n")
     assert migrate.process("up", DATABASE_URL=migrate.url).exit_code == 0
@@ -220,7 +220,7 @@ def test_an_unknown_parameter_is_named(url: str, named: str, migrate: Migrate) -
 @pytest.mark.parametrize(("given", "shown"), [("", "outreach-migrate"), ("application_name=deploy", "deploy")])
 @pytest.mark.parametrize("variable", [None, "nightly"])
 def test_application_name(migrate: Migrate, given: str, shown: str, variable: str | None, rows: Rows) -> None:
-    """The application's name is ours unless the URL gives one, or else PGAPPNAME."""
+    """The application's name is outreach-migrate unless the URL or PGAPPNAME gives one."""
     migrate.write(["SELECT 1;", WHO])
     url = f"{migrate.url}{'&' if '?' in migrate.url else '?'}{given}"
     ended = migrate.process("up", DATABASE_URL=url, **{"PGAPPNAME": variable} if variable else {})
@@ -240,7 +240,7 @@ def test_options_of_the_session_work(given: str, database: str, migrate: Migrate
 
 
 def test_an_error_of_the_sessions_options_is_the_servers_own(database: str, migrate: Migrate) -> None:
-    """A setting that the server does not know is told in its words."""
+    """A setting that the server does not know is an error in its words."""
     url = f"{database}{'&' if '?' in database else '?'}options=-c%20nonsense%3D1"
     ended = migrate("status", files={"1_a.sql": "SELECT 1;"}, url=url)
     assert ended.exit_code == 1
@@ -303,7 +303,7 @@ SPECIAL = ["@", ":", "/", "%", "?", "#", '"', "'", " ", "\\", "&", "=", "+", "é
 
 @pytest.mark.parametrize("sign", SPECIAL)
 def test_a_password_may_have_any_sign(sign: str) -> None:
-    """Percent-encoded in a URL, or quoted after password=, a password is what it is."""
+    """A password may be percent-encoded in a URL, or quoted after password=."""
     password = WORD.format(sign)
     encoded = dsn.read(f"postgresql+psycopg://app:{quote(password, safe='')}@localhost:1/x?schema=y&hostaddr=::1")
     assert encoded.parameters["password"] == password
@@ -314,7 +314,7 @@ def test_a_password_may_have_any_sign(sign: str) -> None:
 
 @pytest.fixture(scope="module")
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a superuser on a server that wants passwords of all others, and is read-only unless told otherwise."""
+    """The URL of a superuser on a server that wants passwords of other roles, and is read-only by default."""
     folder = tmp_path_factory.mktemp("strict")
     server = PrivateServer(folder, {"fsync": "off", "default_transaction_read_only": "on"})
     with ExitStack() as stack:
@@ -337,7 +337,7 @@ def with_password(strict: str, password: str) -> str:
 
 
 @pytest.mark.parametrize("sign", SPECIAL)
-def test_a_password_with_any_sign_logs_in_and_is_not_told(sign: str, strict: str, migrate: Migrate) -> None:
+def test_a_password_with_any_sign_logs_in_and_is_not_printed(sign: str, strict: str, migrate: Migrate) -> None:
     """The right password is taken whatever signs it has, a wrong one is refused, and neither is ever printed."""
     password = WORD.format(sign)
     url = with_password(strict, password)
@@ -418,7 +418,7 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize("url", MALFORMED)
-def test_nothing_of_a_password_is_told(url: str, migrate: Migrate) -> None:
+def test_nothing_of_a_password_is_printed(url: str, migrate: Migrate) -> None:
     """However a URL is broken, and whatever fails, no four characters of the password come out, and no traceback."""
     migrate.write({"1_a.sql": "SELECT 1;"})
     for arguments in (["-v", "up"], ["--json", "up", "--dry-run"], ["status"]):
@@ -440,7 +440,7 @@ def test_nothing_of_a_password_is_told(url: str, migrate: Migrate) -> None:
     ],
 )
 def test_psql_tells_nothing_of_a_password(url: str, migrate: Migrate) -> None:
-    """psql is given the password where nobody sees it, and what it prints has nothing of it."""
+    """psql gets the password where nobody sees it, and prints nothing of it."""
     ended = migrate.process("psql", "-c", "SELECT 1", DATABASE_URL=url)
     assert ended.exit_code != 0
     said = ended.stdout + ended.stderr
@@ -478,7 +478,7 @@ def test_psql_logs_in_with_the_urls_password(strict: str, migrate: Migrate) -> N
     [(["127.0.0.1"], ["1"]), (["127.0.0.1", "127.0.0.2"], ["1", "2"]), (["127.0.0.1"] * 2, ["1"] * 2)],
     ids=["one host", "two hosts", "one host twice"],
 )
-def test_a_server_that_is_not_there_is_told_once(hosts: list[str], ports: list[str], migrate: Migrate) -> None:
+def test_a_server_that_is_not_there_is_reported_once(hosts: list[str], ports: list[str], migrate: Migrate) -> None:
     """Each of libpq's sentences has a line of its own, and none comes twice, however many hosts were tried."""
     url = f"host={','.join(hosts)} port={','.join(ports)} user=app"
     lines = migrate("status", files={"1_a.sql": "select 1"}, url=url).stderr.splitlines()
@@ -495,7 +495,7 @@ def test_a_server_that_is_not_there_is_told_once(hosts: list[str], ports: list[s
 def test_waiting_for_a_server_that_comes_up_later(
     migrate: Migrate, private_server: Callable[..., PrivateServer]
 ) -> None:
-    """With --wait a run says once what it waits for, and goes on when the server is there."""
+    """With --wait a run gives the reason for waiting once, and goes on when the server is there."""
     migrate.write(["CREATE TABLE t (id int);"])
     server = private_server()
     server.stop()
@@ -519,7 +519,7 @@ def test_waiting_for_a_server_that_comes_up_later(
 def test_what_waiting_cannot_mend_fails_at_once(
     migrate: Migrate, change: dict[str, str], told: str, strict: str
 ) -> None:
-    """A wrong password, a missing database or role: --wait tries once, and says what is wrong."""
+    """After a wrong password, or for a missing database or role, --wait tries once, and gives the reason."""
     migrate.write(["SELECT 1;"])
     ended = migrate.process("--database", fix_servers.url(strict, **change), "--wait", "1h", "up")
     assert ended.exit_code == 1
@@ -528,7 +528,7 @@ def test_what_waiting_cannot_mend_fails_at_once(
 
 
 def test_a_missing_role_fails_at_once(migrate: Migrate) -> None:
-    """Where no password is asked for, a missing role is told by its name; else as a wrong password."""
+    """Where no password is asked for, the error names a missing role; otherwise it speaks of a wrong password."""
     migrate.write(["SELECT 1;"])
     url = fix_servers.url(migrate.url, user="missing", password="x")
     ended = migrate.process("--database", url, "--wait", "1h", "up")
@@ -596,7 +596,7 @@ def test_of_several_hosts_the_writable_one_is_used(migrate: Migrate, way: str, s
 
 
 def test_a_read_only_server_says_so(strict: str, migrate: Migrate) -> None:
-    """A server on which nothing can be written is told in one line with a hint; a look at it works."""
+    """A server on which nothing can be written is an error of one line with a hint; `status` works."""
     url = with_password(strict, "secret")
     ended = migrate("up", files={"1_a.sql": "SELECT 1;"}, url=url)
     assert ended.exit_code == 1
@@ -607,7 +607,7 @@ def test_a_read_only_server_says_so(strict: str, migrate: Migrate) -> None:
 
 
 def test_a_read_only_role_says_so(role: tuple[str, str], migrate: Migrate, rows: Rows) -> None:
-    """A role that may only read is told what it lacks; with nothing pending it has nothing to complain of."""
+    """The error names the privileges that a role lacks which may only read; with nothing pending there is none."""
     _, url = role
     migrate("up", files={"1_a.sql": "SELECT 1;"})
     rows("GRANT SELECT ON schema_migrations TO PUBLIC")
@@ -620,7 +620,7 @@ def test_a_read_only_role_says_so(role: tuple[str, str], migrate: Migrate, rows:
 def test_a_standby_says_so(
     private_server: Callable[..., PrivateServer], standby: Callable[..., str], migrate: Migrate
 ) -> None:
-    """On a standby status works, up with nothing to do as well, and up with something to do says what is wrong."""
+    """On a standby status works, and up with nothing to do; up with something to do gives the reason why it can't."""
     primary = private_server()
     migrate("up", files={"1_a.sql": "SELECT 1;"}, url=primary.url)
     url = standby(primary)

@@ -94,7 +94,7 @@ def test_a_variable_has_a_pattern_a_line(migrate: Migrate, rows: Rows, monkeypat
 
 
 def test_files_must_be_as_they_were_applied(migrate: Migrate) -> None:
-    """Else nobody knows what the schema should be."""
+    """Without that nobody knows the schema that should be there."""
     migrate("up", files=["create table t ()", "create table u ()"])
     migrate.write({"1_a.sql": "create table t (n int)"})
     (migrate.files / "2_a.sql").unlink()

@@ -1,4 +1,4 @@
-"""`up --dry-run`: it tells what a run would do, and touches nothing."""
+"""`up --dry-run`: it prints the SQL of a run, and touches nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ONE = {"1_a.sql": "create table a ()"}
 
 @pytest.mark.parametrize("before", [[], ["up", "--to", "2"]])
 def test_a_dry_run_touches_nothing(migrate: Migrate, rows: Rows, before: list[str]) -> None:
-    """--dry-run says what would run, in order, and writes nothing, not even the history's table."""
+    """--dry-run prints the files in order, and writes nothing, not even the history's table."""
     migrate.write(THREE)
     if before:
         migrate(*before)
@@ -26,12 +26,12 @@ def test_a_dry_run_touches_nothing(migrate: Migrate, rows: Rows, before: list[st
 
 
 def test_a_dry_run_stops_after_the_version(migrate: Migrate) -> None:
-    """--dry-run tells what a run with the same options would do."""
+    """--dry-run chooses the files that a run with the same options would."""
     run = migrate("up", "--dry-run", "--to", "1", files=THREE)
     assert run.stdout == f"-- sql/1_first.sql\n{THREE['1_first.sql']}\n"
 
 
-def test_a_dry_run_refuses_what_a_run_refuses(migrate: Migrate) -> None:
+def test_a_dry_run_refuses_the_files_that_a_run_refuses(migrate: Migrate) -> None:
     """--dry-run fails where the run would have failed before its first file."""
     run = migrate("up", "--dry-run", files={**THREE, "11_bad.sql": "commit"})
     assert (run.exit_code, run.stdout) == (1, "")
@@ -40,7 +40,7 @@ def test_a_dry_run_refuses_what_a_run_refuses(migrate: Migrate) -> None:
 
 class TestDryRun:
     def test_it_prints_what_would_run(self, migrate: Migrate) -> None:
-        """On stdout stands each pending file's text under its path, as SQL, and nothing else."""
+        """On stdout stands only each pending file's text under its path, as SQL."""
         migrate("up", files=ONE)
         run = migrate("up", "--dry-run", files={"2_b.sql": "create table b ();\n-- é\n", "3_c.sql": "select\n  3"})
         assert run.stdout == "-- sql/2_b.sql\ncreate table b ();\n-- é\n\n-- sql/3_c.sql\nselect\n  3;\n"
@@ -76,7 +76,7 @@ class TestDryRun:
     def test_a_role_that_may_only_read_is_enough(
         self, migrate: Migrate, rows: Rows, connect: Connect, role: tuple[str, str]
     ) -> None:
-        """To look at what would run takes no more than SELECT, and before the first run not even that."""
+        """A dry run takes no more than SELECT, and before the first run not even that."""
         name = sql.Identifier(role[0])
         connect().execute(sql.SQL("ALTER ROLE {} SET default_transaction_read_only = on").format(name))
         assert migrate("up", "--dry-run", files=ONE, url=role[1]).stdout == f"-- sql/1_a.sql\n{ONE['1_a.sql']};\n"

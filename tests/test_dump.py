@@ -64,7 +64,7 @@ def test_a_run_whose_dump_fails_says_that_it_applied(migrate: Migrate) -> None:
 
 
 def test_check_wants_a_file(migrate: Migrate) -> None:
-    """There is nothing to compare with else."""
+    """Without one there is nothing to compare with."""
     assert migrate("dump", "--check").exit_code == 2
 
 

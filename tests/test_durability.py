@@ -1,4 +1,4 @@
-"""Durability: a run waits for the disk once, in its last commit; a crash takes back only what came before that."""
+"""Durability: a run waits for the disk once, in its last commit; a crash takes back only earlier commits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FILES = [
     "CREATE TABLE trail (version int PRIMARY KEY); INSERT INTO trail VALUES (1);",
     *(f"CREATE TABLE t{n} (a int); INSERT INTO trail VALUES ({n});" for n in range(2, COUNT + 1)),
 ]
-# what is committed without waiting stays in the server's memory for as long as can be, so a crash really takes it
+# a commit without waiting stays in the server's memory for as long as can be, so a crash really takes it back
 LAZY = {"wal_writer_delay": "10s", "wal_writer_flush_after": "1GB"}
 
 
@@ -107,7 +107,7 @@ def test_what_an_interrupted_run_reports_survives_a_crash(
 def test_what_was_committed_when_the_connection_was_lost_survives_a_crash(
     migrate: Migrate, private_server: Callable[..., PrivateServer]
 ) -> None:
-    """A file whose COMMIT was sent, and its answer lost, is on the disk before it is told as recorded."""
+    """A file whose COMMIT was sent, and its answer lost, is on the disk before `up` reports it as recorded."""
     server = private_server(**LAZY)
     migrate.write([FILES[0], "SELECT 1/0;"])
     with Proxy(server.url) as between:

@@ -1,4 +1,4 @@
-"""The private server: shared by whoever needs it, gone after the last one, and no trouble to its surroundings."""
+"""The private server: shared by its users, gone after the last one, and no trouble to its surroundings."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_ctrl_c_in_the_terminal_does_not_reach_it(tmp_path: Path) -> None:
 
 
 def test_a_killed_server_starts_again(tmp_path: Path) -> None:
-    """After kill -9 the rows are there, also for one who comes while a first user still holds on."""
+    """After kill -9 the rows are there, also for a user that comes while the first one still holds on."""
     with private_server.server(tmp_path) as conninfo:
         ask(conninfo, "CREATE TABLE kept ()")
         with psycopg.connect(conninfo) as connection:

@@ -1,4 +1,4 @@
-"""A file that fails: where and why, in words and as JSON, and what it leaves behind."""
+"""A file that fails: its place and reason, in words and as JSON, and the state that it leaves."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_the_servers_hint_and_detail_are_shown(migrate: Migrate) -> None:
 
 
 def test_the_error_as_json(migrate: Migrate) -> None:
-    """The document of a run that failed has the error whole, what was applied before it, and what is still pending."""
+    """The document of a run that failed has the whole error, the files applied before it, and those still pending."""
     files = {"1_one.sql": "select 1", "2_two.sql": "select 1;\nselect nme", "3_three.sql": "select 3"}
     run = migrate("--json", "up", files=files)
     document = run.json
@@ -260,7 +260,7 @@ def test_a_deferred_constraint_fails_at_commit(migrate: Migrate, rows: Rows, tex
 
 
 def test_a_deferred_trigger_fails_at_commit(migrate: Migrate, rows: Rows) -> None:
-    """A constraint trigger's own exception at COMMIT is told as what it is, with its context."""
+    """A constraint trigger's own exception at COMMIT is shown as it is, with its context."""
     text = """
         create table t (id int);
         create function refuse() returns trigger language plpgsql as $$ begin raise exception 'not this one'; end $$;
@@ -325,7 +325,7 @@ def test_quiet_still_tells_the_error(migrate: Migrate) -> None:
 
 
 def test_no_error_shows_the_password(migrate: Migrate, rows: Rows, role: tuple[str, str]) -> None:
-    """The URL's password stands in no output, whatever fails and however much is told."""
+    """The URL's password stands in no output, whatever fails, at any verbosity."""
     _, url = role
     rows("revoke create on schema public from public")  # as it is from PostgreSQL 15 on
     run = migrate("-v", "--json", "up", files={"1_failing.sql": "create table t (id int)"}, url=url)
@@ -379,8 +379,8 @@ def test_places_are_right_in_other_encodings(migrate: Migrate, encoded: str, tex
     assert (error["line"], error["column"]) == place
 
 
-def test_a_message_in_another_encoding_is_told(migrate: Migrate) -> None:
-    """A file that switches client_encoding gets its messages in that encoding: what can be read of them is shown."""
+def test_a_message_in_another_encoding_is_reported(migrate: Migrate) -> None:
+    """A file that switches client_encoding gets its messages in that encoding; their readable part is shown."""
     text = "set client_encoding = latin1;\ndo $$ begin raise notice 'Größe'; raise exception 'Maß und Ziel'; end $$"
     run = migrate("--json", "up", files={"1_failing.sql": text})
     assert (run.json["error"]["sqlstate"], run.json["error"]["line"]) == ("P0001", 2)

@@ -88,7 +88,7 @@ CATALOG: dict[str, Any] = {
 
 
 def dump(connection: psycopg.Connection) -> Dump:
-    """Give the schema and all data, but for what tells one run from another."""
+    """Give the schema and all data, without the parts that differ from run to run."""
     found = {name: sorted(connection.execute(query).fetchall()) for name, query in CATALOG.items()}
     for name, kind in found["relations"]:
         if kind == "r" and name != "schema_migrations":
@@ -141,7 +141,7 @@ def test_a_run_killed_at_any_instant_is_made_good_by_the_next(
 def test_a_run_whose_backend_is_terminated_is_made_good_by_the_next(
     migrate: Migrate, seed: int, tmp_path: Path, connect: Connect, undisturbed: tuple[Dump, float]
 ) -> None:
-    """A run whose sessions are terminated goes on, or says what has become of its file, and the next makes it good."""
+    """A run whose sessions are terminated goes on, or reports the state of its file, and the next makes it good."""
     chance = random.Random(seed)
     write(tmp_path)
     watching = connect(application_name="the test")
@@ -184,7 +184,7 @@ def test_sixteen_runs_at_once_through_a_pooler(migrate: Migrate, pgbouncer: Call
 def test_more_runs_at_once_than_a_pool_has_room_for(
     migrate: Migrate, pgbouncer: Callable[..., str], rows: Rows, connect: Connect, sessions: Sessions
 ) -> None:
-    """A run that needs a second connection gets it, though others wait for it in all that the pool has."""
+    """A run that needs a second connection gets it, though waiting runs fill the pool."""
     texts = ["CREATE TABLE t (id int);", "CREATE INDEX CONCURRENTLY t_id ON t (id);"]
     migrate.write([texts[0]])
     assert migrate.process("up").exit_code == 0

@@ -101,8 +101,8 @@ def test_each_schema_is_migrated_as_up_would(migrate: Migrate, tenants: Tenants,
     assert re.fullmatch(r"6 targets in .*: 6 up to date\.", again.stdout.splitlines()[-1])
 
 
-def test_a_fleet_does_what_is_left(migrate: Migrate, tenants: Tenants, history: History) -> None:
-    """Targets with different histories get what each lacks, also one that an `up` has migrated alone."""
+def test_a_fleet_does_the_rest(migrate: Migrate, tenants: Tenants, history: History) -> None:
+    """Targets with different histories get the files that each lacks, also one that an `up` has migrated alone."""
     tenants(3)
     migrate.write([FIRST])
     assert migrate("up", url=in_schema(migrate.url, "tenant_2")).exit_code == 0
@@ -160,7 +160,7 @@ def test_a_table_of_one_schema_is_no_history_for_many(migrate: Migrate, tenants:
 
 @pytest.mark.parametrize("words", [["up", "--to", "9"], ["baseline", "9"]])
 def test_a_version_that_no_file_has_is_wrong_usage(words: list[str], migrate: Migrate, tenants: Tenants) -> None:
-    """It is told once, and not as a failure of each target."""
+    """It is one error, and not a failure of each target."""
     tenants(2)
     ended = migrate("--json", *ALL, *words, files=[FIRST])
     assert (ended.exit_code, ended.json["error"]["message"]) == (2, "no migration has version 9")
@@ -270,10 +270,10 @@ def test_a_line_that_names_no_target_is_not_quoted(text: str, words: str, migrat
         (["--canary", "2", "--keep-going"], (1, 1, 4)),
     ],
 )
-def test_a_failure_ends_what_it_should(
+def test_failures_end_the_fleet_as_wanted(
     options: list[str], counts: tuple[int, int, int], migrate: Migrate, tenants: Tenants, history: History
 ) -> None:
-    """The first failure keeps others from being started, unless more are allowed; a canary's one always."""
+    """After the first failure no target is started, unless more are allowed; a canary's failure always ends it."""
     tenants(6)
     fails = "DO $$ BEGIN IF current_schema() IN ('tenant_2', 'tenant_4') THEN RAISE 'no'; END IF; END $$;"
     ended = migrate("--json", *ALL, "up", "-j", "1", *options, files=[FIRST, fails])
@@ -293,7 +293,7 @@ def test_a_failure_ends_what_it_should(
 
 
 def test_an_error_is_printed_once(migrate: Migrate, tenants: Tenants) -> None:
-    """The first target's error is whole, with its place; the others' are told in a line, and all names at the end."""
+    """The first target's error is whole, with its place; later ones take a line each; all names stand at the end."""
     tenants(3)
     ended = migrate(*ALL, "up", "--keep-going", "-j", "1", files=["SELECT nix;"])
     assert ended.stderr.startswith('tenant_1 failed:\nsql/1_a.sql:1:8: error: column "nix" does not exist\n')
@@ -301,7 +301,7 @@ def test_an_error_is_printed_once(migrate: Migrate, tenants: Tenants) -> None:
     assert "3 failed (tenant_1, tenant_2, tenant_3)." in ended.stdout
 
 
-def test_refused_targets_are_told_before_any_runs(
+def test_refused_targets_are_reported_before_any_runs(
     migrate: Migrate, tenants: Tenants, rows: Rows, history: History
 ) -> None:
     """A target with an edited, missing or out-of-order file fails by name; by default no target runs then."""
@@ -329,7 +329,7 @@ def test_refused_targets_are_told_before_any_runs(
 
 
 def test_status_groups_targets(migrate: Migrate, tenants: Tenants, history: History) -> None:
-    """By what they have, in text and in JSON; its exit code is that of `status`, and it makes nothing."""
+    """It groups them by state, in text and in JSON; its exit code is that of `status`, and it makes nothing."""
     tenants(4)
     migrate.write([FIRST, SECOND])
     assert migrate("fleet", "--schemas", "tenant_[12]", "up").exit_code == 0
@@ -351,7 +351,7 @@ def test_status_groups_targets(migrate: Migrate, tenants: Tenants, history: Hist
 def test_another_tools_table_keeps_a_target_from_being_migrated(
     migrate: Migrate, tenants: Tenants, rows: Rows, history: History
 ) -> None:
-    """It counts in the schema that has it, while the history there is empty; the others are migrated."""
+    """It counts in the schema that has it, while the history there is empty; the other targets are migrated."""
     tenants(3)
     rows("CREATE TABLE tenant_2.schema_version (version int); INSERT INTO tenant_2.schema_version VALUES (4)")
     migrate.write({"1_a.sql": "-- migrate: from tern/1_a.sql\nSELECT 1;"})
@@ -364,7 +364,7 @@ def test_another_tools_table_keeps_a_target_from_being_migrated(
 def test_one_schema_that_the_role_may_not_use(
     migrate: Migrate, tenants: Tenants, rows: Rows, role: tuple[str, str]
 ) -> None:
-    """It fails with the grant that is missing, and the others are migrated with --keep-going."""
+    """It fails with the grant that is missing, and --keep-going migrates the other targets."""
     tenants(3)
     name, url = role
     rows(f"GRANT ALL ON SCHEMA tenant_1, tenant_2, tenant_3 TO {name}")
@@ -383,7 +383,7 @@ def test_one_schema_that_the_role_may_not_use(
 def test_a_schema_that_is_dropped_meanwhile_is_not_made_again(
     applied: list[str], migrate: Migrate, tenants: Tenants, rows: Rows
 ) -> None:
-    """The target fails with its name, and the others go on; nor is one made that a query still names."""
+    """The target fails with its name, and the rest go on; a schema that a query still names is not made."""
     tenants(3)
     if applied:
         assert migrate(*ALL, "up", files=applied).exit_code == 0
@@ -423,7 +423,7 @@ def test_a_locked_target_keeps_no_other_waiting(
 
 
 def test_a_target_that_stays_locked_fails(migrate: Migrate, tenants: Tenants, connect: Connect) -> None:
-    """After the last retry, or once another failure ends the fleet, its lock timeout is told, with the file's place."""
+    """After the last retry, or once another failure ends the fleet, its error is the lock timeout, with the place."""
     tenants(2)
     assert migrate(*ALL, "up", files=[FIRST]).exit_code == 0
     connect().execute("BEGIN; LOCK TABLE tenant_1.note")
@@ -436,7 +436,7 @@ def test_a_target_that_stays_locked_fails(migrate: Migrate, tenants: Tenants, co
 
 
 def test_a_signal_ends_all_that_run(migrate: Migrate, tenants: Tenants, sessions: Sessions, history: History) -> None:
-    """Eight statements are cancelled, each target is told, and none is started: 143, within two seconds."""
+    """Eight statements are cancelled, each target is reported, and none is started: 143, within two seconds."""
     names = tenants(12)
     migrate.write([FIRST, "SELECT pg_sleep(60);"])
     run = migrate.start("--json", *ALL, "up", "-j", "8")

@@ -47,7 +47,7 @@ def make(url: str) -> None:
 
 
 def facts(url: str) -> list[Any]:
-    """Give what is in each schema, but for what tells one run from another."""
+    """Give the contents of each schema, without the parts that differ from run to run."""
     found = []
     with closing(psycopg.connect(url, autocommit=True)) as connection:
         for n in range(1, TARGETS + 1):

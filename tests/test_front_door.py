@@ -65,7 +65,7 @@ def test_the_import_brings_no_driver() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_up_returns_what_it_did(database: str, sql: Path, rows: Rows) -> None:
+def test_up_returns_the_applied_files(database: str, sql: Path, rows: Rows) -> None:
     """The applied files with their tags and times, and the plan that was carried out."""
     result = migrate.up(database, folder=sql)
     assert [(one.version, one.name, one.path) for one in result.applied] == [
@@ -79,7 +79,7 @@ def test_up_returns_what_it_did(database: str, sql: Path, rows: Rows) -> None:
 
 
 def test_status_shows_each_version(database: str, sql: Path) -> None:
-    """A step has the file and the entry; what is pending can be asked for."""
+    """A step has the file and the entry; a plan has its pending steps."""
     migrate.up(database, folder=sql, to="1")
     plan = migrate.status(database, folder=sql)
     assert [(step.version, step.state) for step in plan.steps] == [("1", State.APPLIED), ("2", State.PENDING)]
@@ -125,7 +125,7 @@ def test_a_folder_that_is_not_there_is_an_error(database: str, tmp_path: Path) -
 
 
 def test_current_is_when_nothing_is_pending(database: str, sql: Path) -> None:
-    """An application that starts too early is told which files it lacks; one that is older than the database is not."""
+    """An application that starts too early gets the missing files as an error; one older than the database goes on."""
     with pytest.raises(migrate.Behind, match="1_a, 2_a") as caught:
         migrate.check_current(database, folder=sql)
     assert [step.version for step in caught.value.pending] == ["1", "2"]
@@ -170,7 +170,7 @@ def test_a_transaction_of_the_callers_own_is_refused(autocommit: bool, database:
 
 
 def test_another_kind_of_connection_is_refused(sql: Path) -> None:
-    """An asynchronous one is told of asyncio.to_thread."""
+    """For an asynchronous one the error names asyncio.to_thread."""
     with pytest.raises(migrate.UsageError, match="object"):
         migrate.up(object(), folder=sql)  # type: ignore[arg-type]
 
@@ -182,8 +182,8 @@ def test_threads_migrate_at_once(database: str, sql: Path, rows: Rows) -> None:
     assert rows("SELECT count(*) FROM t") == [(2,)]
 
 
-def test_events_are_told_one_at_a_time(database: str, sql: Path) -> None:
-    """Values, in the order of what happens."""
+def test_events_are_reported_one_at_a_time(database: str, sql: Path) -> None:
+    """They are values, in their order."""
     told: list[migrate.events.Event] = []
     (sql / "3_c.sql").write_text("DO $$ BEGIN RAISE NOTICE 'hello'; END $$")
     migrate.up(database, folder=sql, tell=told.append)

@@ -30,7 +30,7 @@ def problem(run: Result) -> str:
 
 
 def mend(rows: Rows, told: str) -> None:
-    """Do what a hint says."""
+    """Run the command of a hint."""
     for statement in re.findall(r"(?:ALTER|BEGIN|GRANT|UPDATE)\b.*?;(?= [a-z]|$)", told.splitlines()[-1])[:1]:
         rows(statement)
 
@@ -105,7 +105,7 @@ class TestElsewhere:
         assert rows("SELECT to_regclass('a')") == [(None,)]
 
     def test_check_has_it_as_a_finding(self, migrate: Migrate) -> None:
-        """With a database, check says what up would."""
+        """With a database, check reports the errors of up."""
         run = migrate("--json", "--database", migrate.url, "check")
         assert run.exit_code == 1
         assert "app.schema_migrations" in run.json["findings"][0]["message"]
@@ -125,13 +125,13 @@ class TestElsewhere:
         assert "?schema=" not in found["hint"]
 
     def test_a_hidden_one_counts(self, migrate: Migrate, role: tuple[str, str]) -> None:
-        """A role without any right to the other schema is told of the history there as well."""
+        """The error names the history there also to a role without any right to the other schema."""
         told = problem(migrate("--json", "up", url=role[1]))
         assert "app.schema_migrations" in told
 
     @pytest.mark.parametrize("way", ["flag", "variable", "pyproject", "schema"])
     def test_a_choice_is_taken(self, migrate: Migrate, rows: Rows, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
-        """--table and ?schema= mean what they say, wherever they stand, also where they name the default."""
+        """--table and ?schema= count wherever they stand, also where they name the default."""
         table = "public.schema_migrations"
         if way == "pyproject":
             (migrate.folder / "pyproject.toml").write_text(f"[tool.outreach-migrate]\ntable = '{table}'\n")
@@ -201,7 +201,7 @@ class TestHidden:
     def test_row_security_off_for_the_role_is_refused_as_well(
         self, migrate: Migrate, rows: Rows, connect: Connect, role: tuple[str, str]
     ) -> None:
-        """Where the role has row_security off, reading fails; the reason told is the same."""
+        """Where the role has row_security off, reading fails; the error gives the same reason."""
         migrate("up", files=ONE)
         rows("GRANT ALL ON schema_migrations TO PUBLIC; ALTER TABLE schema_migrations ENABLE ROW LEVEL SECURITY")
         connect().execute(sql.SQL("ALTER ROLE {} SET row_security = off").format(sql.Identifier(role[0])))
@@ -259,7 +259,7 @@ KEYLESS: dict[str, tuple[LiteralString, str]] = {
 
 @pytest.mark.parametrize("what", KEYLESS)
 def test_what_lets_two_runs_apply_one_file_is_refused(migrate: Migrate, rows: Rows, what: str) -> None:
-    """A relation of our columns that is no table with both keys is refused, and mended by what the hint says."""
+    """A relation of our columns that is no table with both keys is refused, and the hint's SQL mends it."""
     assert migrate("up", files=ONE).exit_code == 0
     change, words = KEYLESS[what]
     rows(change)
@@ -286,7 +286,7 @@ IN_THE_WAY: dict[str, LiteralString] = {
 
 
 @pytest.mark.parametrize("what", IN_THE_WAY)
-def test_what_has_the_table_s_name_is_told(migrate: Migrate, rows: Rows, what: str) -> None:
+def test_another_relation_of_the_tables_name_is_refused(migrate: Migrate, rows: Rows, what: str) -> None:
     """An index, a sequence or a type of the table's name is named as that; the hint leads to another name."""
     rows(IN_THE_WAY[what])
     for command in LOOKS:
@@ -299,7 +299,9 @@ def test_what_has_the_table_s_name_is_told(migrate: Migrate, rows: Rows, what: s
 
 @pytest.mark.parametrize("column", ["started_at", "finished_at"])
 @pytest.mark.parametrize("moment", ["infinity", "-infinity", "0044-03-15 BC", "20260-01-01"])
-def test_a_time_that_is_none_is_told(migrate: Migrate, rows: Rows, column: LiteralString, moment: str) -> None:
+def test_a_time_that_python_can_not_hold_is_reported(
+    migrate: Migrate, rows: Rows, column: LiteralString, moment: str
+) -> None:
     """An entry whose time is out of any calendar is named, with the statement that puts it right."""
     migrate("up", files={**ONE, "2_b.sql": "select 1"})
     rows(f"UPDATE schema_migrations SET {column} = %s::text::timestamptz WHERE position = 2", moment)
@@ -311,7 +313,7 @@ def test_a_time_that_is_none_is_told(migrate: Migrate, rows: Rows, column: Liter
 
 
 @pytest.mark.parametrize("column", ["version", "checksum", "started_at"])
-def test_an_entry_without_what_it_needs_is_told(migrate: Migrate, rows: Rows, column: LiteralString) -> None:
+def test_an_entry_that_lacks_a_value_is_refused(migrate: Migrate, rows: Rows, column: LiteralString) -> None:
     """A null where the table has none, as a copy may hold, is an error that names the entry and the column."""
     migrate("up", files=ONE)
     rows(f"ALTER TABLE schema_migrations ALTER {column} DROP NOT NULL; UPDATE schema_migrations SET {column} = NULL")
@@ -320,7 +322,7 @@ def test_an_entry_without_what_it_needs_is_told(migrate: Migrate, rows: Rows, co
 
 class TestLocked:
     def test_a_wait_for_it_says_so(self, migrate: Migrate, connect: Connect) -> None:
-        """While somebody holds the history against readers, every command says who; then it goes on."""
+        """While a session holds the history against readers, every command names it; then it goes on."""
         migrate("up", files=ONE)
         blocker = connect(application_name="dba")
         with blocker.transaction():
@@ -333,7 +335,7 @@ class TestLocked:
         assert [run.end().exit_code for run in runs] == [0] * len(runs)
 
     def test_a_wait_that_does_not_end_is_an_error(self, migrate: Migrate, connect: Connect) -> None:
-        """After half a minute the error names the session that holds the table, and what to do about it."""
+        """After half a minute the error names the session that holds the table, and a way out."""
         migrate("up", files=ONE)
         blocker = connect()
         with blocker.transaction():
@@ -369,7 +371,7 @@ def test_the_history_may_have_any_name(migrate: Migrate, connect: Connect, table
 
 
 def test_the_history_goes_into_a_schema_that_is_there(migrate: Migrate, rows: Rows) -> None:
-    """A schema that exists is used as it is, together with what is in it."""
+    """A schema that exists is used as it is, with all its objects."""
     rows('CREATE SCHEMA "Ops"')
     rows('CREATE TABLE "Ops".other ()')
     assert migrate("--table", "Ops.hist", "up", files=THREE).exit_code == 0
@@ -492,7 +494,7 @@ class TestHistoryChangedByHand:
         assert rows("SELECT position FROM schema_migrations ORDER BY 1") == [(1,), (2,), (7,), (8,), (9,)]
 
     def test_a_newest_entry_that_was_deleted_is_pending(self, migrate: Migrate, rows: Rows) -> None:
-        """The table is the truth: who takes the last entry out has the file run again."""
+        """The table is the truth: a file whose entry is taken out runs again."""
         migrate("up", files={"1_a.sql": "select 1", "2_b.sql": "create table if not exists t ()"})
         rows("DELETE FROM schema_migrations WHERE position = 2")
         assert migrate("--json", "up").applied == ["2"]

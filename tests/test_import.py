@@ -39,7 +39,7 @@ def first_line(migrate: Migrate, name: str) -> str:
     return (migrate.files / name).read_text().partition("\n")[0]
 
 
-# Each tool: its files, and what they become. The tables are a, b, …; a way down would drop them, or fail.
+# Each tool: its files, and the files made of them. The tables are a, b, …; a way down would drop them, or fail.
 A, B = "create table a ();\n", "create table b ();\n"
 INDEX = "create index concurrently i on n (x);\n"
 ALONE = "-- migrate: no-transaction\n"
@@ -244,7 +244,7 @@ def test_sqlx_has_its_own_checksum(migrate: Migrate) -> None:
 
 
 def test_drizzles_first_line_has_the_time_of_its_journal(migrate: Migrate) -> None:
-    """drizzle records an entry's `when`, and goes by nothing else."""
+    """drizzle records an entry's `when`, and goes by that alone."""
     journal = '{"entries": [{"tag": "0000_one", "when": 1700000000123}]}'
     old(migrate, {"meta/_journal.json": journal, "0000_one.sql": A})
     assert migrate("import", "old").exit_code == 0
@@ -271,7 +271,7 @@ def test_a_first_line_that_is_none_is_refused(line: str, migrate: Migrate) -> No
 
 
 def test_a_version_that_stands_twice_gets_the_next_free_number(migrate: Migrate, rows: Rows) -> None:
-    """The order stays the other tool's, and each change is told."""
+    """The order stays the other tool's, and `import` reports each change."""
     a, b = ("20240101000000_b", "create table a ();"), ("20240101000000_c", "alter table a add x int;")
     short = ("20240101_d", "alter table a add y int;")
     prisma(migrate, a, b, short, ("20240102000000_a", "alter table a drop y;"))
@@ -301,7 +301,7 @@ def test_a_version_that_stands_twice_gets_the_next_free_number(migrate: Migrate,
     ],
 )
 def test_versions_stay_where_they_are_in_order(wanted: str, given: str) -> None:
-    """The others get the next number after their predecessor's."""
+    """The other files get the next number after their predecessor's."""
     assert versions.assign(wanted.replace("x", "-").replace("-", "").split(" ")) == given.split()
 
 
@@ -325,7 +325,7 @@ def test_a_migration_added_later_comes_after_the_last(migrate: Migrate) -> None:
     ],
 )
 def test_yoyos_order_is_that_of_its_dependencies(names: list[str], given: list[str], migrate: Migrate) -> None:
-    """Its dates stay where they are in that order; else the files are numbered anew."""
+    """Its dates stay if they are in that order; otherwise the files are numbered anew."""
     first, second = names
     old(migrate, {f"{first}.sql": "select 1;", f"{second}.sql": f"-- depends: {first}\nselect 2;"})
     assert migrate("import", "old").exit_code == 0
@@ -430,7 +430,7 @@ def test_transaction_control_goes(text: str, became: str, migrate: Migrate) -> N
     ],
 )
 def test_transaction_control_that_changes_something_stays_and_check_refuses_it(text: str, migrate: Migrate) -> None:
-    """Nothing is guessed: the place is told by `import`, and `check` and `up` refuse the file until it is mended."""
+    """Nothing is guessed: `import` names the place, and `check` and `up` refuse the file until it is mended."""
     prisma(migrate, ("1_a", text))
     run = migrate("import", "old")
     assert run.exit_code == 0
@@ -567,7 +567,7 @@ def test_one_file_of_yoyos_tells_the_tool(migrate: Migrate) -> None:
 
 
 def test_a_python_without_alembic_is_named(migrate: Migrate) -> None:
-    """The error tells what it lacks; for another tool's folder the option is wrong usage."""
+    """The error gives alembic's reason; for another tool's folder the option is wrong usage."""
     old(migrate, {"alembic.ini": "", "goose/1_a.sql": "-- +goose Up\n"})
     (migrate.folder / "python").symlink_to("/bin/false")
     assert "no such program" in migrate("import", "old", "--python", "./nowhere").stderr
@@ -607,7 +607,7 @@ def test_a_file_that_its_own_tool_refuses_is_refused(text: str, migrate: Migrate
 
 
 def test_a_dry_run_writes_nothing(migrate: Migrate) -> None:
-    """It says what would be written."""
+    """It lists the files that would be written."""
     old(migrate, TOOLS["goose"][0])
     run = migrate("import", "old", "--dry-run")
     assert "3 files would be written to sql, from goose." in run.stdout
@@ -615,7 +615,7 @@ def test_a_dry_run_writes_nothing(migrate: Migrate) -> None:
 
 
 def test_a_new_folder_appears_whole_when_the_import_is_killed(migrate: Migrate, seed: int) -> None:
-    """Else nothing of it is there, and the next import writes it."""
+    """If it is killed before, nothing is there, and the next import writes the folder."""
     old(migrate, {f"{number}_a.up.sql": f"select {number};\n" * 50 for number in range(1, 201)})
     run = migrate.start("import", "old", "--from", "golang-migrate", url="")
     until(lambda: [*migrate.folder.glob(".outreach-migrate-import-*/files/*")] or not run.lives)
@@ -678,7 +678,7 @@ def test_no_file_is_overwritten_and_all_are_written_or_none(migrate: Migrate) ->
 
 
 def test_a_folder_with_migrations_of_its_own_is_refused(migrate: Migrate) -> None:
-    """Their order among the others is not known."""
+    """Their order among the imported ones is not known."""
     old(migrate, TOOLS["goose"][0])
     run = migrate("import", "old", files=["select 1;"])
     assert run.exit_code == 2
@@ -711,7 +711,7 @@ def test_it_ends_with_the_commands_that_come_next(migrate: Migrate) -> None:
     assert os.listdir("new place")
 
 
-def test_what_is_not_utf8_is_refused(migrate: Migrate) -> None:
+def test_a_text_that_is_not_utf8_is_refused(migrate: Migrate) -> None:
     """With the byte and its place."""
     old(migrate, {"1_a/migration.sql": b"select '\xff';", "migration_lock.toml": LOCK})
     assert "old/1_a/migration.sql: error: not UTF-8: byte 0xff at offset 8" in migrate("import", "old").stderr

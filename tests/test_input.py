@@ -1,4 +1,4 @@
-"""Input that is large, or hostile: what it costs, and that nothing of it stays where it must not."""
+"""Input that is large, or hostile: its cost, and the places where nothing of it may stay."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_a_role_with_a_short_statement_timeout(role: tuple[str, str], connect: C
     ids=["rules", "notifications", "copy", "rows"],
 )
 def test_results_nobody_asked_for_do_not_move_the_place(text: str, migrate: Migrate) -> None:
-    """Rules add results, and COPY ends them otherwise: the statement that failed is told all the same."""
+    """Rules add results, and COPY ends them otherwise: the error still names the statement that failed."""
     run = migrate("--json", "up", files={"1_a.sql": text})
     error = run.json["error"]
     assert (run.exit_code, error["sqlstate"], error["line"]) == (1, "22012", 4)

@@ -1,4 +1,4 @@
-"""Runs that a signal ends: what the server does for them ends too, and what was applied is said."""
+"""Runs that a signal ends: their statements on the server end too, and the error names the applied files."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def lock(connect: Connect) -> psycopg.Connection:
 
 
 def interrupt(run: Run, number: signal.Signals) -> tuple[Result, dict[str, Any]]:
-    """Send the signal; give what the run ended with, and its error as JSON, after what holds for every interruption."""
+    """Send the signal; check the promises for every interruption; give the run's result, and its error as JSON."""
     run.process.send_signal(number)
     began = time.monotonic()
     ended = run.end()
@@ -163,7 +163,7 @@ def test_a_signal_ends_the_wait_for_a_server(migrate: Migrate, command: str) -> 
 
 
 def test_what_was_applied_before_the_signal_stays(migrate: Migrate, rows: Rows, sessions: Sessions) -> None:
-    """The files before the one that was struck are applied, are told as such, and the document counts them."""
+    """The files before the one that was struck are applied and reported, and the document counts them."""
     migrate.write([FIRST, "INSERT INTO t VALUES (2);", "SELECT pg_sleep(60);", "INSERT INTO t VALUES (4);"])
     run = migrate.start("--json", "up")
     until(lambda: sessions.waiting("PgSleep"))
@@ -250,7 +250,7 @@ def test_a_signal_does_not_wait_for_a_reader_that_never_reads(
     assert rows("SELECT count(*) FROM schema_migrations WHERE version = '9000'") == [(0,)]
 
 
-def test_a_signal_that_comes_while_a_failed_file_is_rolled_back_is_told(
+def test_a_signal_that_comes_while_a_failed_file_is_rolled_back_is_reported(
     migrate: Migrate, first: Callable[..., None]
 ) -> None:
     """It decides the exit code, and the state is found out nevertheless."""
@@ -317,7 +317,7 @@ def test_a_second_signal_ends_at_once(
         ended = run.end()
     assert ended.exit_code in (-second, 128 + second)
     assert "Traceback" not in ended.stderr
-    assert ended.stdout == ""  # it did not come to its own end, where it tells the state
+    assert ended.stdout == ""  # it did not come to its own end, where it reports the state
 
 
 def test_a_killed_run_leaves_no_statement_at_work(
@@ -349,9 +349,9 @@ def test_a_killed_run_s_batch_is_done_once(
 def test_a_killed_run_s_build_is_waited_for(
     migrate: Migrate, first: Callable[..., None], lock: psycopg.Connection, rows: Rows, sessions: Sessions
 ) -> None:
-    """The next run leaves an index alone until what a killed run has left building it has ended, and says so."""
+    """The next run leaves an index alone, and says so, as long as a killed run's session still builds it."""
     first("CREATE INDEX CONCURRENTLY t_id ON t (id);")
-    # as good as never, but not ours to change
+    # as good as never, but not the test's to change
     database_name = sql.Identifier(lock.info.dbname)
     lock.execute(sql.SQL("ALTER DATABASE {} SET client_connection_check_interval = '1h'").format(database_name))
     lock.execute("BEGIN; INSERT INTO t VALUES (2)")
@@ -382,7 +382,7 @@ def test_a_run_under_nohup_outlives_its_terminal(migrate: Migrate, sessions: Ses
 
 
 @pytest.mark.parametrize("after", [0.0, 0.1, 0.3, 0.6])
-def test_a_signal_at_any_instant_is_told(migrate: Migrate, after: float, rows: Rows) -> None:
+def test_a_signal_at_any_instant_is_reported(migrate: Migrate, after: float, rows: Rows) -> None:
     """From the first file on, a signal ends in 130 and a document, or comes too late."""
     migrate.write([FIRST, *["INSERT INTO t SELECT 1 FROM pg_sleep(0.02);"] * 30])
     run = migrate.start("--json", "up")

@@ -66,7 +66,7 @@ def test_a_file_has_the_level_it_asks_for(migrate: Migrate, rows: Rows, text: st
 def test_a_level_set_within_a_file_is_refused(
     migrate: Migrate, rows: Rows, statement: str, named: str, hint: str
 ) -> None:
-    """The transaction has begun before the file: it is told before anything runs, with what to write instead."""
+    """The transaction has begun before the file: the statement is refused before anything runs, with a replacement."""
     run = migrate("--json", "up", files={"1_good.sql": SEEN, "2_bad.sql": f"select 1;\n{statement};select 2"})
     [problem] = run.json["error"]["problems"]
     assert (problem["path"], problem["line"], problem["column"]) == ("sql/2_bad.sql", 2, 1)
@@ -77,7 +77,7 @@ def test_a_level_set_within_a_file_is_refused(
 
 @pytest.mark.parametrize("modes", ["read only", "isolation level serializable, read only, deferrable", "deferrable"])
 def test_a_transaction_that_cannot_write_is_refused(migrate: Migrate, rows: Rows, modes: str) -> None:
-    """A file's entry is written in its transaction; such a BEGIN is told, together with its COMMIT."""
+    """A file's entry is written in its transaction, so such a BEGIN is refused, together with its COMMIT."""
     run = migrate("--json", "up", files={"1_a.sql": f"begin {modes};\nselect 1;\ncommit;"})
     [problem] = run.json["error"]["problems"]
     assert (problem["line"], problem["message"]) == (1, "BEGIN, with COMMIT on line 3, cannot be used in a migration")
@@ -95,7 +95,7 @@ def test_a_transaction_that_cannot_write_is_refused(migrate: Migrate, rows: Rows
     ],
 )
 def test_a_level_that_cannot_be_had_is_refused(migrate: Migrate, text: str, message: str) -> None:
-    """A level that would be passed over is told: the file's author counts on it."""
+    """A level that would be passed over is refused, because the file's author counts on it."""
     [problem] = migrate("--json", "up", files={"1_a.sql": text}).json["error"]["problems"]
     assert problem["message"] == message
     assert problem["hint"]
@@ -134,7 +134,7 @@ REFUSES = """
 def test_a_serialization_failure_of_the_entry_is_a_lost_race(
     migrate: Migrate, rows: Rows, sessions: Sessions, gate: psycopg.Connection
 ) -> None:
-    """Where the server tells the loser so instead of a unique violation, it makes a new plan and says nothing."""
+    """If the loser gets that error instead of a unique violation, it makes a new plan and says nothing."""
     migrate.write([REFUSES])
     assert migrate.process("up").exit_code == 0
     migrate.write([REFUSES, "SELECT 2;", "SELECT 3;"])
@@ -176,7 +176,7 @@ def test_a_serialization_failure_is_tried_again(
     assert rows("SELECT n FROM counter") == [(11,)]
 
 
-def test_a_serialization_failure_at_commit_is_told(migrate: Migrate, rows: Rows) -> None:
+def test_a_serialization_failure_at_commit_is_reported(migrate: Migrate, rows: Rows) -> None:
     """One that only COMMIT meets is no failure of a deferred constraint, and has the place of its file."""
     raises = "RAISE 'could not serialize' USING ERRCODE = '40001'"
     rows(f"CREATE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {raises}; END $$")

@@ -1,4 +1,4 @@
-"""A server that speaks another language than English: what a run does goes by SQLSTATE, and by what is true."""
+"""A server that speaks another language than English: a run goes by SQLSTATE, and by the catalog."""
 
 from __future__ import annotations
 

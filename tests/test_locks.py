@@ -1,4 +1,4 @@
-"""Locks: a file gives way to the application, is tried again, and tells who was in its way."""
+"""Locks: a file gives way to the application, is tried again, and names the session in its way."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def holder(connect: Connect) -> Iterator[psycopg.Connection]:
 
 @pytest.fixture
 def tries(rows: Rows) -> Counted:
-    """A function that tells how often a file has counted, and makes its counter ready."""
+    """A function that gives the number of times that a file has counted, and makes its counter ready."""
     rows(COUNTED)
     return lambda: rows("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM tries")[0][0]
 
@@ -102,7 +102,7 @@ def test_the_lock_timeout_is_the_option_s_unless_the_file_names_one(
 def test_the_statement_timeout_is_the_server_s_unless_an_option_names_one(
     kind: str, options: list[str], limit: str, migrate: Migrate, rows: Rows
 ) -> None:
-    """--statement-timeout holds for a file's statements; without it they run under what the server or role has."""
+    """--statement-timeout holds for a file's statements; without it the server's or the role's setting does."""
     rows("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET statement_timeout = 7000', current_database()); END $$")
     text = f"{kind}CREATE TABLE seen AS SELECT current_setting('statement_timeout')::interval AS value;"
     assert migrate("up", *options, files={"1_a.sql": text}).exit_code == 0
@@ -212,7 +212,7 @@ def test_a_directive_s_timeout_makes_a_file_without_a_transaction_give_way(
 def test_a_file_without_a_transaction_is_not_tried_again_past_its_first_statement(
     migrate: Migrate, rows: Rows, holder: psycopg.Connection, tries: Counted
 ) -> None:
-    """When a statement is done, a later one that gives way fails the run: what is done is done, and told."""
+    """After a statement that is done, a later one that gives way fails the run, and the error counts the done ones."""
     text = "-- migrate: no-transaction\nSELECT nextval('tries'); ALTER TABLE users ADD COLUMN phone text;"
     run = migrate("up", "--lock-timeout", "50ms", files={"1_a.sql": text})
     assert run.exit_code == 1
@@ -237,10 +237,10 @@ def test_a_wait_for_another_run_is_not_cut_short(
     assert rows("SELECT count(*) FROM schema_migrations") == [(1,)]
 
 
-# --- who is in the way
+# --- the session in the way
 
 
-def test_who_is_in_the_way_is_told_while_the_file_waits(
+def test_the_session_in_the_way_is_named_while_the_file_waits(
     migrate: Migrate, rows: Rows, holder: psycopg.Connection
 ) -> None:
     """Pid, user, application, address, state, age, query without its literals, table and modes: all live."""
@@ -265,8 +265,8 @@ def test_who_is_in_the_way_is_told_while_the_file_waits(
     assert "Alice" not in ended.output
 
 
-def test_the_error_carries_who_was_in_the_way(migrate: Migrate, holder: psycopg.Connection) -> None:
-    """The final error has the blockers last seen, as text and in JSON, and what can be done about them."""
+def test_the_error_carries_the_session_in_the_way(migrate: Migrate, holder: psycopg.Connection) -> None:
+    """The final error has the blockers last seen, as text and in JSON, each with a way out."""
     migrate.write([ALTER])
     options = ["up", "--lock-timeout", "1500ms", "--lock-retries", "0"]
     ended = migrate.process("--json", *options)
@@ -297,7 +297,7 @@ def test_the_error_carries_who_was_in_the_way(migrate: Migrate, holder: psycopg.
     assert "Alice" not in ended.output
 
 
-def test_short_timeouts_too_find_out_who_is_in_the_way(migrate: Migrate, holder: psycopg.Connection) -> None:
+def test_short_timeouts_too_find_the_session_in_the_way(migrate: Migrate, holder: psycopg.Connection) -> None:
     """A file that gave way before a second had passed is looked after when it is tried again."""
     run = migrate("up", "--lock-timeout", "500ms", "--lock-retries", "1", files={"1_a.sql": ALTER})
     assert run.exit_code == 1
@@ -316,7 +316,7 @@ def test_a_long_query_may_be_cancelled(migrate: Migrate, connect: Connect, busy:
     assert f"pg_cancel_backend({blocker['pid']})" in blocker["advice"]
 
 
-def test_a_session_that_waits_before_us_is_told_from_one_that_holds(
+def test_a_session_ahead_in_the_queue_is_told_from_one_that_holds(
     migrate: Migrate, holder: psycopg.Connection, connect: Connect, busy: Callable[..., None], rows: Rows
 ) -> None:
     """A session that is only ahead in the queue holds nothing, and the message doesn't say so."""
@@ -355,11 +355,11 @@ def test_a_session_that_waits_before_us_is_told_from_one_that_holds(
 def test_a_blocker_s_query_is_shown_without_its_literals(
     query: str, shown: str, connect: Connect, busy: Callable[..., None]
 ) -> None:
-    """Whatever way a value is written in, it is shown as ?; of what is left, 120 characters."""
+    """A value in any spelling is shown as ?, and the query is cut at 120 characters."""
     holding, waiting = connect(), connect()
     holding.execute("CREATE TABLE users ()")
     holding.execute("BEGIN; LOCK TABLE users")
-    with suppress(psycopg.Error):  # what the query asks for matters to nobody
+    with suppress(psycopg.Error):  # the query's result matters to nobody
         holding.execute(b"SAVEPOINT s")
         holding.execute(query.encode())
     with connect() as looking:
@@ -369,9 +369,7 @@ def test_a_blocker_s_query_is_shown_without_its_literals(
         holding.execute("ROLLBACK")
 
 
-def test_a_prepared_transaction_is_told_as_what_it_is(
-    migrate: Migrate, private_server: Callable[..., PrivateServer]
-) -> None:
+def test_a_prepared_transaction_is_named_as_one(migrate: Migrate, private_server: Callable[..., PrivateServer]) -> None:
     """A prepared transaction holds a lock without a session, so the advice names COMMIT PREPARED and not a pid."""
     server = private_server(max_prepared_transactions="2")
     with closing(psycopg.connect(server.url, autocommit=True)) as connection:
@@ -386,7 +384,7 @@ def test_a_prepared_transaction_is_told_as_what_it_is(
         connection.execute("ROLLBACK PREPARED 'forgotten'")
 
 
-def test_autovacuum_against_wraparound_is_told_as_what_it_is(
+def test_autovacuum_against_wraparound_is_named_as_one(
     migrate: Migrate, private_server: Callable[..., PrivateServer]
 ) -> None:
     """An autovacuum that prevents wraparound does not give way to us: the advice is to let it end."""
@@ -433,10 +431,10 @@ def test_a_second_connection_is_for_long_waits_only(
     assert between.messages.count("Startup") == connections
 
 
-def test_a_role_that_may_not_see_others_is_told_less(
+def test_a_role_that_may_not_see_other_sessions_sees_less(
     migrate: Migrate, role: tuple[str, str], rows: Rows, holder: psycopg.Connection
 ) -> None:
-    """Without pg_read_all_stats a run is told who holds what, but not what he does; and it doesn't fail for that."""
+    """Without pg_read_all_stats a run names the session and its lock, but not its query, and goes on."""
     name, url = role
     rows("GRANT ALL ON SCHEMA public TO PUBLIC")
     holder.execute("COMMIT")
@@ -452,7 +450,7 @@ def test_a_role_that_may_not_see_others_is_told_less(
     assert "insufficient privilege" not in ended.output
 
 
-# --- what the role has
+# --- settings of the role
 
 
 @pytest.mark.parametrize("setting", ["lock_timeout", "statement_timeout", "idle_session_timeout"])

@@ -39,7 +39,7 @@ def history_of(connection: psycopg.Connection) -> list[tuple[str, bool]]:
 
 
 def tells_the_truth(run: Result, connection: psycopg.Connection) -> None:
-    """Compare what a run says that it left behind with what the table holds, once nothing runs any more."""
+    """Compare the state that a run reports with the table, once nothing runs any more."""
     until(lambda: not Sessions(connection).of_runs())
     document, history = run.json, history_of(connection)
     assert [one["version"] for one in document["applied"]] == [version for version, finished in history if finished]
@@ -61,7 +61,7 @@ def tells_the_truth(run: Result, connection: psycopg.Connection) -> None:
 
 @pytest.mark.parametrize("forwarded", [False, True], ids=["before", "after"])
 def test_a_connection_that_is_cut_at_any_message(forwarded: bool, server_url: str, migrate: Migrate) -> None:
-    """Whichever message is lost, or its answer: a run says what is, and the next one does what is left, once."""
+    """Whichever message is lost, or its answer: a run reports the true state, and the next one does the rest, once."""
     migrate.write(FEW)
     went_on = 0
     for nth in _cuts(server_url, migrate):
@@ -119,7 +119,7 @@ def _cuts(server_url: str, migrate: Migrate) -> list[int]:
 def test_what_still_runs_when_the_connection_is_lost_is_ended(
     text: str, proxy: Callable[..., Proxy], migrate: Migrate, rows: Rows, sessions: Sessions, gate: psycopg.Connection
 ) -> None:
-    """A run does not take for undone what the server is still doing: it ends that, and then looks."""
+    """A run ends the statement that the server is still doing before it looks at the history."""
     between = proxy()
     migrate("up", files={"1_a.sql": FIRST})
 
@@ -141,7 +141,7 @@ def test_what_still_runs_when_the_connection_is_lost_is_ended(
 
 @pytest.mark.parametrize("directive", ["", "-- migrate: no-transaction\n"])
 def test_a_session_that_is_terminated(directive: str, migrate: Migrate, rows: Rows) -> None:
-    """The server's reason is told with the file and the state; what came before stays."""
+    """The error has the server's reason, the file and the state; the files before it stay."""
     end = "SELECT pg_terminate_backend(pg_backend_pid());"
     text = f"{directive}INSERT INTO t VALUES (2);\n{end}"
     run = migrate("--json", "up", files={"1_a.sql": FIRST, "2_b.sql": text})
@@ -181,7 +181,7 @@ def test_a_server_that_comes_back(
     directive: str,
     private_server: Callable[..., PrivateServer],
 ) -> None:
-    """A restart, kill -9 of the server, a crash of one session, in the middle of a file: the run says what stayed."""
+    """A restart, kill -9 of the server, a crash of one session, in the middle of a file: the run reports the state."""
     server = private_server()
     migrate.write(
         [*[FIRST, "INSERT INTO t VALUES (2);"][: 1 + (disturb is restart)], f"{directive}SELECT pg_sleep(60);"]
@@ -206,7 +206,7 @@ def test_a_server_that_comes_back(
 
 
 def _looked(url: str) -> tuple[list[tuple[str, bool]], ...]:
-    """Give the history, alone; nothing while the server, or its postmaster who has not noticed yet, is to recover."""
+    """Give the history, alone; nothing while the server is to recover, even if its postmaster has not noticed yet."""
     with suppress(psycopg.OperationalError), closing(psycopg.connect(url, autocommit=True)) as connection:
         return (history_of(connection),)
     return ()
@@ -232,7 +232,7 @@ def crowded(private_server: Callable[..., PrivateServer]) -> Iterator[tuple[str,
 
 
 def test_a_server_without_room(migrate: Migrate, crowded: tuple[str, list[psycopg.Connection]]) -> None:
-    """Too many connections are told as such, with the hint to wait; a run that waits gets its turn."""
+    """Too many connections are an error with the hint to wait; a run that waits gets its turn."""
     url, taken = crowded
     run = migrate("up", files={"1_a.sql": FIRST, "2_b.sql": "CREATE INDEX CONCURRENTLY i ON t (id);"}, url=url)
     assert (run.exit_code, run.stdout) == (1, "")
@@ -252,7 +252,7 @@ def test_a_server_without_room(migrate: Migrate, crowded: tuple[str, list[psycop
 
 
 def test_a_role_without_room(role: tuple[str, str], rows: Rows, connect: Connect, migrate: Migrate) -> None:
-    """A role's own limit is told in the same way."""
+    """A role's own limit is the same error."""
     name, url = role
     connect().execute(sql.SQL("ALTER ROLE {} CONNECTION LIMIT 1").format(sql.Identifier(name)))
     with closing(psycopg.connect(url)):
@@ -305,7 +305,7 @@ def test_a_full_disk(private_server: Callable[..., PrivateServer], migrate: Migr
 
 
 def test_a_limit_of_temporary_space(migrate: Migrate) -> None:
-    """A limit that the server sets is told with the server's words, at the statement that met it."""
+    """A limit that the server sets is an error in the server's words, at the statement that met it."""
     text = "SET temp_file_limit = '100kB'; SET work_mem = '64kB';\nCREATE TABLE t AS SELECT n FROM\n"
     text += "generate_series(1, 100000) AS n ORDER BY md5(n::text);"
     run = migrate("--json", "up", files={"1_a.sql": text})
@@ -315,7 +315,7 @@ def test_a_limit_of_temporary_space(migrate: Migrate) -> None:
 
 
 def test_what_a_role_may_not_do(role: tuple[str, str], migrate: Migrate, connect: Connect) -> None:
-    """Each permission that a migrating role lacks is told in one line, with the role that should have it or run it."""
+    """Each permission that a migrating role lacks is one line, with the role that should have it or run it."""
     name, url = (sql.Identifier(role[0]), role[1])
     admin = connect()
 

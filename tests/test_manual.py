@@ -131,12 +131,12 @@ def tables() -> Iterator[tuple[str, str]]:
 
 
 def written(row: str) -> list[str]:
-    """Give the options of a row as they are written, without what stands in its second cell."""
+    """Give the options of a row as they are written, without those in its second cell."""
     return [option.replace("¦", "|") for option in re.findall(r"`(-[^`]*)`", row.split("|")[1])]
 
 
 def options(command: click.Command) -> Iterator[tuple[str, click.Option]]:
-    """Give the options as --help shows them: each spelling with what it takes."""
+    """Give the options as --help shows them: each spelling with its value."""
     ctx = click.Context(command, info_name="x")
     for param in command.params:
         if isinstance(param, click.Option):
@@ -149,7 +149,7 @@ def options(command: click.Command) -> Iterator[tuple[str, click.Option]]:
 
 @pytest.mark.parametrize("name", ["", *(name for name in COMMANDS if name != "psql")])
 def test_the_options_of_the_manual_are_those_of_the_help(name: str) -> None:
-    """Each command's table has every option of its --help, with what it takes and its default, and no other."""
+    """Each command's table has every option of its --help, with its value and default, and no other."""
     command = COMMANDS[name] if name else cli.main
     rows = {option: row for where, row in tables() if where == name for option in written(row)}
     helps = set() if name else {"-h", "--help"}
@@ -203,7 +203,7 @@ class Shell:
         return line.replace("outreach-migrate --embedded ", "outreach-migrate ")
 
     def said(self, lines: list[str], *, at: int = 0, then: Callable[[], object] = int) -> list[str]:
-        """Run them in one shell; give what each says, on both streams. Call `then` after `at` lines of output."""
+        """Run them in one shell; give the output of each, on both streams. Call `then` after `at` lines of output."""
         script = "".join(f"status=$?; printf '\\1'; (exit $status)\n{self.typed(line)}\n" for line in lines)
         said = list[str]()
         with self._started(["bash", "-c", script]) as process:
@@ -350,7 +350,7 @@ TRANSCRIPTS = [(name, block) for name, text in TEXTS.items() for block in blocks
 
 @pytest.mark.parametrize(("page", "block"), TRANSCRIPTS, ids=lambda text: parts(text)[0][0] if "\n" in text else text)
 def test_a_transcript_is_as_it_stands(page: str, block: str, migrate: Migrate, shell: Shell, connect: Connect) -> None:
-    """Run as they are written, the commands say what is shown, but for figures, moments and paths."""
+    """Run as they are written, the commands print the lines that are shown, but for figures, moments and paths."""
     lines, shown = parts(block)
     scene = next((scene for start, scene in SCENES.items() if lines[0].startswith(start)), project)
     scene(migrate)
@@ -395,7 +395,7 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 
 
 def test_options_in_the_texts_exist() -> None:
-    """An option of ours that is named in code is one of the command line's."""
+    """An option that is named in code is one of the command line's, or the plug-in's."""
     known = {option for one in (cli.main, *COMMANDS.values()) for param in one.params for option in param.opts}
     text = "\n".join(text for name, text in TEXTS.items() if name != "benchmarks")
     code = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=FENCED))
@@ -438,7 +438,7 @@ def python(migrate: Migrate, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
 def test_the_functions_work_as_shown(
     python: Callable[[str], dict[str, Any]], migrate: Migrate, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The first example applies what is pending; the second prints where a file failed, and the outcome."""
+    """The first example applies the pending files; the second prints the place where a file failed, and the outcome."""
     first, second, *_ = blocks("python", TEXTS["python"])
     python(first)
     lines = capsys.readouterr().out.splitlines()
@@ -459,7 +459,7 @@ def test_the_readmes_example_migrates(python: Callable[[str], dict[str, Any]], m
 def test_an_application_starts_as_shown(
     python: Callable[[str], dict[str, Any]], migrate: Migrate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Refusing and waiting end the start while somebody has not migrated yet; the others go on."""
+    """Refusing and waiting end the start while nobody has migrated; afterwards all three start."""
     at_start, waiting, refusing = blocks("python", TEXTS["python"])[2:]
     migrates = python(at_start)["app"]
     refuses = python(refusing)["app"]

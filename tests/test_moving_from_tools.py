@@ -62,7 +62,7 @@ context.configure(url="postgresql+psycopg://ann:s3cret@nowhere/x")
 with context.begin_transaction():
     context.run_migrations()
 """
-RevisionsOf = Mapping[str, tuple[str, str]]  # by their names: what stands below the imports, and the body of upgrade()
+RevisionsOf = Mapping[str, tuple[str, str]]  # by their names: the text below the imports, and the body of upgrade()
 
 
 def alembic(migrate: Migrate, revisions: RevisionsOf, *, env: str = ENV, folder: str = "alembic") -> tuple[str, ...]:
@@ -115,7 +115,7 @@ def test_alembics_graph_becomes_its_own_order(migrate: Migrate) -> None:
 
 
 def test_alembics_dates_are_the_versions_if_they_are_in_order(migrate: Migrate) -> None:
-    """A later revision with an earlier date comes after the others all the same, and numbers nothing anew."""
+    """A later revision with an earlier date still comes after the rest, and numbers nothing anew."""
     body = "pass\n\n\n__doc__ = 'x\\n\\nCreate Date: 2024-01-{} 12:00:00.123456'"
     revisions = {"a": ("", body.format("01")), "b": ("down_revision = 'a'", body.format("02"))}
     arguments = alembic(migrate, revisions)
@@ -165,7 +165,7 @@ AUTOCOMMIT = {
 
 
 def test_an_autocommit_block_is_left_out_where_it_changes_nothing(migrate: Migrate) -> None:
-    """Else the file has no transaction, so its statements commit one by one."""
+    """If it can't be removed, the file has no transaction, so its statements commit one by one."""
     start = "op.execute('create table t (x int)')\n    op.execute(\"create type e as enum ('x')\")"
     revisions = {"a": ("", start)}
     for name, (block, after, _) in AUTOCOMMIT.items():

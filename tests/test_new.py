@@ -78,7 +78,7 @@ def test_small_versions_are_followed_by_the_time() -> None:
 
 @pytest.mark.parametrize("option", [(), ("--no-transaction",)])
 def test_a_new_file_says_how_it_will_run(option: tuple[str, ...], migrate: Migrate, rows: Rows) -> None:
-    """Its head has the name, the directive where `up` finds it, and what a failure leaves; SQL goes below."""
+    """Its head has the name, the directive where `up` finds it, and a note on failures; SQL goes below."""
     path = Path(migrate(*("new", *option, "add", "t")).stdout.strip())
     head = path.read_text()
     assert head.startswith("-- add t\n")

@@ -49,7 +49,7 @@ def reader(connect: Connect, table: None) -> Iterator[psycopg.Connection]:
     connection.close()
 
 
-# --- what runs, and what doesn't
+# --- statements that run, and that don't
 
 
 def test_the_entry_is_committed_first_and_tells_how_far_the_file_is(
@@ -127,7 +127,7 @@ def test_a_single_statement_needs_no_directive(text: str, migrate: Migrate, rows
     "statement", ["create index concurrently i on t (a)", "vacuum t", "reindex (concurrently) table t"]
 )
 def test_more_statements_need_the_directive(statement: str, migrate: Migrate, rows: Rows, table: None) -> None:
-    """Without it the file is refused before any file runs, with the line, and with what to do."""
+    """Without it the file is refused before any file runs, with the line and a hint."""
     run = migrate("up", files={"1_a.sql": trail(1), "2_b.sql": f"select 1;\n\n  {statement};"})
     assert run.exit_code == 1
     assert "2_b.sql:3:3: error: " in run.stderr
@@ -184,7 +184,7 @@ def test_statements_that_are_done_must_not_change(
 def test_comments_and_spaces_between_done_statements_may_change(
     migrate: Migrate, steps: Callable[[], list[int]], table: None
 ) -> None:
-    """It is the statements that count, not what stands between them."""
+    """Only the statements count, and not the text between them."""
     migrate("up", files={"1_a.sql": f"{HEAD}{trail(1, 2)} SELECT 1/0;"})
     again = migrate("up", files={"1_a.sql": f"{HEAD}-- one\n\n{trail(1)}\n\n/* two */ {trail(2, 3)}"})
     assert again.exit_code == 0, again
@@ -242,7 +242,7 @@ UNIQUE = "CREATE UNIQUE INDEX CONCURRENTLY {} ON {} (a);"
 def test_an_index_that_a_failed_build_left_is_dropped_before_the_next_try(
     index: str, named: str, migrate: Migrate, rows: Rows, table: None
 ) -> None:
-    """The invalid index is dropped, which is told, and built again: at the end it is valid."""
+    """The run says that it drops the invalid index, and builds it again: at the end it is valid."""
     rows(FILLED)
     text = UNIQUE.format(index, named)
     failed = migrate("up", files={"1_a.sql": text})
@@ -387,7 +387,7 @@ def test_a_build_that_was_terminated_is_built_anew(
 def test_runs_at_once_build_one_index(
     migrate: Migrate, count: int, rows: Rows, reader: psycopg.Connection, sessions: Sessions
 ) -> None:
-    """Beside open transactions of the application one run builds and the others wait, in no statement: nobody hangs."""
+    """Beside open transactions of the application one run builds and the rest wait, in no statement: none hangs."""
     migrate.write([BUILD, trail(2)])
     runs = [migrate.start("up") for _ in range(count)]
     until(lambda: sessions.waiting("virtualxid"))
@@ -400,10 +400,10 @@ def test_runs_at_once_build_one_index(
     assert sum("1  a  applied in" in one.stdout for one in ended) == 1
 
 
-def test_another_run_is_told_who_works_on_the_file(
+def test_another_run_names_the_one_that_works_on_the_file(
     migrate: Migrate, rows: Rows, reader: psycopg.Connection, sessions: Sessions
 ) -> None:
-    """A living run is told from a dead one at once: the other names its pid and application, and waits for its end."""
+    """A run knows a living run from a dead one at once: it names its pid and application, and waits for its end."""
     migrate.write([BUILD])
     first = migrate.start("up", PGAPPNAME="the first one")
     until(lambda: sessions.waiting("virtualxid"))
@@ -425,7 +425,7 @@ def test_another_run_is_told_who_works_on_the_file(
 def test_status_tells_a_file_at_work_from_one_that_was_left(
     migrate: Migrate, rows: Rows, reader: psycopg.Connection, sessions: Sessions
 ) -> None:
-    """While a living run works on a file nothing is wrong, only pending; once the run is dead, it says what to do."""
+    """While a living run works on a file it is pending and nothing is wrong; once the run is dead, there is a hint."""
     migrate.write([BUILD])
     working = migrate.start("up", PGAPPNAME="the worker")
     until(lambda: sessions.waiting("virtualxid"))
@@ -492,7 +492,7 @@ def test_long_statements_show_how_far_they_are(migrate: Migrate, text: str, line
 def test_a_file_without_a_transaction_leaves_nothing_in_the_pool(
     migrate: Migrate, pgbouncer: Callable[..., str], connect: Connect, table: None
 ) -> None:
-    """Behind PgBouncer in transaction mode the file's settings hold for its statements, and for nobody else's."""
+    """Behind PgBouncer in transaction mode the file's settings hold for its own statements only."""
     pooled = pgbouncer(pool_size=3)
     text = (
         "SET search_path = s; SET lock_timeout = '7s'; SET vacuum_cost_limit = 123; CREATE SCHEMA s;"
@@ -514,7 +514,7 @@ def test_a_file_without_a_transaction_leaves_nothing_in_the_pool(
     assert [one[1:3] for one in found] == [('"$user", public', "0")] * 3
 
 
-# --- what is refused
+# --- refused files
 
 
 @pytest.mark.parametrize(
@@ -534,7 +534,7 @@ def test_an_index_built_concurrently_has_a_name(migrate: Migrate, table: None, t
 
 
 def test_a_file_can_not_be_both_in_a_transaction_and_without(migrate: Migrate, table: None) -> None:
-    """BEGIN and COMMIT around a file that asks for no transaction are a contradiction, told before anything runs."""
+    """BEGIN and COMMIT around a file that asks for no transaction are a contradiction, refused before anything runs."""
     run = migrate("up", files={"1_a.sql": f"{HEAD}BEGIN;\n{trail(1)}\nCOMMIT;"})
     assert run.exit_code == 1
     assert "1_a.sql:2:1: error:" in run.stderr
@@ -564,8 +564,8 @@ def test_an_unfinished_file_can_not_come_to_want_a_transaction(migrate: Migrate,
     assert "Begin the file with: -- migrate: no-transaction" in run.stderr
 
 
-def test_an_unfinished_file_that_is_gone_is_told_of(migrate: Migrate, unfinished: None) -> None:
-    """An older release meets what a newer one has begun: a warning for `up`, trouble for `status --check`."""
+def test_an_unfinished_file_that_is_gone_is_reported(migrate: Migrate, unfinished: None) -> None:
+    """A file that a newer release has begun is a warning for `up` of an older one, and trouble for `status --check`."""
     (migrate.files / "2_i.sql").unlink()
     run = migrate("up")
     assert (run.exit_code, "2_i is unfinished, and newer than all files" in run.stderr) == (0, True)

@@ -50,7 +50,7 @@ def test_a_way_down_before_the_way_up_has_its_own_hint(migrate: Migrate) -> None
 
 
 def test_dbmates_marks_are_refused(migrate: Migrate) -> None:
-    """They look like directives of this program, and each is told with what to write instead."""
+    """They look like directives of this program, and the error shows the replacement of each."""
     text = f"-- migrate:up transaction:false\n{UP}\n-- migrate:down\n{DOWN}"
     up, down = migrate("--json", "check", files={"1_a.sql": text}).json["findings"]
     assert (up["line"], up["message"]) == (1, "dbmate's mark: -- migrate:up transaction:false")
@@ -90,7 +90,7 @@ def test_a_way_down_that_has_no_statement_runs(migrate: Migrate, text: str) -> N
 
 @pytest.mark.parametrize(("ending", "tool"), [("down", "golang-migrate"), ("rollback", "yoyo")])
 def test_a_file_of_the_way_down_is_refused(migrate: Migrate, rows: Rows, ending: str, tool: str) -> None:
-    """It has the version of the way up, or one of its own; it is told by its name, once."""
+    """It has the version of the way up, or one of its own; the error names it, once."""
     run = migrate("--json", "up", files={"1_a.sql": UP, f"1_a.{ending}.sql": DOWN})
     [problem] = run.json["error"]["problems"]
     assert problem["path"] == f"sql/1_a.{ending}.sql"
@@ -179,7 +179,7 @@ def test_a_file_whose_name_is_no_migrations_is_looked_into(
 
 
 def test_a_folder_in_pythons_hands_is_named(migrate: Migrate) -> None:
-    """The revisions' folder of an alembic project says where its alembic.ini is, and yoyo's Python is told from it."""
+    """For the revisions of an alembic project the hint names its alembic.ini; yoyo's Python is told apart from them."""
     migrate.files.mkdir()
     (migrate.files / "a1_x.py").write_text("revision = 'a1'\ndown_revision = None\n")
     assert "sql: error: this is alembic's folder" in migrate("check").stdout

@@ -1,4 +1,4 @@
-"""Output: nothing that others wrote steers the terminal, any locale can show it, and a full device is told."""
+"""Output: no foreign text steers the terminal, any locale can show it, and a full device is an error."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def steers(text: str) -> set[str]:
     ],
 )
 def test_what_would_steer_a_terminal_is_shown_escaped(migrate: Migrate, text: str) -> None:
-    """Control characters and what turns the direction of writing are written as in a Python string."""
+    """Control characters, and marks that turn the direction of writing, are written as in a Python string."""
     run = migrate("up", files={"1_a.sql": text})
     assert run.exit_code == 1
     assert SHOWN in run.stderr
@@ -38,7 +38,7 @@ def test_what_would_steer_a_terminal_is_shown_escaped(migrate: Migrate, text: st
 
 
 def test_what_the_table_holds_is_shown_escaped(migrate: Migrate, rows: Rows) -> None:
-    """A row's name and author stay in their line of the table, whatever they are; JSON tells them as they are."""
+    """A row's name and author stay in their line of the table, whatever they are; JSON has them as they are."""
     migrate("up", files={"1_a.sql": "select 1", "2_b.sql": "select 2"})
     (migrate.files / "1_a.sql").unlink()
     rows("UPDATE schema_migrations SET name = name || %s, applied_by = %s", f"{STEERING}\n", STEERING)
@@ -121,8 +121,8 @@ def written_to(migrate: Migrate, *arguments: str, full: str) -> subprocess.Compl
 
 @pytest.mark.skipif(not FULL.exists(), reason="no /dev/full")
 @pytest.mark.parametrize("command", [["up"], ["--json", "up"], ["--help"], ["new", "x"]])
-def test_a_full_device_is_told(migrate: Migrate, command: list[str]) -> None:
-    """A full stdout is told in one line on stderr, and the exit code is 1; the run itself is done to its end."""
+def test_a_full_device_is_reported(migrate: Migrate, command: list[str]) -> None:
+    """A full stdout is one line on stderr, and the exit code is 1; the run itself is done to its end."""
     migrate.write({"1_a.sql": "select 1", "2_b.sql": "create table b ()"})
     run = written_to(migrate, *command, full="stdout")
     assert run.returncode == 1
@@ -133,7 +133,7 @@ def test_a_full_device_is_told(migrate: Migrate, command: list[str]) -> None:
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="no /dev/full")
-def test_a_full_stderr_is_told_on_stdout(migrate: Migrate) -> None:
+def test_a_full_stderr_is_reported_on_stdout(migrate: Migrate) -> None:
     """If stderr can't be written, the last line of stdout says so, or the document."""
     notice = "do $$ begin raise notice 'lost'; end $$"
     migrate.write({"1_a.sql": notice})
@@ -147,7 +147,7 @@ def test_a_full_stderr_is_told_on_stdout(migrate: Migrate) -> None:
 
 
 def test_a_run_goes_on_where_nobody_reads(migrate: Migrate) -> None:
-    """After `| head` what is printed is lost, and every file is applied."""
+    """After `| head` the output is lost, and every file is applied."""
     migrate.write({f"{number}_a.sql": "select 1" for number in range(1, 4)})
     command = [sys.executable, "-m", "outreach_migrate", "--database", migrate.url, "-v", "up"]
     with subprocess.Popen(command, cwd=migrate.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

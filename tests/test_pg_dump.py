@@ -13,7 +13,7 @@ from fix_cli import Migrate
 from outreach_migrate.errors import MissingTool
 from outreach_migrate.schema import pg_dump
 
-# "Grüße" and the emoji are more than a byte; the texts have what COPY's format escapes, and what looks like its end
+# "Grüße" and the emoji are more than a byte; the texts have signs that COPY's format escapes, and one like its end
 SCHEMA = r"""
 CREATE SCHEMA app;
 CREATE EXTENSION IF NOT EXISTS citext SCHEMA app;
@@ -96,7 +96,7 @@ def unlocked(dump: str) -> str:
 
 
 @pytest.mark.parametrize("options", [["--schema-only"], ["--inserts"], []])
-def test_what_pg_dump_wrote_is_restored(
+def test_a_dump_is_restored(
     migrate: Migrate, server_url: str, role: tuple[str, str], program: str, options: list[str]
 ) -> None:
     """A dump, applied by `up` to an empty database, is dumped again as it was; a rehearsal before it leaves nothing."""
@@ -122,7 +122,7 @@ def test_what_pg_dump_wrote_is_restored(
     ],
 )
 def test_a_dump_of_another_server_fails_with_a_way_out(migrate: Migrate, text: str, hint: str) -> None:
-    """psql goes on after such an error; here the file fails, and the hint says what to change."""
+    """psql goes on after such an error; here the file fails, and the hint names the change."""
     run = migrate("up", files=[text])
     assert run.exit_code == 1
     assert hint in run.stderr

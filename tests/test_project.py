@@ -23,7 +23,7 @@ def below(migrate: Migrate, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
 
 
 def test_from_a_subfolder_the_projects_files_are_run(migrate: Migrate, below: Callable[[str], Path]) -> None:
-    """`sql` is the project's; paths are told as seen from here, and stderr says which pyproject.toml is used."""
+    """`sql` is the project's; paths are shown as seen from here, and stderr names the pyproject.toml."""
     below("[tool.outreach-migrate]\n")
     run = migrate("--json", "up", files={"1_a.sql": "SELECT 1;"})
     assert [one["path"] for one in run.json["applied"]] == ["../../sql/1_a.sql"]
@@ -68,7 +68,7 @@ def test_the_nearest_table_counts(migrate: Migrate, below: Callable[[str], Path]
     assert "sql: error: cannot read the folder" in migrate("up").stderr
 
 
-def test_what_is_wrong_above_is_told_with_its_path(below: Callable[[str], Path], migrate: Migrate) -> None:
+def test_a_mistake_above_is_reported_with_its_path(below: Callable[[str], Path], migrate: Migrate) -> None:
     """An unknown key of a pyproject.toml above is an error that leads there."""
     below("[tool.outreach-migrate]\ntabel = 'x'\n")
     run = migrate("status")

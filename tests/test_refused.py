@@ -1,4 +1,4 @@
-"""What a run refuses before it runs anything: all of it at once, each with its place and what to do."""
+"""Files that a run refuses before it runs anything: all problems at once, each with its place and a hint."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_what_only_looks_like_transaction_control_runs(migrate: Migrate, recorde
     ],
 )
 def test_begin_and_commit_around_a_whole_file_are_harmless(migrate: Migrate, rows: Rows, text: str) -> None:
-    """One pair is common, and does what happens anyway: the file and its entry still have one transaction."""
+    """One pair is common, and changes nothing: the file and its entry still have one transaction."""
     assert migrate("up", files={"1_a.sql": text}).exit_code == 0
     assert rows("SELECT xmin::text FROM pg_class WHERE relname = 't'") == rows(
         "SELECT xmin::text FROM schema_migrations"
@@ -133,7 +133,7 @@ def test_any_other_transaction_control_is_refused(
 def test_a_pair_within_a_file_is_one_problem(
     migrate: Migrate, rows: Rows, text: str, place: tuple[int, int], named: str
 ) -> None:
-    """BEGIN and COMMIT in the middle of a file are told together: both are to be removed."""
+    """BEGIN and COMMIT in the middle of a file are one error, because both are to be removed."""
     problem = refused(migrate, rows, {"2_bad.sql": text})
     assert (problem["line"], problem["column"]) == place
     assert problem["message"] == f"{named} cannot be used in a migration"
@@ -148,7 +148,7 @@ def test_a_pair_in_a_file_without_a_transaction_has_its_own_hint(migrate: Migrat
 
 
 def test_commit_in_a_file_without_a_transaction_has_its_own_hint(migrate: Migrate, rows: Rows) -> None:
-    """A file that has no transaction is not told that it has one."""
+    """For a file without a transaction the hint speaks of none."""
     problem = refused(migrate, rows, {"2_bad.sql": "-- migrate: no-transaction\nselect 1; commit"})
     assert problem["hint"].startswith("In a file without a transaction each statement commits by itself:")
 
@@ -250,17 +250,17 @@ def test_what_is_never_closed_is_refused(
         (b"select '\xed\xa0\x80'", 1, 8, "0xed"),
     ],
 )
-def test_what_is_not_utf8_is_refused(
+def test_a_text_that_is_not_utf8_is_refused(
     migrate: Migrate, rows: Rows, data: bytes, line: int, offset: int, byte: str
 ) -> None:
-    """The first byte that is no UTF-8 is told with its offset in the file, from 0, and its line."""
+    """The first byte that is no UTF-8 is an error with its offset in the file, from 0, and its line."""
     problem = refused(migrate, rows, {"2_bad.sql": data})
     assert (problem["path"], problem["line"]) == ("sql/2_bad.sql", line)
     assert problem["message"] == f"not UTF-8: byte {byte} at offset {offset}"
 
 
 def test_a_nul_byte_is_refused(migrate: Migrate, rows: Rows) -> None:
-    """PostgreSQL's text ends at a NUL: what stands after it would be dropped."""
+    """PostgreSQL's text ends at a NUL, so the rest of the file would be dropped."""
     problem = refused(migrate, rows, {"2_bad.sql": "select 1;\nselect 'é\0'; drop table good"})
     assert (problem["path"], problem["line"], problem["column"]) == ("sql/2_bad.sql", 2, 10)
     assert "NUL" in problem["message"]
@@ -360,7 +360,7 @@ def test_an_unknown_directive_is_refused(migrate: Migrate, rows: Rows, directive
 
 @pytest.mark.parametrize("directive", ["lock-timeout 3s", "no-transaction", "isolation serializable"])
 def test_a_directive_given_twice_is_refused(migrate: Migrate, rows: Rows, directive: str) -> None:
-    """Of two directives of one kind only one could hold; the second is told, and where the first stands."""
+    """Of two directives of one kind only one could hold; the error has the places of both."""
     other = directive.replace("3s", "5s")
     problem = refused(migrate, rows, {"2_bad.sql": f"-- migrate: {directive}\n\n--migrate: {other}\nselect 1"})
     assert (problem["path"], problem["line"]) == ("sql/2_bad.sql", 3)
@@ -398,7 +398,7 @@ class TestHistory:
         assert migrate("up", files=APPLIED).exit_code == 0
 
     def test_an_edited_file_is_refused(self, migrate: Migrate, rows: Rows, recorded: Recorded) -> None:
-        """Both checksums' first 12 digits and the time of the application are told; the files after it don't run."""
+        """The error has both checksums' first 12 digits and the application's time; the files after it don't run."""
         text = "create table b (id int);"
         [problem] = problems(migrate("--json", "up", files={"2_b.sql": text, "6_d.sql": "create table d ()"}))
         assert problem["path"] == "sql/2_b.sql"
@@ -447,7 +447,7 @@ class TestHistory:
         assert recorded() == ["a", "b", "c"]
 
     def test_out_of_order_can_be_allowed(self, migrate: Migrate, recorded: Recorded) -> None:
-        """--allow-out-of-order runs late files with the others, in order, once; later runs need it no more."""
+        """--allow-out-of-order runs late files with the rest, in order, once; later runs need it no more."""
         files = {"3_late.sql": "select 1", "4_later.sql": "select 1", "6_d.sql": "select 1"}
         assert migrate("up", "--allow-out-of-order", files=files).exit_code == 0
         assert recorded() == ["a", "b", "c", "late", "later", "d"]
@@ -460,7 +460,7 @@ class TestHistory:
         run = migrate("--json", "up", "--allow-out-of-order", files={"2_b.sql": "select 2", "3_late.sql": "select 1"})
         assert sorted(one["message"].split(":")[0] for one in problems(run)) == ["edited", "missing"]
 
-    def test_all_that_is_wrong_is_told_at_once(self, migrate: Migrate, rows: Rows, recorded: Recorded) -> None:
+    def test_all_problems_are_reported_at_once(self, migrate: Migrate, rows: Rows, recorded: Recorded) -> None:
         """Files and history are looked through to the end: one error has every problem, and nothing was run."""
         tables = rows(TABLES)
         (migrate.files / "2_b.sql").unlink()
@@ -532,7 +532,7 @@ class TestFolder:
         assert "No such file" in problem["message"]
 
     def test_a_link_in_a_circle_is_refused(self, migrate: Migrate, rows: Rows) -> None:
-        """A link to itself is told as one."""
+        """The error says that it is a link to itself."""
         migrate.write(GOOD)
         (migrate.files / "2_link.sql").symlink_to("2_link.sql")
         assert refused(migrate, rows, {})["path"] == "sql/2_link.sql"
@@ -554,7 +554,7 @@ class TestFolder:
 
     @pytest.mark.parametrize("folder", ["my migrations", "größe", "it's 100% {x} $a$"])
     def test_a_folder_may_have_any_name(self, migrate: Migrate, recorded: Recorded, folder: str) -> None:
-        """--dir takes what the file system takes; paths in errors begin with it."""
+        """--dir takes any name that the file system takes; paths in errors begin with it."""
         migrate.write({"1_a.sql": "select 1", "2_b.sql": "select nme"})
         migrate.files.rename(migrate.folder / folder)
         run = migrate("--json", "--dir", folder, "up")

@@ -1,4 +1,4 @@
-"""`rehearse`: what it tells agrees with what others see, and nothing of it stays."""
+"""`rehearse`: its output agrees with the view of other sessions, and nothing of it stays."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def names(relations: list[dict[str, Any]]) -> str:
 
 
 def seen_from_outside(connect: Connect, statement: LiteralString) -> set[tuple[str, str]]:
-    """Run a statement in a transaction, and read its locks on what was there before on another connection."""
+    """Run a statement in a transaction; read its locks on earlier relations on another connection."""
     inside, outside = connect(), connect()
     there: dict[int, str] = dict(
         outside.execute(
@@ -171,7 +171,9 @@ def seen_from_outside(connect: Connect, statement: LiteralString) -> set[tuple[s
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.statement)
-def test_its_findings_are_what_others_see(tables: None, connect: Connect, rehearse: Rehearse, kind: Kind) -> None:
+def test_its_findings_are_those_of_other_sessions(
+    tables: None, connect: Connect, rehearse: Rehearse, kind: Kind
+) -> None:
     """The locks are those that pg_locks shows on another connection; rewrites and scans are those of the manual."""
     if "n TYPE bigint" in kind.statement:
         connect().execute("DROP VIEW seen")
@@ -229,8 +231,8 @@ def test_nothing_stays(tables: None, rehearse: Rehearse, rows: Rows) -> None:
     until(lambda: rows("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()") == [(1,)])
 
 
-def test_a_failure_is_told_as_up_would(tables: None, migrate: Migrate, rows: Rows) -> None:
-    """The same place, words and code, and exit 1; what was rehearsed before it is in the document."""
+def test_a_failure_is_reported_as_up_would(tables: None, migrate: Migrate, rows: Rows) -> None:
+    """It has the same place, words and code, and exit code 1; the document has the files rehearsed before it."""
     files = {"1_a.sql": "ALTER TABLE t ADD a int;", "2_b.sql": "SELECT 1;\nINSERT INTO t (id, nme) VALUES (1, 2);"}
     before = rows(CATALOG)
     rehearsed = migrate("--json", "rehearse", files=files)
@@ -274,7 +276,7 @@ def test_a_file_starts_from_a_clean_session_and_its_limits(rehearse: Rehearse, m
 
 
 def test_what_the_rehearsal_made_hurts_nobody(rehearse: Rehearse, rows: Rows) -> None:
-    """Locks, scans and rewrites of new tables are not told of, nor are those of catalogs."""
+    """Locks, scans and rewrites of new tables are not shown, nor are those of catalogs."""
     document = rehearse("CREATE TABLE n (a int); CREATE INDEX ON n (a);", "ALTER TABLE n ALTER a TYPE bigint;")
     for statement in statements(document):
         assert not any(statement[word] for word in ("locks", "rewritten", "scanned", "dropped", "emptied"))
@@ -300,7 +302,7 @@ def test_a_lock_is_held_to_the_end_of_its_file(tables: None, rehearse: Rehearse)
 
 
 def test_a_lock_that_an_earlier_file_holds_is_presumed(tables: None, rehearse: Rehearse) -> None:
-    """In a run the file before would have let it go: what names the table is presumed to take it anew."""
+    """In a run the file before would have let it go: a statement that names the table is presumed to take it anew."""
     document = rehearse(
         "ALTER TABLE t ADD a int;",
         "ALTER TABLE t ADD b int; ALTER TABLE t ADD c int;",
@@ -356,7 +358,7 @@ def test_a_tables_size_is_that_of_before(tables: None, rehearse: Rehearse, rows:
 
 
 def test_a_file_without_a_transaction_is_named_and_left_out(tables: None, rehearse: Rehearse, rows: Rows) -> None:
-    """Its statements are told, with the locks that the manual names; the files around it are rehearsed."""
+    """Its statements are shown with the locks that the manual names; the files around it are rehearsed."""
     document = rehearse(
         "ALTER TABLE t ADD a int;",
         "CREATE INDEX CONCURRENTLY t_a ON t (n);",
@@ -375,7 +377,7 @@ ALONE = "-- migrate: no-transaction\n"
 
 
 class Needy(NamedTuple):
-    """A file that can't be rehearsed, and one after it that may need what it does."""
+    """A file that can't be rehearsed, and one after it that may need its changes."""
 
     first: str
     second: str
@@ -454,7 +456,7 @@ def test_a_failure_is_not_hidden_behind_a_file_that_is_not_rehearsed(
 
 
 def test_a_file_taken_back_leaves_nothing_to_the_next(tables: None, rehearse: Rehearse) -> None:
-    """Its statements before the one that stopped it are undone; what it would have made is needed from it."""
+    """Its statements before the one that stopped it are undone, so a later file may need its objects."""
     document = rehearse(BUILD, "ALTER TABLE child ADD x int; DROP INDEX t_a;", "ALTER TABLE child ADD x int;")
     assert [file["needs"] for file in document["files"]] == [None, "sql/1_a.sql", None]
     document = rehearse(BUILD, "ALTER TABLE child ADD x int; DROP INDEX t_a;", "ALTER TABLE child DROP x;")
@@ -494,7 +496,7 @@ def test_an_enum_value_of_the_same_file_is_a_failure(rehearse: Rehearse, rows: R
 
 
 def test_it_gives_way_on_a_live_database(tables: None, migrate: Migrate, connect: Connect) -> None:
-    """A lock that is not to be had in time ends it, with the name of who holds it."""
+    """If it can't get a lock in time, it ends with the name of the session that holds it."""
     with connect().transaction() as open_one:
         open_one.connection.execute("LOCK TABLE t IN ACCESS SHARE MODE")
         result = migrate(
@@ -537,7 +539,7 @@ def test_to_ends_it_at_a_version(rehearse: Rehearse, migrate: Migrate) -> None:
 
 
 def test_it_says_that_its_locks_are_real(tables: None, migrate: Migrate) -> None:
-    """The note stands in the document, and with -v on stderr; who knows it need not read it every time."""
+    """The note stands in the document, and on stderr only with -v, because it is the same every time."""
     result = migrate("-v", "rehearse", files={"1_a.sql": "DROP VIEW seen;"})
     assert "on a copy, or on staging" in result.stderr
     assert "on a copy" not in result.stdout
@@ -554,7 +556,7 @@ def interleaved(migrate: Migrate, text: str) -> list[str]:
 
 
 def test_a_notice_stands_after_its_statement(migrate: Migrate) -> None:
-    """As it does for somebody who types the statements; before the error of its own statement."""
+    """As it does when the statements are typed; it comes before the error of its own statement."""
     text = "SELECT 1;\nDROP TABLE IF EXISTS gone;\nDO $$ BEGIN RAISE NOTICE 'soon'; RAISE 'now'; END $$;"
     lines = interleaved(migrate, text)
     begin = lines.index("1  a") + 1
@@ -567,7 +569,7 @@ def test_a_notice_stands_after_its_statement(migrate: Migrate) -> None:
     ]
 
 
-def test_inserts_of_a_dump_are_told_as_one(rehearse: Rehearse, rows: Rows, migrate: Migrate) -> None:
+def test_inserts_of_a_dump_are_reported_as_one(rehearse: Rehearse, rows: Rows, migrate: Migrate) -> None:
     """Consecutive ones on one table, with their number, lines and rows; the statement that fails has its place."""
     rows('CREATE TABLE "T 1" (n int CHECK (n < 9)); CREATE TABLE u (n int)')
     text = (
@@ -586,7 +588,7 @@ def test_inserts_of_a_dump_are_told_as_one(rehearse: Rehearse, rows: Rows, migra
 
 
 def test_a_large_group_is_sent_in_several_messages(rehearse: Rehearse, rows: Rows) -> None:
-    """Each row is there once, and told once."""
+    """Each row is there once, and counted once."""
     rows("CREATE TABLE t (s text)")
     text = f"INSERT INTO t VALUES ('{'x' * 400_000}');\n" * 6
     (one, check) = statements(rehearse(text + "DO $$ BEGIN ASSERT (SELECT count(*) FROM t) = 6; END $$;"))
@@ -621,7 +623,7 @@ def test_a_constraint_that_a_file_makes_is_deferred_in_it(rehearse: Rehearse, ro
 def test_locks_that_no_server_has_room_for_are_no_failure(
     private_server: Callable[..., PrivateServer], migrate: Migrate
 ) -> None:
-    """One transaction holds the locks of all files, a run those of one: what can't be rehearsed for that is named."""
+    """A run holds the locks of one file, a rehearsal those of all: the files that don't fit are named."""
     server = private_server(max_locks_per_transaction="10", max_connections="10")
     files = {f"{number}_a.sql": f"CREATE TABLE t{number} (id serial PRIMARY KEY, s text);" for number in range(1, 801)}
     result = migrate("--json", "rehearse", files=files, url=server.url)
@@ -633,7 +635,7 @@ def test_locks_that_no_server_has_room_for_are_no_failure(
 
 
 def test_markdown_is_a_table_for_a_pull_request(tables: None, migrate: Migrate) -> None:
-    """A row for each statement; what would end a cell is escaped, and nothing else is on stdout."""
+    """A row for each statement, in which a sign that would end a cell is escaped; stdout has only the table."""
     text = "UPDATE t SET s = 'a|b' WHERE id = 1;\nALTER TABLE t ADD a int;"
     lines = migrate("rehearse", "--format", "markdown", files={"1_a.sql": text}).stdout.splitlines()
     assert lines[0] == "### Rehearsal of 1 migration"
@@ -664,7 +666,7 @@ def test_it_works_through_a_pooler(tables: None, migrate: Migrate, pgbouncer: Ca
     assert locks(statements(result.json)[0]) == {("t", "ACCESS EXCLUSIVE")}
 
 
-def test_scans_of_a_poolers_other_client_are_not_told(
+def test_scans_of_a_poolers_other_client_are_not_reported(
     tables: None, migrate: Migrate, pgbouncer: Callable[..., str]
 ) -> None:
     """The server connection may have counts from before, which the server has not passed on yet."""
@@ -709,8 +711,8 @@ def test_a_rehearsal_has_the_isolation_level_of_its_first_file(rehearse: Rehears
     assert "READ COMMITTED" in second["not_rehearsed"]
 
 
-def test_statements_on_new_tables_are_told_one_by_one(rehearse: Rehearse, rows: Rows) -> None:
-    """Though they are looked at together; what touches a table of before has its own effects, also among them."""
+def test_statements_on_new_tables_are_reported_one_by_one(rehearse: Rehearse, rows: Rows) -> None:
+    """They are looked at together, but a statement that touches an earlier table has its own effects."""
     rows("CREATE TABLE there (id int PRIMARY KEY)")
     text = "".join(f"CREATE TABLE new_{number} (n int);\n" for number in range(150))
     text += "CREATE TABLE refers (id int REFERENCES there);\n" + text.replace("new", "other")
@@ -720,7 +722,7 @@ def test_statements_on_new_tables_are_told_one_by_one(rehearse: Rehearse, rows: 
 
 
 def test_what_it_reads_grows_with_the_statements(migrate: Migrate, proxy: Callable[..., Proxy]) -> None:
-    """Each look gives what is new, not all that the file's earlier statements have made and locked."""
+    """Each look gives new locks, not all that the file's earlier statements have made and locked."""
     read = []
     for count in (60, 120):
         between = proxy()
@@ -731,7 +733,7 @@ def test_what_it_reads_grows_with_the_statements(migrate: Migrate, proxy: Callab
 
 
 def test_what_a_statement_does_unseen_is_not_lost(rehearse: Rehearse, connect: Connect) -> None:
-    """An event trigger locks a table that no statement names: those around it are told as one."""
+    """An event trigger locks a table that no statement names: the statements around it are shown as one."""
     connect().execute("""
         CREATE TABLE there (n int);
         CREATE FUNCTION f() RETURNS event_trigger LANGUAGE plpgsql AS $$
@@ -748,14 +750,14 @@ def test_what_a_statement_does_unseen_is_not_lost(rehearse: Rehearse, connect: C
 
 
 def test_a_failure_after_statements_that_were_not_looked_at_yet(rehearse: Rehearse) -> None:
-    """They are told before it, with their own notices."""
+    """They are shown before it, with their own notices."""
     text = "".join(f"CREATE TABLE IF NOT EXISTS new_{number % 120} (n int);\n" for number in range(121))
     document = rehearse(text + "CREATE TABLE new_1 (n int);", exit_code=1)
     assert [one["line"] for one in statements(document)] == [*range(1, 122)]
     assert document["error"]["line"] == 122
 
 
-def test_a_lock_that_a_savepoint_took_back_is_told_anew(tables: None, rehearse: Rehearse) -> None:
+def test_a_lock_that_a_savepoint_took_back_is_reported_anew(tables: None, rehearse: Rehearse) -> None:
     """So are the statements' effects after it."""
     found = statements(
         rehearse("SAVEPOINT a; LOCK TABLE t IN SHARE MODE; ROLLBACK TO a; LOCK TABLE t; ALTER TABLE child ADD a int;")
@@ -770,7 +772,7 @@ def test_a_lock_that_a_savepoint_took_back_is_told_anew(tables: None, rehearse: 
 
 
 def test_the_rest_of_a_file_is_read_as_its_beginning(rehearse: Rehearse, rows: Rows) -> None:
-    """A run sends it as one text, so what says how text is read comes too late for it."""
+    """A run sends it as one text, so a setting for the reading of text comes too late for it."""
     rows('CREATE SCHEMA "ö"; CREATE TABLE "ö".x (s text)')
     insert = "INSERT INTO x VALUES ('ä\\n');"
     check = "DO $$ BEGIN ASSERT (SELECT s FROM x) = U&'\\00E4\\005Cn'; END $$;"

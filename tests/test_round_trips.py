@@ -1,4 +1,4 @@
-"""What a command costs on the wire, everything counted: from the first SSLRequest to Terminate."""
+"""The round trips of a command, everything counted: from the first SSLRequest to Terminate."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_look_at_an_empty_database_costs_at_most_eight_messages(
     assert 2 < len(cost(*command)) <= 8
 
 
-def test_the_proxy_counts_what_a_client_sends(proxy: Callable[..., Proxy]) -> None:
+def test_the_proxy_counts_the_clients_messages(proxy: Callable[..., Proxy]) -> None:
     """The count is right: a connection's own messages, one Q for a query, X for the end."""
     between = proxy(round_trip=0.005)
     with psycopg.connect(between.url, autocommit=True) as connection:

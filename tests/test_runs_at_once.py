@@ -31,7 +31,7 @@ def test_runs_on_an_empty_database_all_succeed(
     migrate.write(FILES)
     with connect() as barrier:
         barrier.execute("BEGIN")
-        barrier.execute(first.encode())  # whoever makes the same waits for our end, so all go on at once
+        barrier.execute(first.encode())  # a run that makes the same waits for this one's end, so all go on at once
         runs = [migrate.start("--table", table, "up") for _ in range(count)]
         until(lambda: len(sessions.waiting("Lock")) == count)
         barrier.execute("ROLLBACK")
@@ -76,7 +76,7 @@ def test_a_run_that_waits_for_another_says_for_whom(
 
 
 def test_runs_meet_the_same_failing_file(migrate: Migrate, rows: Rows) -> None:
-    """Every run fails with the file's own place; what came before it is applied once, what comes after it never."""
+    """Every run fails with the file's own place; the files before it are applied once, those after it never."""
     migrate.write([*FILES[:3], "SELECT 1/0;", FILES[3]])
     ended = [run.end() for run in [migrate.start("up") for _ in range(4)]]
     assert [one.exit_code for one in ended] == [1] * 4, ended

@@ -20,7 +20,7 @@ SEED = """INSERT INTO "OutreachSequence" VALUES ('sequence', now(), now(), 'firs
 
 @pytest.fixture
 def sample(project: Project, migrate: Migrate, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """The manual's ten lines and tests, outside of this repository, with what `up` and `types` make."""
+    """The manual's ten lines and tests, outside of this repository, with the files that `up` and `types` make."""
     [settings] = blocks("toml", TEXTS["testing"])
     first, second = blocks("python", TEXTS["testing"])
     shutil.rmtree(project.folder / "sql")

@@ -1,4 +1,4 @@
-"""The migrations of sql/: what the database looks like after them, and that nobody is in their way."""
+"""The migrations of sql/: the database after them, and the rows that must not be in their way."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_the_baseline_makes_prismas_tables(baseline: Rows, table: str) -> None:
 
 
 def test_the_baseline_keeps_prismas_names(baseline: Rows) -> None:
-    """Constraints and indexes have the names by which Prisma will look for them, and do what they did."""
+    """Constraints and indexes have the names by which Prisma will look for them, and work as before."""
     constraints: dict[str, str] = dict(
         baseline("SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conname ~ '^Outreach.*_[pf]key$'")
     )

@@ -1,4 +1,4 @@
-"""`squash`: many files replaced by one, and the databases that have the many, some, others, or none of them."""
+"""`squash`: many files replaced by one, and the databases that have all, some or none of them, or other files."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_database_that_has_some_or_others_is_refused(four: None, migrate: Migr
 
 
 def test_no_file_comes_before_a_squashed_one(migrate: Migrate) -> None:
-    """An empty database would run it early, all others late; an interrupted squash leaves such files, too."""
+    """An empty database would run it early, any other late; an interrupted squash leaves such files, too."""
     head = f"-- migrate: replaces 2 files, {'0' * 64}\n"
     ended = migrate("up", files={"2_late.sql": "SELECT 1", "3_squashed.sql": f"{head}SELECT 1"})
     assert ended.exit_code == 1

@@ -260,7 +260,7 @@ def test_any_text_falls_into_the_tokens_of_postgresql(sql: str) -> None:
         prefix = re.compile(r"(?:[bxn]|u&)?", re.IGNORECASE).match(sql, opened)
         assert prefix
         offset = found[-1].offset
-        # PostgreSQL tells the first of the strings that a newline joins, we the one that is open.
+        # PostgreSQL names the first of the strings that a newline joins, the scanner the one that is open.
         assert offset in (opened, prefix.end()) or sql[opened:offset].count("'") % 2 == 0
         assert found[-1].message.startswith("unterminated")
     else:
@@ -340,7 +340,7 @@ def test_an_outer_transaction_is_blanked_out(sql: str, blank: str) -> None:
     ],
 )
 def test_other_transaction_control_stays(sql: str) -> None:
-    """Only the plain pair around the whole file is harmless; anything else is left for `findings`."""
+    """Only the plain pair around the whole file is harmless; every other one is left for `findings`."""
     assert outline.make(sql).outer is None
 
 
@@ -417,7 +417,7 @@ def test_what_only_psql_understands_is_found(sql: str, expected: list[tuple[int,
     ],
 )
 def test_what_never_closes_is_found_where_it_opens(sql: str, offset: int, what: str) -> None:
-    """An unterminated string, name or comment is told at its first character, in PostgreSQL's words."""
+    """An unterminated string, name or comment is an error at its first character, in PostgreSQL's words."""
     (found,) = findings(sql)
     assert (found.offset, found.message) == (offset, f"unterminated {what}")
     with pytest.raises(postgast.PgQueryError, match=re.escape(found.message)) as error:
@@ -492,7 +492,7 @@ def test_what_can_run_in_a_transaction_is_left_alone(sql: str) -> None:
     ],
 )
 def test_a_build_has_its_index_and_table(sql: str, index: str, table: str) -> None:
-    """Both are there as SQL, without what only a file's own spelling can have: comments and U&."""
+    """Both are there as SQL, without comments and U&, which only a file's own spelling can have."""
     made = commands.build(f"; {sql}", next(statements.split(f"; {sql}")))
     assert made
     assert (made.name, made.on) == (index, table)

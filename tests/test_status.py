@@ -1,4 +1,4 @@
-"""`status`: every version with its state, what is wrong, and the exit code for CI; nothing is ever written."""
+"""`status`: every version with its state, all problems, and the exit code for CI; nothing is ever written."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def every_state(migrate: Migrate, rows: Rows) -> dict[str, str]:
 
 
 def test_every_version_has_its_state(migrate: Migrate, every_state: dict[str, str]) -> None:
-    """All versions of both sides are listed in order, each with what the two sides say of each other."""
+    """All versions of both sides are listed in order, each with its state."""
     document = migrate("--json", "status").json
     assert states(document) == every_state
     assert [one["version"] for one in document["migrations"]] == ["1", "2", "3", "5", "6", "9"]
@@ -47,7 +47,7 @@ def test_every_version_has_its_state(migrate: Migrate, every_state: dict[str, st
 
 
 def test_people_read_the_same(migrate: Migrate, every_state: dict[str, str]) -> None:
-    """Under a head stands a line for each version, then the counts, then what is wrong, in words."""
+    """Under a head stands a line for each version, then the counts, then the problems, in words."""
     lines = migrate("status").stdout.splitlines()
     assert re.split("  +", lines[0]) == ["VERSION", "NAME", "STATE", "APPLIED (UTC)", "TOOK", "BY"]
     assert [tuple(re.split("  +", line)[::2][:2]) for line in lines[1:7]] == list(every_state.items())
@@ -213,7 +213,7 @@ def test_a_role_that_may_only_read_sees_all(
     assert migrate("--json", "status", url=url).json == migrate("--json", "status").json
 
 
-def test_quiet_still_tells_what_is_wrong(migrate: Migrate) -> None:
+def test_quiet_still_reports_problems(migrate: Migrate) -> None:
     """-q leaves out all but trouble."""
     run = migrate("-q", "status", "--check", files={"1_a.sql": "commit"})
     assert (run.exit_code, run.stdout) == (1, "")

@@ -53,7 +53,7 @@ def test_a_process_and_a_call_say_the_same(migrate: Migrate) -> None:
 
 @pytest.mark.parametrize("closed", ["1", "2"])
 def test_a_closed_stream_is_no_trouble(closed: str, migrate: Migrate, recorded: Recorded) -> None:
-    """A run does its work also where nobody could read what it says."""
+    """A run does its work also where nobody could read its output."""
     migrate.write({"1_a.sql": "select 1"})
     command = ["sh", "-c", f'exec "$@" {closed}>&-', "sh", sys.executable, "-m", "outreach_migrate", "up"]
     env = {**os.environ, "DATABASE_URL": migrate.url}

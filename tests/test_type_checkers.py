@@ -1,4 +1,4 @@
-"""Type checkers accept the code that reads the migrated schema by its generated rows, and refuse what isn't there."""
+"""Type checkers accept code that reads the migrated schema by its generated rows, and refuse columns that are gone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command types: a Python class for each table and view, whose fields are what psycopg gives."""
+"""The command types: a Python class for each table and view, whose fields have the types that psycopg gives."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_every_type_that_psycopg_adapts_makes_a_round_trip(
 def test_names_that_python_would_rather_not_have_are_kept_or_renamed_with_a_note(
     migrate: Migrate, rows: Rows, connect: fix_servers.Connect, style: str
 ) -> None:
-    """A module of any schema is formatted, can be imported, is the same again, and holds what psycopg reads."""
+    """A module of any schema is formatted, can be imported, is the same again, and holds psycopg's values."""
     connection = connect()
     connection.execute(NASTY.encode())
     path = f"{style}_nasty.py"
@@ -275,7 +275,7 @@ def test_the_order_in_which_objects_were_made_does_not_count(migrate: Migrate, s
             assert texts[0] == texts[1]
 
 
-def test_inserts_need_what_has_no_default(migrate: Migrate, connect: fix_servers.Connect) -> None:
+def test_inserts_need_the_columns_without_a_default(migrate: Migrate, connect: fix_servers.Connect) -> None:
     """An INSERT may leave out columns with a default or null, and can't give generated ones."""
     connect().execute(
         """CREATE DOMAIN d AS int NOT NULL DEFAULT 1; CREATE DOMAIN filled AS int NOT NULL;

@@ -1,4 +1,4 @@
-"""`up`: what it applies, in which order, what it records, and what it says."""
+"""`up`: the files that it applies, their order, the entries, and the output."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_files_are_applied_in_the_order_of_their_numbers(migrate: Migrate, rows:
 
 
 @each_way
-def test_an_entry_says_what_was_applied_when_and_by_whom(migrate: Migrate, rows: Rows) -> None:
+def test_an_entry_has_the_file_the_times_and_the_role(migrate: Migrate, rows: Rows) -> None:
     """Positions count from 1, the checksum is the text's SHA-256, times are the database's."""
     assert migrate("up", files=THREE).exit_code == 0
     found = rows(
@@ -73,7 +73,7 @@ def test_the_sum_is_at_least_the_files_times(migrate: Migrate) -> None:
 
 
 @each_way
-def test_verbose_tells_what_each_statement_did(migrate: Migrate) -> None:
+def test_verbose_prints_each_statements_tag(migrate: Migrate) -> None:
     """-v adds each statement's command tag, with its count of rows, and none of our own."""
     lines = migrate("-v", "up", files=THREE).stdout.splitlines()
     assert [line.strip() for line in lines if line.startswith("    ")] == [
@@ -91,7 +91,7 @@ def test_quiet_tells_nothing(migrate: Migrate) -> None:
 
 
 def test_the_document_of_a_run(migrate: Migrate) -> None:
-    """--json gives one document on stdout, and what people read on stderr."""
+    """--json gives one document on stdout, and the text for people on stderr."""
     run = migrate("--json", "up", files=THREE)
     document = run.json
     for one in document["applied"]:
@@ -168,7 +168,7 @@ def test_a_read_only_default_can_be_overridden_in_the_url(
 
 class TestTo:
     def test_it_stops_after_the_version(self, migrate: Migrate, recorded: Recorded) -> None:
-        """--to applies what is pending up to and with its version; the rest stays pending."""
+        """--to applies the pending files up to and with its version; the rest stays pending."""
         run = migrate("--json", "up", "--to", "2", files=THREE)
         assert (run.exit_code, run.applied) == (0, ["1", "2"])
         assert recorded() == ["first", "second"]
@@ -185,7 +185,7 @@ class TestTo:
         assert migrate("up", "--to", version).exit_code == 0
         assert recorded() == ["first", "second", "third"]
 
-    def test_what_comes_after_is_told(self, migrate: Migrate) -> None:
+    def test_the_later_files_are_counted(self, migrate: Migrate) -> None:
         """Nothing to do up to a version does not mean that nothing is pending."""
         migrate("up", files=THREE)
         run = migrate("up", "--to", "2", files={"11_fourth.sql": "select 4"})
@@ -201,7 +201,7 @@ class TestTo:
         assert f"no migration has version {version}\nhint: The newest version is 10." in run.stderr
 
     def test_what_is_no_number_is_wrong_usage(self, migrate: Migrate) -> None:
-        """--to takes digits, else the exit code is that of wrong usage."""
+        """--to takes digits; anything else is wrong usage."""
         assert migrate("up", "--to", "first", files=THREE).exit_code == 2
 
 
@@ -314,7 +314,7 @@ def test_a_large_file_is_one_transaction(migrate: Migrate, rows: Rows) -> None:
 
 @each_way
 def test_copy_to_stdout_is_thrown_away(migrate: Migrate, rows: Rows) -> None:
-    """A file may copy to its client, which has no use for the data; what follows is run."""
+    """A file may copy to its client, which has no use for the data; the statements after it run."""
     text = "copy (select n, 'copied' from generate_series(1, 100000) n) to stdout;\ncreate table t ();"
     run = migrate("-v", "up", files={"1_a.sql": text, "2_b.sql": "copy (select 'copied') to stdout"})
     assert run.exit_code == 0

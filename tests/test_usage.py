@@ -1,4 +1,4 @@
-"""Wrong usage: told with exit code 2, as JSON too, and nothing of a URL in the wrong place is ever quoted."""
+"""Wrong usage: exit code 2, as JSON too, and nothing of a URL in the wrong place is ever quoted."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result
 def test_a_url_in_the_wrong_place_is_never_quoted(
     arguments: tuple[str, ...], run: Callable[..., Result], tmp_path: Path
 ) -> None:
-    """Whatever option or argument is given a database's URL, nothing of its login is told, in no output and no file."""
+    """No option or argument that gets a database's URL prints its login, in any output or file."""
     (tmp_path / "sql").mkdir()
     (tmp_path / "sql" / "1_a.sql").write_text("SELECT 1;")
     for url in URLS:
@@ -108,7 +108,7 @@ def test_a_url_in_the_wrong_place_is_never_quoted(
         *(["check", "--base", URL], ["new", "add", f"password={SECRET}"]),
     ],
 )
-def test_where_a_url_belongs_is_told(arguments: list[str], run: Callable[..., Result]) -> None:
+def test_the_place_for_a_url_is_named(arguments: list[str], run: Callable[..., Result]) -> None:
     """A URL where none belongs is refused with the option that takes it."""
     ended = run(*arguments)
     assert ended.exit_code == 2
@@ -132,7 +132,7 @@ def test_psql_may_be_given_any_query(migrate: Migrate) -> None:
 
 @pytest.mark.parametrize(("table", "key"), list(settings()))
 def test_a_url_in_pyproject_is_never_quoted(table: str, key: str, run: Callable[..., Result], tmp_path: Path) -> None:
-    """As the value of a key that takes none, or as a key, nothing of it is told."""
+    """As the value of a key that takes none, or as a key, it is not printed."""
     words = table.split(".")[2:] or ["up"]
     if words == ["new"]:
         words.append("name")
@@ -156,7 +156,7 @@ def test_a_url_in_pyproject_is_never_quoted(table: str, key: str, run: Callable[
     "variable", [*project.variables(GROUP), "PGHOST", "PGDATABASE", "PGPORT", "PGUSER", "PGSERVICE"]
 )
 def test_a_url_in_a_variable_is_never_quoted(variable: str, run: Callable[..., Result], tmp_path: Path) -> None:
-    """Nor is one in any variable of ours, or of libpq's, that takes none."""
+    """Nor is one in any variable of the program's, or of libpq's, that takes none."""
     if variable == "OUTREACH_MIGRATE_DATABASE":
         return
     scope = variable.removeprefix("OUTREACH_MIGRATE_").lower().replace("_", " ")
@@ -171,7 +171,7 @@ def test_a_url_in_a_variable_is_never_quoted(variable: str, run: Callable[..., R
 
 @pytest.mark.parametrize("conninfo", [f"dbname={URL}", f"host={URL}", f"user={URL} dbname=x"])
 def test_a_url_within_key_value_pairs_is_never_quoted(conninfo: str, migrate: Migrate) -> None:
-    """A URL as the value of one of libpq's own keywords is not told either, neither by us nor by the server."""
+    """A URL as the value of one of libpq's own keywords is printed neither by the program nor by the server."""
     ended = migrate("status", files={"1_a.sql": "SELECT 1;"}, url=conninfo)
     assert ended.exit_code == 2
     assert leaks(migrate.folder, f"{ended.stdout}{ended.stderr}{ended.database}") == []
@@ -220,7 +220,7 @@ def test_wrong_usage_is_one_document(arguments: list[str], command: str | None, 
 def test_a_wrong_configuration_is_one_document(
     toml: str, env: dict[str, str], run: Callable[..., Result], tmp_path: Path
 ) -> None:
-    """So does what stands in pyproject.toml and in variables, which may ask for JSON as well."""
+    """So do pyproject.toml and variables, which may ask for JSON as well."""
     (tmp_path / "pyproject.toml").write_text(toml)
     ended = run("up", **env)
     assert (ended.exit_code, ended.json["error"]["kind"]) == (2, "UsageError")
@@ -250,7 +250,7 @@ def test_an_option_on_the_wrong_side_of_the_command_is_put_right(
     assert place in ended.stderr
 
 
-def test_a_variable_that_sets_nothing_is_told(run: Callable[..., Result]) -> None:
+def test_a_variable_that_sets_nothing_is_reported(run: Callable[..., Result]) -> None:
     """A misspelt variable is an error with the one that was meant, and keeps nobody from the help."""
     ended = run("status", OUTREACH_MIGRATE_TABEL="ops.history")
     assert ended.exit_code == 2
@@ -259,7 +259,7 @@ def test_a_variable_that_sets_nothing_is_told(run: Callable[..., Result]) -> Non
 
 
 @pytest.mark.parametrize("name", ["outreach_migrate", "Outreach-Migrate", "outreachmigrate"])
-def test_a_misspelt_table_of_pyproject_is_told(name: str, run: Callable[..., Result], tmp_path: Path) -> None:
+def test_a_misspelt_table_of_pyproject_is_reported(name: str, run: Callable[..., Result], tmp_path: Path) -> None:
     """[tool.outreach_migrate] would set nothing: an error with the right name."""
     (tmp_path / "pyproject.toml").write_text(f"[tool.{name}]\ndir = 'db'\n")
     ended = run("status")

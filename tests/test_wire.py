@@ -22,7 +22,7 @@ def tags(connection: psycopg.Connection, *groups: list[str]) -> list[list[str]]:
 
 
 def test_each_command_has_a_result(connect: Connect) -> None:
-    """One for one, in their order; what COPY TO STDOUT writes is thrown away, and what rules add has none."""
+    """One for one, in their order; COPY TO STDOUT's rows are thrown away, and a rule's statements have none."""
     commands = ["CREATE TEMP TABLE t (id int)", "INSERT INTO t VALUES (1), (2)", "COPY t TO STDOUT", "TABLE t"]
     assert tags(connect(), commands) == [["CREATE TABLE", "INSERT 0 2", "COPY 2", "SELECT 2"]]
 
@@ -41,7 +41,7 @@ def test_a_transaction_may_begin_in_a_group_and_go_on_in_the_next(connect: Conne
 
 
 def test_a_pipeline_of_any_size_goes_through(connect: Connect) -> None:
-    """The server writes its answers while it still reads: whoever only writes would wait for it, and it for them."""
+    """The server writes its answers while it still reads: a client that only writes would wait for ever."""
     commands = [f"SELECT '{'long' * 10_000}'"] * 500
     assert tags(connect(), commands) == [["SELECT 1"] * 500]
 
