@@ -24,6 +24,8 @@ from psycopg import sql
 from outreach_migrate import cli, errors
 from outreach_migrate.fleet import events, seats
 from outreach_migrate.report import fleet as report
+from outreach_migrate.run.request import Request
+from outreach_migrate.schema import scratch
 
 PROMPT = 2.0  # s
 FIRST = "CREATE TABLE note (id int);"
@@ -568,6 +570,72 @@ def test_adopt_baseline_and_drift_by_the_same_loop(
     assert (ended.exit_code, "2 without drift, 1 drifted (tenant_2)." in ended.stdout) == (1, True)
     assert "tenant_2  changed  table tenant_2.note" in ended.stdout
     assert [history(f"tenant_{n}") for n in (1, 2, 3)] == [["1", "2"]] * 3
+
+
+@pytest.fixture
+def replays(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
+    """The schemas for which scratch databases were made so far."""
+    found: list[str | None] = []
+    made = scratch.migrated
+
+    def spied(request: Request, *given: Any, **named: Any) -> Any:
+        found.append(request.target.schema)
+        return made(request, *given, **named)
+
+    monkeypatch.setattr(scratch, "migrated", spied)
+    return found
+
+
+def test_targets_with_the_same_files_share_a_replay(
+    migrate: Migrate, tenants: Tenants, rows: Rows, replays: list[str | None]
+) -> None:
+    """A scratch database is made for each set of files, whatever the names are; files that ask for theirs get each."""
+    names = tenants(["tenant_1", "tenant_2", *STRANGE])
+    files = [
+        f"{FIRST} CREATE VIEW notes AS SELECT id FROM note; COMMENT ON TABLE note IS 'a note';",
+        "CREATE TYPE kind AS ENUM ('a'); ALTER TABLE note ADD kind kind; CREATE INDEX ON note ((id + 1));",
+        "CREATE FUNCTION f(note) RETURNS int LANGUAGE sql RETURN 1; ALTER TABLE note ADD CHECK (f(note) > 0);",
+    ]
+    assert migrate(*ALL, "up", files=files).exit_code == 0
+    behind = tenants(["tenant_3"])
+    assert migrate(*ALL, "up", "--to", "1").exit_code == 0
+    ended = migrate(*ALL, "drift")
+    assert (ended.exit_code, f"{len(names) + 1} without drift" in ended.stdout) == (0, True), ended
+    assert len(replays) == 2
+    rows("GRANT SELECT ON tenant_2.note TO PUBLIC; DROP VIEW tenant_3.notes")
+    ended = migrate("--json", *ALL, "drift")
+    each, _ = lines(ended)
+    differing = {name: one["differences"] for name, one in each.items() if one["differences"]}
+    assert ended.exit_code == 1
+    assert {name: [one["name"] for one in found] for name, found in differing.items()} == {
+        **{"tenant_2": ["on table tenant_2.note"], "tenant_3": ["tenant_3.notes"]},
+    }
+    del replays[:]
+    own = "DO $$ BEGIN EXECUTE format('COMMENT ON TABLE note IS %L', current_schema()); END $$;"
+    assert migrate(*ALL, "up", files=[*files, own]).exit_code == 0
+    assert migrate("fleet", "--schemas", "tenant_[13]", "drift").exit_code == 1
+    assert sorted(filter(None, replays)) == ["tenant_1", *behind]
+
+
+def test_a_baseline_of_many_is_verified(
+    migrate: Migrate, tenants: Tenants, rows: Rows, history: History, replays: list[str | None]
+) -> None:
+    """With --verify each target is compared first, and one that differs fails with its differences, unless accepted."""
+    tenants(3)
+    rows("CREATE TABLE tenant_1.note (id int); CREATE TABLE tenant_2.note (id int, extra int)")
+    rows("CREATE TABLE tenant_3.note (id int)")
+    command = [*ALL, "baseline", "1", "--verify", "--keep-going"]
+    ended = migrate("--json", *command, files=[FIRST, SECOND])
+    each, last = lines(ended)
+    assert (ended.exit_code, last["summary"]["recorded"], last["summary"]["failed"]) == (1, 2, 1)
+    assert each["tenant_2"]["error"]["kind"] == "Untrue"
+    assert [one["name"] for one in each["tenant_2"]["drift"]["differences"]] == ["tenant_2.note"]
+    assert "tenant_2  changed  table tenant_2.note" in ended.stderr
+    assert [history(f"tenant_{n}") for n in (1, 2, 3)] == [["1"], [], ["1"]]
+    assert len(replays) == 1
+    assert migrate(*command, "--accept-differences").exit_code == 0
+    assert history("tenant_2") == ["1"]
+    assert migrate(*ALL, "baseline", "1", "--accept-differences").exit_code == 2
 
 
 # Cost, and progress

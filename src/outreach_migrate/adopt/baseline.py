@@ -52,6 +52,7 @@ class Untrue(MigrateError):
             hint="Mend the database or the files, or record them all the same: --accept-differences",
             outcome=Outcome(None),
         )
+        self.drift = drift
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def compare(request: Request, version: int, *, private: Path, ignore: Collection
 
     Raise UsageError if no file has the version, and the errors of scratch.migrated.
     """
-    files = _chosen(request, version)
+    files = chosen(request, version)
     with comparison.reading(request, lambda _: None) as seen:
         return drift.against(seen.connection, request, files, private=private, ignore=ignore)
 
@@ -78,7 +79,7 @@ def run(request: Request, version: int, tell: events.Tell, stop: Stop) -> Baseli
     Raise UsageError if no file has the version, HistoryError if one is recorded otherwise, and the errors of `up` for
     files and history; then nothing was written.
     """
-    files = _chosen(request, version)
+    files = chosen(request, version)
     with connections.translated(), sessions.of(request, tell, stop) as session:
         for _ in range(_TRIES):
             past = session.history()
@@ -92,7 +93,8 @@ def run(request: Request, version: int, tell: events.Tell, stop: Stop) -> Baseli
     raise MigrateError("other sessions keep changing the history table, so nothing was recorded", hint="Try again.")
 
 
-def _chosen(request: Request, version: int) -> list[Migration]:
+def chosen(request: Request, version: int) -> list[Migration]:
+    """Give the files up to a version; raise UsageError if no file has it, MigrationFileError for a wrong file."""
     if request.file_problems:
         raise MigrationFileError(request.file_problems)
     files = [one for one in request.files if one.number <= version]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,9 @@ from outreach_migrate.cli import fleet, options, project, signals, usage
 from outreach_migrate.cli.fleet import Chosen
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from outreach_migrate.fleet.drift import Comparing
     from outreach_migrate.fleet.each import Work
 
 
@@ -26,20 +30,29 @@ def adopt(chosen: Chosen, /, jobs: int, keep_going: bool, max_failures: int, **g
 
     wanted = taking_over.Wanted(**given)
     most = None if keep_going else max_failures
-    _done("adopt", chosen, lambda request, stop: taking_over.run(request, wanted, _ignore, stop), jobs, most)
+    _done("adopt", chosen, lambda _: lambda request, stop: taking_over.run(request, wanted, _ignore, stop), jobs, most)
 
 
 @click.command(cls=usage.Command)
 @click.argument("version", type=int)
 @fleet.jobs
 @fleet.failures
-@click.pass_obj
-def baseline(chosen: Chosen, /, version: int, jobs: int, keep_going: bool, max_failures: int) -> None:
+@options.verifying
+@click.pass_context
+def baseline(ctx: click.Context, /, version: int, keep_going: bool, max_failures: int, **given: Any) -> None:
     """Record the files up to VERSION as applied in each target, and run none."""
     from outreach_migrate.adopt import baseline as recording
 
-    most = None if keep_going else max_failures
-    _done("baseline", chosen, lambda request, stop: recording.run(request, version, _ignore, stop), jobs, most)
+    options.check_verifying(given)
+
+    def work(stack: ExitStack) -> Work:
+        if not given["verify"]:
+            return lambda request, stop: recording.run(request, version, _ignore, stop)
+        from outreach_migrate.fleet import baseline as verified
+
+        return verified.Verified(version, _comparing(ctx, (), stack), given["accept_differences"]).record
+
+    _done("baseline", ctx.obj, work, given["jobs"], None if keep_going else max_failures)
 
 
 @click.command(cls=usage.Command)
@@ -48,15 +61,17 @@ def baseline(chosen: Chosen, /, version: int, jobs: int, keep_going: bool, max_f
 @click.pass_context
 def drift(ctx: click.Context, /, jobs: int, ignore: tuple[str, ...]) -> None:
     """Compare each target with its applied files."""
+    _done("drift", ctx.obj, lambda stack: _comparing(ctx, ignore, stack).find, jobs, None)
+
+
+def _comparing(ctx: click.Context, ignore: tuple[str, ...], stack: ExitStack) -> Comparing:
     from outreach_migrate.fleet import drift as comparing
 
-    chosen: Chosen = ctx.obj
     patterns = ignore or project.default(ctx, "drift", "ignore") or ()
-    private = options.scratch_folder(chosen.common)
-    _done("drift", chosen, lambda request, _: comparing.find(request, private=private, ignore=patterns), jobs, None)
+    return comparing.Comparing(options.scratch_folder(ctx.obj.common), patterns, stack)
 
 
-def _done(command: str, chosen: Chosen, work: Work, jobs: int, most: int | None) -> None:
+def _done(command: str, chosen: Chosen, work: Callable[[ExitStack], Work], jobs: int, most: int | None) -> None:
     """Do the work for all targets, report it, and exit with 1 if something failed or has drifted."""
     from outreach_migrate.report import fleet_each as report
 
@@ -67,9 +82,9 @@ def _done(command: str, chosen: Chosen, work: Work, jobs: int, most: int | None)
         from outreach_migrate.fleet import each as many
         from outreach_migrate.postgres.dsn import Target
 
-        with fleet.members(chosen, out) as targets:
+        with fleet.members(chosen, out) as targets, ExitStack() as stack:
             request = options.request(common, Target({}), found)
-            each = many.Each(work, targets, request, jobs, most)
+            each = many.Each(work(stack), targets, request, jobs, most)
             failed = signals.carry_out(partial(many.run, each), out.event, tick=out.tick, unknown=out.unknown)
             out.ended()
         sys.exit(1 if failed or out.drifted else 0)

@@ -70,8 +70,7 @@ def adopt(common: options.Common, /, **given: Any) -> None:
 
 @click.command(cls=usage.Command)
 @click.argument("version", type=int)
-@click.option("--verify", is_flag=True, help="First compare the database with these files, as drift does.")
-@click.option("--accept-differences", is_flag=True, help="Record them even if --verify finds differences.")
+@options.verifying
 @click.pass_context
 def baseline(ctx: click.Context, /, version: int, verify: bool, accept_differences: bool) -> None:
     """Record the files up to VERSION as applied, and run none of them.
@@ -82,8 +81,7 @@ def baseline(ctx: click.Context, /, version: int, verify: bool, accept_differenc
     from outreach_migrate.report import adopting
 
     common: options.Common = ctx.obj
-    if accept_differences and not verify:
-        raise click.UsageError("--accept-differences goes with --verify")
+    options.check_verifying({"verify": verify, "accept_differences": accept_differences})
     out = adopting.AdoptReport("baseline", as_json=common.as_json, verbosity=common.verbosity)
     with out, options.told(out):
         found = migrations.read(folders.find(common.folder))

@@ -129,6 +129,21 @@ max_lag = click.option(
 )
 
 
+def verifying(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of `baseline` that compare the database first, for one or for many."""
+    shared = [
+        click.option("--verify", is_flag=True, help="First compare the database with these files, as drift does."),
+        click.option("--accept-differences", is_flag=True, help="Record them even if --verify finds differences."),
+    ]
+    return _added(shared, command)
+
+
+def check_verifying(given: Mapping[str, Any]) -> None:
+    """Raise click.UsageError if differences are accepted that nothing looks for."""
+    if given["accept_differences"] and not given["verify"]:
+        raise click.UsageError("--accept-differences goes with --verify")
+
+
 def ignoring(first: str, second: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Make the option --ignore of a comparison; its help shows two patterns."""
     about = f"Leave out objects, as {first}, or '{second}'; may be repeated."

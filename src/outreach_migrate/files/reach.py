@@ -31,6 +31,8 @@ _SHARED = {"database", "group", "role", "system", "tablespace", "user"}
 _MAKERS = {"group", "role", "user"}
 _BEFORE_A_ROLE = {("for", "role"), ("for", "user"), ("owner", "to"), ("set", "role")}
 _NOBODY = {"current_role", "current_user", "none", "public", "session_user"}
+# the parts of names in SQL by which the name of the current schema can be learned
+_OF_SCHEMAS = ("current_schema", "search_path", "nspname", "regnamespace", "table_schema", "schemaname")
 _CONNECTS = {Command.CREATE_SUBSCRIPTION, Command.DROP_SUBSCRIPTION, Command.ALTER_SUBSCRIPTION}
 
 
@@ -106,6 +108,12 @@ def _named(read: Sequence[Token]) -> Iterator[str]:
         in_list = word in ("grant", "revoke", "policy") or (in_list and word not in (";", "using", "check"))
         is_one, is_next = is_next, in_list and (word in ("to", "from") or (word == "," and is_one))
         before = (before[1], word)
+
+
+def learns_its_schema(migration: Migration) -> bool:
+    """Tell whether a file may find out the name of the schema in which it runs, and so depend on that name."""
+    text = migration.sql.lower()
+    return any(word in text for word in _OF_SCHEMAS)
 
 
 def extensions(found: Iterable[Migration]) -> list[str]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from outreach_migrate.adopt.baseline import Baseline
     from outreach_migrate.adopt.taking_over import Takeover
+    from outreach_migrate.errors import MigrateError
     from outreach_migrate.fleet import events
 
 
@@ -45,8 +46,7 @@ class EachReport(fleet.FleetReport):
                 self._done(target, seconds, worded(value))
             case events.Failed(target, error, seconds):
                 self.leave(target)
-                self._print(target, seconds, ok=False, error=as_json.error(error))
-                self.target_failed(target, error)
+                self._failed(target, error, seconds)
             case _:
                 super().event(event)
 
@@ -61,6 +61,16 @@ class EachReport(fleet.FleetReport):
                 self.result(f"{name}  {line}")
         if self.verbosity > 0:
             self.result(f"{name}  {done.sentence}")
+
+    def _failed(self, target: str, error: MigrateError, seconds: float) -> None:
+        """Print an error, and the differences that make a baseline untrue."""
+        from outreach_migrate.adopt.baseline import Untrue
+
+        compared = {"drift": schema.value(error.drift)} if isinstance(error, Untrue) else {}
+        self._print(target, seconds, ok=False, error=as_json.error(error), **compared)
+        self.target_failed(target, error)
+        for line in schema.lines(error.drift) if isinstance(error, Untrue) else ():
+            self.aside(f"{display.in_line(target)}  {line}")
 
     def _print(self, target: str, seconds: float, *, ok: bool, **value: Any) -> None:
         if self.as_json:

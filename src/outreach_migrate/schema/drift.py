@@ -6,7 +6,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from outreach_migrate import display, errors
 from outreach_migrate.errors import Conflict, Contradiction
@@ -65,7 +65,19 @@ def find(request: Request, *, private: Path, ignore: Collection[str] = ()) -> Dr
     Raise HistoryError when a file is not as it was applied, or not there, and the errors of scratch.migrated.
     """
     with comparison.reading(request, lambda _: None) as seen:
-        return against(seen.connection, request, _applied(seen.plan), private=private, ignore=ignore)
+        return against(seen.connection, request, applied(seen.plan), private=private, ignore=ignore)
+
+
+class Side(NamedTuple):
+    """A database with its connection, and its objects."""
+
+    connection: Connection
+    objects: tuple[Object, ...]
+
+    @property
+    def version(self) -> int:
+        """The server's major version."""
+        return self.connection.info.server_version // 10000
 
 
 def against(
@@ -82,21 +94,37 @@ def against(
         connections.translated(),
         closing(connections.connect(made.target)) as other,
     ):
-        servers = _major(connection), _major(other)
+        here, there = Side(connection, ()), Side(other, ())
         with ThreadPoolExecutor(1) as thread:  # both at once, because each waits for its server
-            read = thread.submit(catalog.read, other, request.table, version=servers[0])
-            actual = catalog.read(connection, request.table, version=servers[1])
-        expected = read.result()
-        if servers[0] != servers[1]:
-            actual = reprinting.alike(actual, connection, expected, other)
-        theirs, made_by_tools = records.tables(connection, request.table, search_path=request.target.schema)
-    names = {_name(one.schema, one.name) for one in theirs} | {_name(one) for one in made_by_tools}
+            read = thread.submit(catalog.read, other, request.table, version=here.version)
+            here = here._replace(objects=catalog.read(connection, request.table, version=there.version))
+        return compared(here, there._replace(objects=read.result()), request, files, made, ignore=ignore)
+
+
+def compared(
+    here: Side,
+    there: Side,
+    request: Request,
+    files: Sequence[Migration],
+    made: Scratch,
+    *,
+    ignore: Collection[str] = (),
+) -> Drift:
+    """Compare the request's database, `here`, with the scratch database `made` that has the files, `there`."""
+    actual, expected = here.objects, there.objects
+    if here.version != there.version:
+        actual = reprinting.alike(actual, here.connection, expected, there.connection)
+    theirs, made_by_tools = records.tables(here.connection, request.table, search_path=request.target.schema)
+    names = {_name(one.schema, one.name) for one in (*theirs, *request.table.all)} | {
+        _name(one) for one in made_by_tools
+    }
     names -= {one.name for one in expected}  # unless a file makes it
     actual = tuple(one for one in actual if one.name not in names and one.parent not in names)
     is_there = any(_is_schema(one, request.table.schema) for one in actual)  # a run makes the history's
     kept = [one for one in expected if is_there or not _is_schema(one, request.table.schema)]
     kept = [one for one in kept if one.kind != "extension" or one.name not in made.preset]
-    return Drift(differences.find(actual, kept, ignore=ignore), tuple(files), made, servers)
+    versions = here.version, there.version
+    return Drift(differences.find(actual, kept, ignore=ignore), tuple(files), made, versions)
 
 
 def _is_schema(one: Object, name: str) -> bool:
@@ -108,11 +136,7 @@ def _name(*parts: str) -> str:
     return ".".join(part if _PLAIN.fullmatch(part) else '"' + part.replace('"', '""') + '"' for part in parts)
 
 
-def _major(connection: Connection) -> int:
-    return connection.info.server_version // 10000
-
-
-def _applied(plan: Plan) -> list[Migration]:
+def applied(plan: Plan) -> list[Migration]:
     """Give the files that are applied; each must be as it was applied."""
     wrong: list[Problem | Contradiction] = [*plan.contradictions(out_of_order=True), *plan.unfinished()]
     wrong += [

@@ -45,7 +45,7 @@ class Scratch:
 
 
 @dataclass(frozen=True, slots=True)
-class _Model:
+class Model:
     """The other database's extensions, and the settings that ALTER DATABASE and ALTER ROLE … IN DATABASE gave it."""
 
     extensions: tuple[str, ...] = ()
@@ -74,7 +74,7 @@ def migrated(
     of a run, with Fate.SCRATCH as the outcome.
     """
     _check(files)
-    model = _model(beside) if beside else _Model()
+    like = model(beside) if beside else Model()
     reason = _obstacle(beside, files) if beside else "no database is named"
     with ExitStack() as stack:
         stack.enter_context(connections.translated())
@@ -86,7 +86,7 @@ def migrated(
             with _said(reason):
                 place = places.on_private_server(private, reach.roles(files))
                 target = replace(stack.enter_context(place), schema=request.target.schema)
-        made = _furnished(Scratch(target, reason), model, files)
+        made = _furnished(Scratch(target, reason), like, files)
         _apply(replace(request, target=target, connection=None), files, tell, stop or Stop())
         yield made
 
@@ -132,7 +132,8 @@ def _said(reason: str) -> Iterator[None]:
         raise errors.MissingTool(message, hint=error.message) from None
 
 
-def _model(beside: Connection) -> _Model:
+def model(beside: Connection) -> Model:
+    """Read what a scratch database is to have as the other database has it."""
     extensions = beside.execute("SELECT extname::text FROM pg_catalog.pg_extension WHERE extname <> 'plpgsql'")
     found = tuple(name for (name,) in extensions.fetchall())
     settings = beside.execute(
@@ -142,16 +143,16 @@ def _model(beside: Connection) -> _Model:
             ORDER BY r.setrole"""
     ).fetchall()
     pairs = (setting.partition("=") for (setting,) in settings)
-    return _Model(found, tuple((name, value) for name, _, value in pairs))
+    return Model(found, tuple((name, value) for name, _, value in pairs))
 
 
-def _furnished(made: Scratch, model: _Model, files: Sequence[Migration]) -> Scratch:
+def _furnished(made: Scratch, like: Model, files: Sequence[Migration]) -> Scratch:
     """Give the scratch database the settings and the extensions that files take for granted."""
     ours = reach.extensions(files)
     theirs = reach.perhaps_extensions(files)
-    wanted = [name for name in model.extensions if name not in theirs]
+    wanted = [name for name in like.extensions if name not in theirs]
     with closing(connections.connect(made.target)) as connection:
-        for name, value in model.settings:
+        for name, value in like.settings:
             with suppress(psycopg.Error):  # a setting for superusers, or of an extension
                 connection.execute(_keep(connection.info.dbname, name, value))
         rows = connection.execute("SELECT name::text FROM pg_catalog.pg_available_extensions").fetchall()
