@@ -101,6 +101,35 @@ def test_an_error_is_reported_at_its_line_in_the_file(
     assert rows(TABLES) == []
 
 
+# the rows, the line of the file that the error is in, and the one that psql's number gives
+LINES = [
+    ("copy t from stdin;\n1\ta\\\nb\\\nc\n2\tq\\\\\nx\tb\n\\.\n", 7, 5),
+    ("copy t from stdin;\r\n1\ta\r\n2\tc\r\nx\td\r\n\\.\r\n", 5, 5),
+    ('copy t from stdin csv;\n1,"a\n\nb"\n2,c\nx,d\n\\.\n', 7, 5),
+    ('copy t from stdin csv;\n1,"a\rb\n\nc"\n2,c\nx,d\n\\.\n', 7, 6),
+    ('copy t from stdin csv;\r\n1,"a\r\n\r\nb"\r\n2,c\r\nx,d\r\n\\.\r\n', 7, 7),
+    ('copy t from stdin csv;\n1,a\n2,"b\n""c"\nx,"d\ne"\n\\.\n', 7, 7),
+    ('copy t from stdin (format csv, header);\n"n",s\n1,"a\nb"\nx,d\n\\.\n', 6, 6),
+    ('copy t from stdin (format csv, header true);\n"n","s\nt"\n1,"a\nb"\nx,d\n\\.\n', 7, 6),
+    ("copy t from stdin (format 'csv', quote '''', escape '\\');\n1,'a\n\\'b\n'\n2,c\nx,d\n\\.\n", 7, 5),
+    ("copy t from stdin with csv quote as '|' escape as E'\\\\';\n1,|a\n\\|b\n|\n2,c\nx,d\n\\.\n", 7, 5),
+    ('copy t from stdin csv;\n1,"a\nb"\n2,"c\nd"\n2,d\n\\.\n', 7, 6),
+    ("copy t from stdin where s <> 'csv';\n1\t\"a\n2\tb\"\nx\tb\n\\.\n", 5, 5),
+]
+
+
+def test_rows_that_the_server_counts_otherwise_are_placed_at_their_lines(migrate: Migrate, server_url: str) -> None:
+    """It leaves out line ends in values of text format, and those in the first record of CSV; psql shows its number."""
+    table = "create table t (n int unique, s text);\n"
+    with fix_servers.fresh_database(server_url) as url:
+        command = [str(find("psql")), "-qXAt", "-v", "ON_ERROR_STOP=1", "-1f", "-", "-d", url]
+        for text, line, told in LINES:
+            done = subprocess.run(command, input=f"{table}{text}".encode(), capture_output=True, check=False)
+            assert f"COPY t, line {told - 2}".encode() in done.stderr, text
+            run = migrate("--json", "up", files=[f"{table}{text}"])
+            assert (run.exit_code, run.json["error"]["line"]) == (1, line), text
+
+
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [

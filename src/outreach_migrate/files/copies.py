@@ -8,7 +8,7 @@ from __future__ import annotations
 import codecs
 import re
 from dataclasses import dataclass, field
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from outreach_migrate.errors import MigrateError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from outreach_migrate.files.folders import File, Text
+    from outreach_migrate.files.scanner import Token
     from outreach_migrate.files.statements import Statement
 
 _CHUNK = 1_000_000  # bytes
@@ -48,6 +49,7 @@ class Copy:
     columns: tuple[str, ...]
     is_binary: bool
     has_options: bool
+    quoting: tuple[str, str] | None = None
 
     def told(self, context: str) -> tuple[int, str | None] | None:
         """Find the number of a row, from 1, and the name of a column in an error's context, in any language."""
@@ -101,14 +103,6 @@ class Rows:
         """Read the rows as `chunks` does, decoded."""
         return codecs.iterdecode(self.chunks(), "utf-8")
 
-    def row(self, number: int) -> tuple[str, str]:
-        """Read the line before a row, empty for the first, and the row; number counts from 1. Raise OSError."""
-        with folders.opened(self.file, self.begin) as stream:
-            lines = [
-                line.decode(errors="replace").rstrip("\r\n") for line in islice(stream, max(number - 2, 0), number)
-            ]
-        return ("", "", *lines)[-2], ("", *lines)[-1]
-
 
 @dataclass(frozen=True, slots=True)
 class Copied:
@@ -130,7 +124,21 @@ def of(sql: str, statement: Statement) -> Copy | None:
     table = words.index("(") if "(" in words[:at] else at
     columns = tuple(token.name for token in read[table:at] if token.word not in ("(", ",", ")"))
     is_binary = "binary" in (words[1], *words[at + 2 : at + 4]) or ("format", "binary") in pairwise(names[at:])
-    return Copy(read[table - 1].name, columns, is_binary, len(read) > at + 2)
+    return Copy(read[table - 1].name, columns, is_binary, len(read) > at + 2, _quoting(read[at + 2 :]))
+
+
+def _quoting(options: list[Token]) -> tuple[str, str] | None:
+    """Read the signs for quote and escape of CSV, from both forms of options: (FORMAT csv, …) and CSV …."""
+    words, names = [token.word for token in options], [token.name for token in options]
+    end = words.index("where") if "where" in words else len(words)
+    if "csv" not in words[:end] and ("format", "csv") not in pairwise(name.lower() for name in names[:end]):
+        return None
+    given = {}
+    for at, word in enumerate(words[:end]):
+        if word in ("quote", "escape"):
+            given[word] = "".join(names[at + 1 : at + 3][words[at + 1 : at + 2] == ["as"]])[-1:]
+    quote = given.get("quote", '"')
+    return quote, given.get("escape", quote)
 
 
 def read(file: File | Text) -> tuple[str, Copied | None]:
