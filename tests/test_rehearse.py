@@ -529,7 +529,7 @@ def test_nothing_pending_is_rehearsed_in_no_time(migrate: Migrate, rows: Rows) -
     """It says so, and ends with 0."""
     assert migrate("up", files={"1_a.sql": "SELECT 1"}).exit_code == 0
     assert "Nothing is pending" in migrate("rehearse").stdout
-    assert migrate("rehearse", "--format", "markdown").stdout == "Nothing is to be rehearsed.\n"
+    assert migrate("rehearse", "--format", "markdown").stdout == "There is nothing to rehearse.\n"
 
 
 def test_to_ends_it_at_a_version(rehearse: Rehearse, migrate: Migrate) -> None:

@@ -82,7 +82,7 @@ jobs = click.option(
     metavar="N",
     default=4,
     show_default=True,
-    help="How many targets at once, each on a connection of its own.",
+    help="How many targets run at once, each on a connection of its own.",
 )
 
 
@@ -95,7 +95,7 @@ def failures(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="N",
         default=1,
         show_default=True,
-        help="Start no target any more after this many have failed.",
+        help="Start no more targets after this many failures.",
     )
     return keep_going(most(command))
 

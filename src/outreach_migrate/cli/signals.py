@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PROMPT = 1.5  # s: an interrupted run ends within two, also where the server answers no more
+_PROMPT = 1.5  # s: an interrupted run ends within two, even if the server no longer answers
 _MANY = 3000  # events that wait to be shown
 _BATCH = 0.1  # s between two looks at the events and the clock
 

@@ -30,8 +30,8 @@ J = TypeVar("J", bound=OfServer)
 class Queue(Generic[J]):
     """Jobs, in order; those that were put off come after all that are there when their time has come.
 
-    A server that refuses connections keeps no other server's jobs waiting. After `most` failures, or a signal, no job
-    is given any more; `left` has the rest.
+    A server that refuses connections keeps no other server's jobs waiting. After `most` failures, or a signal, it
+    gives no more jobs; `left` has the rest.
     """
 
     def __init__(self, jobs: Iterable[J], *, most: int | None, stop: Stop) -> None:
@@ -110,7 +110,7 @@ class Queue(Generic[J]):
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Give no job any more."""
+        """Give no more jobs."""
         with self._changed:
             self._most = 0
             self._changed.notify_all()

@@ -162,7 +162,7 @@ def hidden(table: Table, facts: dict[str, Any], others: list[tuple[Any, ...]]) -
     ]
     if not lacks:
         return []
-    hint = f"{' '.join(lacks)} up needs INSERT and UPDATE as well."
+    hint = f"{' '.join(lacks)} up also needs INSERT and UPDATE."
     found = [Problem(f"the role {role} may not read the history table {table}", hint=hint)]
     return found + ([_others(table, others)] if others and not table.chosen else [])
 

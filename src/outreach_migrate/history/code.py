@@ -72,7 +72,7 @@ def _hidden(connection: Connection, table: Table) -> Problem:
         "SELECT pg_catalog.quote_ident(current_user), pg_catalog.has_schema_privilege(%s, 'USAGE')", [where.schema]
     ).fetchall()[0]
     schema = "" if usage else f"GRANT USAGE ON SCHEMA {sql.Identifier(where.schema).as_string()} TO {role}; "
-    hint = f"{schema}GRANT SELECT ON {quoted} TO {role}; up needs INSERT, UPDATE and DELETE as well."
+    hint = f"{schema}GRANT SELECT ON {quoted} TO {role}; up also needs INSERT, UPDATE and DELETE."
     return Problem(f"the role {role} may not read the records of the files of code, {where}", hint=hint)
 
 

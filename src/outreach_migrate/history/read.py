@@ -34,7 +34,7 @@ class Entry(NamedTuple):
     """A row of the table; times are by the database's clock.
 
     Three fields are for a file without a transaction, and null otherwise. `statements_done` counts the statements that
-    are done, `done_checksum` is their checksum, because they must not change any more, and `statements_begun` is one
+    are done, `done_checksum` is their checksum, because they must not change now, and `statements_begun` is one
     more than `statements_done` while the next may be half done.
     """
 

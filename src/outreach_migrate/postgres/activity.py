@@ -185,7 +185,7 @@ def end(connection: Connection, token: str, *, lost: int, opened: float, within:
     """End the sessions that a lost connection of the run `token` left at work; return whether they ended in time.
 
     `lost` is the connection's pid, and it was opened `opened` seconds ago. Its session is ended even if it seems idle,
-    because it may not have read the last message yet; after this it can't commit any more.
+    because it may not have read the last message yet; after this it can no longer commit.
     """
     at_work = f"query LIKE {sql.quote(_MARK + token + ' %')} AND (state <> 'idle' OR state IS NULL)"
     row = connection.execute(b"SELECT pg_catalog.pg_backend_pid()").fetchone()

@@ -70,7 +70,7 @@ class Looks:
         return self._at_first.get(oid, self.locked.get(oid, Seen())).modes
 
     def look(self, statements: int) -> Changes:
-        """Look at the locks, after so many statements."""
+        """Look at the locks, after this number of statements."""
         self._statements += statements
         number, found, hashes = self._ask(self._hashes.values())
         if number != len(self.locked.keys() | found.keys()):  # a rollback to a savepoint released locks

@@ -68,7 +68,7 @@ class RehearsalReport(run.RunReport):
             case of_run.Planned(_, steps):
                 if steps and self.verbosity > 0:
                     self.aside(f"{terminal.styled('note:', colour='yellow')} {_WARNING}")
-                self.markdown = _markdown_head(len(steps)) if steps else ["Nothing is to be rehearsed."]
+                self.markdown = _markdown_head(len(steps)) if steps else ["There is nothing to rehearse."]
                 self.event(event)
             case _:
                 self.event(event)

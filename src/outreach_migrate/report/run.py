@@ -177,7 +177,7 @@ class RunReport(printer.Report):
                 self.aside(line)
 
     def _seldom(self, kind: str, migration: Migration, text: str, *, since: float) -> None:
-        """Report one of many events of a kind at most every ten seconds, the first one so long after `since`."""
+        """Report one of many events of a kind at most every ten seconds, the first one ten seconds after `since`."""
         now, what = time.monotonic(), (kind, migration.version)
         if now - self.last.get(what, since) >= _REPEAT:
             self.last[what] = now

@@ -100,7 +100,7 @@ def apply(
     """Run the ranges that are not done yet.
 
     Return Overtaken when the entry has changed since the plan was made. Raise StatementError, LockTimeout,
-    MigrationFileError when the key is no key any more, or psycopg.OperationalError when a connection is lost.
+    MigrationFileError when the key no longer is one, or psycopg.OperationalError when a connection is lost.
     """
     row = no_transaction.ask(session, work, entries.unfinished(work.place, work.migration))
     if not row.ntuples:
@@ -192,7 +192,7 @@ def _carry_out(one: _Work, of: _Range, size: int, *, is_first: bool) -> tuple[li
     session, work = one.session, one.work
     place, file = work.place, in_range(work.migration, one.key, of.last, of.end)
     statement = next(statements.split(file.sql))
-    # the file must not change any more, once a range of it is done
+    # the file must not change once a range of it is done
     fixed = entries.record(place, file, done=0, begun=1, done_checksum=file.checksum)
     before = (BEGIN, *session.opening(), progress.hold(place, of.last), *session.limit(work.limits))
     after = (

@@ -205,7 +205,7 @@ def _conflict(step: Step, newest: int, from_start: int | None) -> Contradiction 
 
 
 def _done_checksum(migration: Migration, entry: Entry) -> str | None:
-    """Give the checksum that the part of a file has which must not change any more.
+    """Give the checksum of the part of a file that must not change now.
 
     Of a file in batches that is all of it, once a range is done.
     """

@@ -173,7 +173,7 @@ def plan_of(past: History, request: Request) -> Planned:
 
 
 def unadopted(past: History, files: tuple[Migration, ...]) -> tuple[Problem, ...]:
-    """Find the history of another tool that is to be adopted first: its files would run a second time.
+    """Find the history of another tool that must be adopted first, because its files would run a second time.
 
     It counts if the files' first lines name the tool. Without such lines the files may be copies made by hand, unless
     --table or ?schema= says that this history is to be a new one.

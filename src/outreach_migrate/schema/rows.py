@@ -74,7 +74,7 @@ class Rows:
     types: dict[int, Type]
 
 
-# Left out: partitions, whose rows are read by way of their table, and the relations of extensions.
+# Left out: partitions, whose rows are read through their table, and the relations of extensions.
 _RELATIONS = """
     SELECT c.oid::bigint, c.relname::text, c.relkind::text, pg_catalog.obj_description(c.oid, 'pg_class')
       FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
