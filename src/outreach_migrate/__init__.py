@@ -80,8 +80,8 @@ __all__ = [
     "up",
 ]
 
-# All names are imported on first use: psycopg takes longer than all the rest, and pytest imports this module in every
-# run, because the plug-in's entry point is below it. Names that are not listed here are those of the errors.
+# All names are imported on first use, because psycopg takes longer than all the rest, and pytest imports this module
+# in every run for the plug-in's entry point, which is below it. Names that are not listed here are those of errors.
 _LATER = {
     "Applied": "run.events",
     "Behind": "run.comparison",
@@ -132,7 +132,7 @@ def up(
     """
     from outreach_migrate.files import migrations
 
-    found = migrations.read(folder)  # before psycopg comes: a large file's bytes are freed first
+    found = migrations.read(folder)  # before psycopg, so that a large file's bytes are freed first
     from outreach_migrate.run import engine, request, stop
 
     asked = request.of(

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from outreach_migrate.files.migrations import Migration
 
-# Rules of squawk that don't apply: a run sets a lock timeout, and has an option for the other; it resumes after the
-# last statement done, and IF NOT EXISTS would accept an invalid index; BEGIN and COMMIT have errors of their own.
+# Rules of squawk that don't apply, because a run sets a lock timeout, and has an option for the other. It resumes after
+# the last statement done, and IF NOT EXISTS would accept an invalid index. BEGIN and COMMIT have errors of their own.
 _ANSWERED = (
     *("require-timeout-settings", "require-lock-timeout", "require-statement-timeout"),
     *("prefer-robust-stmts", "transaction-nesting"),

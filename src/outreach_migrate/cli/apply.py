@@ -39,9 +39,8 @@ def up(ctx: click.Context, /, dry_run: bool, check_drift: bool, dump: str | None
     common: options.Common = ctx.obj
     out = run.RunReport("up", as_json=common.as_json, verbosity=common.verbosity)
     with out, options.told(out):
-        found = migrations.read(
-            folders.find(common.folder)
-        )  # before psycopg comes: a large file's bytes are freed first
+        # read before psycopg is imported, so that a large file's bytes are freed first
+        found = migrations.read(folders.find(common.folder))
         from outreach_migrate.run import comparison, engine
         from outreach_migrate.run import request as asked
 

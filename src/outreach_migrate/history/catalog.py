@@ -105,7 +105,7 @@ def is_fit(table: Table, relation: dict[str, Any]) -> bool:
 def _relation() -> str:
     """Write the facts of a relation `c` in its schema `n`.
 
-    A key counts only if it is checked at once: one that is checked at COMMIT lets two runs go on.
+    A key counts only if it is checked at once, because one that is checked at COMMIT lets two runs go on.
     """
     key = """EXISTS (
         SELECT FROM pg_catalog.pg_index i

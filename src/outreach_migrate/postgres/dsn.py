@@ -87,7 +87,7 @@ def read(url: str) -> Target:
 
 
 def _check_ports(ports: str) -> None:
-    """Refuse a port that is not a number before a message can quote it: in user:secret/db it is the password."""
+    """Refuse a port that is not a number before a message quotes it, because in user:secret/db it is the password."""
     for port in ports.split(","):
         if port and not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
             raise ValueError("its port is not a number from 1 to 65535")

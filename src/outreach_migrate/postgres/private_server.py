@@ -28,7 +28,7 @@ from outreach_migrate import errors
 # now be any process', and backends may outlive a killed postmaster.
 
 SOCKET = ".s.PGSQL.5432"
-PATIENCE = 60.0  # s to start or to stop: both take a fraction of a second, but crash recovery may take long
+PATIENCE = 60.0  # s to start or to stop; both take a fraction of a second, but crash recovery may take long
 _PROMPT = 0.3  # s: the same, after an interrupt
 _KEPT = {"PGAPPNAME", "PGOPTIONS"}  # libpq's variables that also apply to a private server
 

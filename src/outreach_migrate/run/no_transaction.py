@@ -141,8 +141,8 @@ def apply(session: Session, work: Work, claim: Claim, *, from_start: bool) -> Do
 def _await_orphan(session: Session, work: Work) -> None:
     """Wait until a killed run's statement has ended, because it may still build the index, or drop it.
 
-    Ask again and again: a statement that waited for the lock would hold a snapshot, and the index build waits for
-    every older snapshot.
+    Ask again and again, because a statement that waited for the lock would hold a snapshot, and the index build waits
+    for every older snapshot.
     """
     key, told = progress.at_work_key(work.place), False
     query = f"""

@@ -85,7 +85,7 @@ def unknown(migration: Migration | None, applied: Sequence[events.Applied], *, d
 
 
 def _entries(session: Session) -> tuple[Entry, ...]:
-    """End the lost connections' work, flush the commits, and read the entries: no other can follow."""
+    """End the lost connections' work, flush the commits, and read the entries; no other can follow."""
     if not session.ended():
         raise psycopg.OperationalError("the lost connection's work does not end")
     session.flush()

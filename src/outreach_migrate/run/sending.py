@@ -52,7 +52,7 @@ def exchange(session: Session, migration: Migration, message: Message) -> list[P
     """Send a message, and give a result for each of its commands; raise as `send` does."""
     apart = session.one_by_one and not message.rows  # a pipeline can't copy
     results, at = (_apart if apart else _joined)(session, migration, message)
-    tagged = [result for result in results if result.command_status]  # one a command: a rule's results have no tag
+    tagged = [result for result in results if result.command_status]  # one a command; a rule's results have no tag
     if failed := messages.failure(results):
         raise failure(session, migration, message, failed, done=len(tagged), at=at)
     return tagged
@@ -100,7 +100,7 @@ def _apart(session: Session, migration: Migration, message: Message) -> tuple[li
 
 
 def _sets_reading(statement: Statement, text: str) -> bool:
-    """Tell whether a statement may set how the server reads the texts after it: a file's is read as it was written."""
+    """Tell whether a statement may change the way in which the server reads the texts after it."""
     names = ("client_encoding", "standard_conforming_strings")
     return statement.words[:1] in (("set",), ("reset",)) or any(name in text.lower() for name in names)
 

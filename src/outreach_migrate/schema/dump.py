@@ -29,7 +29,7 @@ _HEAD = "-- The schema that the migrations give. outreach-migrate dump makes thi
 # is of an object that every database has, such as the schema public with another owner.
 _ENTRY = re.compile(r"^-- (?:Data for )?(Name: (.*); Type: (.*); Schema: (.*)); Owner: .*\n--\s*\Z", re.MULTILINE)
 _Entry = tuple[re.Match[str] | None, list[str]]  # that comment, and the statements after it
-# Settings of the session that loads the file: they differ by version, and are nobody's schema.
+# Settings of the session that loads the file, which differ by version and belong to no schema.
 _TIMEOUTS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout")
 
 
@@ -60,7 +60,7 @@ def unified(before: str, after: str, one: str, other: str) -> list[str]:
 def schema(target: Target, history: Table, *, wait: float = 0) -> str:
     """Give a database's schema as SQL that an empty database can load, without the tables of histories.
 
-    The same schema gives the same text: it has no owners, versions, random keys and session limits. Left out are
+    The same schema gives the same text, because it has no owners, versions, random keys or session limits. Left out are
     subscriptions and user mappings, whose texts have passwords, and the comments that extensions bring along.
     """
     with _connected(target, wait) as connection:

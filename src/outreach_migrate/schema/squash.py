@@ -75,7 +75,7 @@ def make(
 def write(squash: Squash) -> None:
     """Write the new file, and remove those that it replaces. Raise MigrateError.
 
-    The file of the same version goes last: a folder whose change was cut short has a version twice, and is refused.
+    The file of the same version goes last, so a folder whose change was cut short has a version twice, and is refused.
     """
     folder, name = os.path.split(squash.file.path)
     draft = os.path.join(folder, f".{name}")  # no migration, because of the dot

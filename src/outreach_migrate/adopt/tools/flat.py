@@ -16,7 +16,7 @@ _DEPRECATED_INIT = re.compile(r"([0-9]{14})_init\.sql")
 
 
 def golang_migrate(folder: str) -> Folder:
-    """Read golang-migrate's; see source/parse.go. It has no mark: each file is one message to the server."""
+    """Read golang-migrate's; see source/parse.go. It has no mark, because each file is one message to the server."""
 
     def one(entry: os.DirEntry[str]) -> Source | Left:
         found = _DIRECTED.fullmatch(entry.name)
