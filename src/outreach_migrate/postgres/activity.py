@@ -175,6 +175,26 @@ LAG = """
       FROM pg_catalog.pg_stat_replication WHERE replay_lag IS NOT NULL ORDER BY replay_lag DESC LIMIT 1"""
 
 
+def make_way(connection: Connection, token: str) -> tuple[Waiter, ...]:
+    """Cancel the statement of the run `token` if sessions wait for it; give them.
+
+    The run must leave its transaction open until the answer is there, because a pooler could give its server
+    connection to another client, whose statement would be cancelled.
+    """
+    query = f"""
+        WITH ours AS MATERIALIZED (
+            SELECT pid FROM pg_catalog.pg_stat_activity
+             WHERE query LIKE {sql.quote(_MARK + token + " %")} AND state = 'active'
+               AND pid <> pg_catalog.pg_backend_pid()),
+        waiting AS MATERIALIZED (
+            SELECT DISTINCT w.pid FROM pg_catalog.pg_locks w CROSS JOIN ours
+             WHERE NOT w.granted AND w.pid IS NOT NULL AND ours.pid = ANY (pg_catalog.pg_blocking_pids(w.pid)))
+        SELECT waiting.pid, b.usename::text, nullif(b.application_name, ''),
+               (SELECT pg_catalog.bool_or(pg_catalog.pg_cancel_backend(ours.pid)) FROM ours)
+          FROM waiting LEFT JOIN pg_catalog.pg_stat_activity b USING (pid) ORDER BY 1"""
+    return tuple(Waiter(*row[:3]) for row in _rows(connection, query))
+
+
 def waiters(result: PGresult) -> tuple[Waiter, ...]:
     """Read the sessions from the result of WAITERS."""
     rows = [[(result.get_value(row, column) or b"").decode() for column in range(3)] for row in range(result.ntuples)]

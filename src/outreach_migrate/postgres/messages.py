@@ -7,7 +7,7 @@ import selectors
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import psycopg
 from psycopg import generators, pq, waiting
@@ -18,7 +18,14 @@ from outreach_migrate.errors import MigrateError, ServerMessage
 
 T = TypeVar("T")
 
-SILENCE = 1.0  # s without an answer, after which `silent` is called
+SILENCE = 1.0  # s
+
+
+class Silent(NamedTuple):
+    """A function to call when no answer has come for `after` seconds; it may give the seconds until the next call."""
+
+    after: float
+    call: Callable[[], float | None]
 
 
 def exchange(
@@ -26,15 +33,14 @@ def exchange(
     message: str,
     *,
     rows: Iterator[bytes] | None = None,
-    silent: Callable[[], None] | None = None,
+    silent: Silent | None = None,
     within: float = math.inf,
 ) -> list[PGresult]:
     """Send one message and collect the results up to the first failing one.
 
     COPY TO STDOUT is read and thrown away. COPY FROM STDIN is sent `rows`, of any length; it fails if they can't be
-    read, and then their MigrateError is raised, or if there are none. `silent` is called, once, when no answer has
-    come for a second. Raise psycopg.OperationalError when the connection is lost, or the answer takes longer than
-    `within`, in seconds.
+    read, and then their MigrateError is raised, or if there are none. Raise psycopg.OperationalError when the
+    connection is lost, or the answer takes longer than `within`, in seconds.
     """
     pgconn = connection.pgconn
     deadline, broken = time.monotonic() + within, None
@@ -63,7 +69,7 @@ def exchange(
 
 
 def pipeline(
-    connection: psycopg.Connection, groups: Sequence[Sequence[str]], *, silent: Callable[[], None] | None = None
+    connection: psycopg.Connection, groups: Sequence[Sequence[str]], *, silent: Silent | None = None
 ) -> list[list[PGresult]]:
     """Send groups of commands in one round trip; give each group's results, up to the first failing one.
 
@@ -117,9 +123,9 @@ def _stream(pgconn: PGconn, rows: Iterator[bytes]) -> PQGen[None]:
         yield from generators.send(pgconn)
 
 
-def _wait(pgconn: PGconn, generator: PQGen[T], silent: Callable[[], None] | None, deadline: float = math.inf) -> T:
+def _wait(pgconn: PGconn, generator: PQGen[T], silent: Silent | None, deadline: float = math.inf) -> T:
     """Run a psycopg generator, as psycopg's wait functions do, and call `silent` when the server is silent."""
-    quiet = time.monotonic() + SILENCE if silent else math.inf
+    quiet = time.monotonic() + silent.after if silent else math.inf
     try:
         wanted = next(generator)
         with selectors.PollSelector() as selector:
@@ -130,8 +136,8 @@ def _wait(pgconn: PGconn, generator: PQGen[T], silent: Callable[[], None] | None
                 if not ready and time.monotonic() >= deadline:
                     raise psycopg.OperationalError("no answer in time")
                 if not ready and silent:
-                    silent()
-                    quiet = math.inf
+                    again = silent.call()
+                    quiet = math.inf if again is None else time.monotonic() + again
                 wanted = generator.send(waiting.Ready(ready[0][1]) if ready else waiting.Ready.NONE)
                 selector.modify(pgconn.socket, wanted)
     except StopIteration as end:

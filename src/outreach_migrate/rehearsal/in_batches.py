@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from outreach_migrate.rehearsal import groups, snapshots
 from outreach_migrate.rehearsal.one_file import Part
-from outreach_migrate.run import batches, keys
+from outreach_migrate.run import batches, keys, pace
 
 if TYPE_CHECKING:
     from outreach_migrate.files.batches import Batches
@@ -28,7 +28,7 @@ def first(stage: Stage, file: File, wanted: Batches) -> Part:
         part, rows, total = batches.in_range(migration, key, keys.NONE, keys.NONE), 0, 0
     else:
         total = keys.estimate(ask, key)
-        end = ask(f"SELECT {keys.next_end(key, keys.NONE, upper, batches.FIRST)}")
-        rows = batches.FIRST if end else int(ask(keys.count(key, keys.NONE, upper)))
+        end = ask(f"SELECT {keys.next_end(key, keys.NONE, upper, pace.FIRST)}")
+        rows = pace.FIRST if end else int(ask(keys.count(key, keys.NONE, upper)))
         part = batches.in_range(migration, key, keys.NONE, end or upper)
     return Part(replace(file, migration=part, groups=groups.cut(part)), rows, max(total, rows))

@@ -14,7 +14,8 @@ from outreach_migrate.history import progress as entries
 from outreach_migrate.history import write
 from outreach_migrate.history.batches import Progress
 from outreach_migrate.postgres import activity
-from outreach_migrate.run import events, keys, no_transaction, retries, sending
+from outreach_migrate.run import events, keys, no_transaction, pace, retries, sending
+from outreach_migrate.run.pace import Pace
 from outreach_migrate.run.sending import Message
 from outreach_migrate.run.sessions import BEGIN, RESET, Session
 from outreach_migrate.run.transaction import ENDING, Done, Overtaken, Work
@@ -29,34 +30,8 @@ if TYPE_CHECKING:
     from outreach_migrate.run.no_transaction import Claim
     from outreach_migrate.run.request import Request
 
-LEAST, MOST, FIRST = 100, 100_000, 1000  # rows of a range
-# How much a range may grow at once: fast while it is short; slowly once another session has waited, so that few do
-_SHORT, _FAST, _USUAL, _STEADY = 0.05, 2.0, 1.2, 1.02
+_ABANDONED = "SET LOCAL idle_in_transaction_session_timeout = '1min'"  # for a client that is gone before COMMIT
 _LAG_AGAIN = 1.0  # s between two looks at replicas that are behind
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """The size of the next range, in rows; a `steady` one grows slowly."""
-
-    size: int
-    steady: bool = False
-
-    def after(self, seconds: float, wanted: float, *, waited: bool) -> Pace:
-        """Give the pace after a range, by the time that it took and the time that it should take."""
-        if waited:
-            return self.halved()
-        growth = _STEADY if self.steady else _FAST if seconds < _SHORT else _USUAL
-        factor = min(growth, max(0.5, wanted / max(seconds, 0.001)))
-        return replace(self, size=_bounded(self.size * factor))
-
-    def halved(self) -> Pace:
-        """Give the pace that makes way for other sessions; from now on it grows slowly."""
-        return Pace(_bounded(self.size / 2), steady=True)
-
-
-def _bounded(size: float) -> int:
-    return max(LEAST, min(MOST, round(size)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +93,7 @@ def _progress(one: _Work, *, from_start: bool, begun: bool) -> Progress:
 
     `begun` says whether a range is done; then the progress must be there, because the ranges must not be done again.
     """
-    place, size = one.work.place, FIRST
+    place, size = one.work.place, pace.FIRST
     if one.text(progress.exists(place)) != "t":
         one.ask(progress.create(place))
     if from_start:
@@ -137,35 +112,39 @@ def _progress(one: _Work, *, from_start: bool, begun: bool) -> Progress:
 
 def _ranges(one: _Work, claim: Claim, now: Progress) -> tuple[int, str]:
     """Run the ranges up to the last; give the number of rows that they changed, and the statement's command."""
-    pace, changed, tag = Pace(now.size), 0, ""
+    speed, changed, tag = Pace(now.size), 0, ""
     began, before, failures = time.monotonic(), now.rows, 0
     migration, tell = one.work.migration, one.session.tell
     while not now.is_done:
         claim.check()
-        next_one = _next(one, now, pace.size)
+        next_one = _next(one, now, speed.size)
         started = time.monotonic()
         try:
-            tags, waiting = _carry_out(one, next_one, pace.size, is_first=now.last_key == keys.NONE)
+            tags, waiting = _carry_out(one, claim, next_one, speed, is_first=now.last_key == keys.NONE)
         except StatementError as error:
             if _is_overtaken(error):
                 now = _again(one, error)
                 continue
             if error.sqlstate not in retries.RETRIED or failures >= one.request.lock_retries:
                 raise
-            pace = pace.halved()
+            speed = speed.halved()
             _pause(one, error, failures)
             failures += 1
+            continue
+        if tags is None:
+            speed = speed.halved()
+            tell(events.GivingWay(migration, waiting, speed.size))
             continue
         took, failures = time.monotonic() - started, 0
         tag, _, number = tags[0].rpartition(" ") if tags and tags[0][-1:].isdigit() else ("", "", "0")
         changed += int(number)
         now = now._replace(last_key=next_one.end, rows=now.rows + next_one.rows)
         rate = (now.rows - before) / max(time.monotonic() - began, 0.001)
-        pace = pace.after(took, one.wanted.seconds, waited=bool(waiting))
+        speed = speed.after(took, one.wanted.seconds, waited=bool(waiting))
         total = now.rows if now.is_done else max(now.total, now.rows)
         tell(events.Batched(migration, now.rows, total, changed, rate, next_one.rows))
         if waiting:
-            tell(events.GivingWay(migration, waiting, pace.size))
+            tell(events.GivingWay(migration, waiting, speed.size))
     return changed, tag.removesuffix(" 0")
 
 
@@ -187,20 +166,32 @@ def _next(one: _Work, now: Progress, size: int) -> _Range:
     return _Range(now.last_key, now.upper_key, int(left))
 
 
-def _carry_out(one: _Work, of: _Range, size: int, *, is_first: bool) -> tuple[list[str], tuple[Waiter, ...]]:
-    """Run the statement over a range; give its command tags, and the sessions that waited for it at its end."""
+def _carry_out(
+    one: _Work, claim: Claim, of: _Range, speed: Pace, *, is_first: bool
+) -> tuple[list[str] | None, tuple[Waiter, ...]]:
+    """Run the statement over a range; give its command tags, and the sessions that waited for it.
+
+    It has no tags if it was cancelled for these sessions, and rolled back. COMMIT is a message of its own, because the
+    cancellation must not reach what follows on it; where the client is gone, the server ends the open transaction.
+    """
     session, work = one.session, one.work
     place, file = work.place, in_range(work.migration, one.key, of.last, of.end)
     statement = next(statements.split(file.sql))
     # the file must not change once a range of it is done
     fixed = entries.record(place, file, done=0, begun=1, done_checksum=file.checksum)
-    before = (BEGIN, *session.opening(), progress.hold(place, of.last), *session.limit(work.limits))
-    after = (
-        *(*ENDING, activity.WAITERS, progress.advance(place, of.end, rows=of.rows, size=size)),
-        *(*([fixed] if is_first else []), "COMMIT", *RESET),
-    )
+    before = (BEGIN, *session.opening(), _ABANDONED, progress.hold(place, of.last), *session.limit(work.limits))
+    advance = progress.advance(place, of.end, rows=of.rows, size=speed.size)
+    after = (*ENDING, activity.WAITERS, advance, *([fixed] if is_first else []))
     message = Message(before, file.sql[statement.start : statement.end], statement.start, after)
-    results = sending.exchange(session, file, message)
+    with speed.making_way(session, claim.connection) as waited:
+        try:
+            results = sending.exchange(session, file, message)
+        except StatementError as error:
+            if not (waited and error.sqlstate == "57014"):
+                raise
+            session.clean()
+            return None, tuple(waited)
+    sending.send(session, file, Message(after=("COMMIT", *RESET)))
     return sending.tags(message, results), activity.waiters(results[len(ENDING) - len(after)])
 
 

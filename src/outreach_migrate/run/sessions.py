@@ -61,6 +61,7 @@ class Session:
         self.stop = stop
         self.token = os.urandom(4).hex()
         self.watcher = Watcher(target, self.token, tell)
+        self.silent = messages.Silent(messages.SILENCE, self.watcher.wake)
         self.checks_client = False
         self.one_by_one = False
         self.unflushed = False
@@ -120,6 +121,15 @@ class Session:
             self._file = None
             self.watcher.look_at(None)
 
+    @contextmanager
+    def calling(self, silent: messages.Silent) -> Iterator[None]:
+        """Call this when the server is silent, rather than wake the watcher, until the end of the block."""
+        usual, self.silent = self.silent, silent
+        try:
+            yield
+        finally:
+            self.silent = usual
+
     def mark(self, migration: Migration) -> str:
         """Write the comment that marks this run's messages."""
         return activity.mark(self.token, str(migration))
@@ -131,7 +141,7 @@ class Session:
         rows = rows and self.stop.until(rows)
         self.is_clean = False
         try:
-            return messages.exchange(self.connection, message, rows=rows, silent=self.watcher.wake, within=within)
+            return messages.exchange(self.connection, message, rows=rows, silent=self.silent, within=within)
         finally:
             self.stop.check()
 
@@ -139,7 +149,7 @@ class Session:
         """Send groups of statements, see messages.pipeline; raise Interrupted as exchange does."""
         self.is_clean = False
         try:
-            return messages.pipeline(self.connection, groups, silent=self.watcher.wake)
+            return messages.pipeline(self.connection, groups, silent=self.silent)
         finally:
             self.stop.check()
 
