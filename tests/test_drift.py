@@ -7,6 +7,8 @@ from pathlib import Path
 import psycopg
 import pytest
 from fix_cli import Migrate, Recorded, Rows
+from fix_servers import Connect
+from fix_waiting import Sessions, until
 
 EVERY_KIND = (Path(__file__).parent / "every_kind.sql").read_text()
 CHANGES = {  # by the title of the difference
@@ -59,6 +61,19 @@ def test_each_change_is_found(migrate: Migrate, rows: Rows) -> None:
     assert sorted(titles) == sorted(CHANGES)
     assert "  -    extra text\n  +    extra text NOT NULL\n" in ended.stdout
     assert "  +ALTER TABLE app.new ADD CONSTRAINT new_pkey PRIMARY KEY (id)\n" in ended.stdout
+
+
+def test_it_locks_as_a_query_does(migrate: Migrate, rows: Rows, connect: Connect, sessions: Sessions) -> None:
+    """Here another session locks one table, so that the locks on those read before it can be seen."""
+    assert migrate("up", files=[EVERY_KIND]).exit_code == 0
+    holder = connect()
+    holder.execute("BEGIN; LOCK TABLE app.u IN ACCESS EXCLUSIVE MODE")
+    run = migrate.start("drift")
+    [pid] = until(lambda: sessions.waiting("relation"))
+    locks = rows("SELECT DISTINCT mode, granted FROM pg_locks WHERE pid = %s AND locktype = 'relation'", pid)
+    assert sorted(locks) == [("AccessShareLock", False), ("AccessShareLock", True)]
+    holder.execute("ROLLBACK")
+    assert run.end().exit_code == 0
 
 
 def test_a_run_can_refuse_a_database_that_has_drifted(migrate: Migrate, rows: Rows, recorded: Recorded) -> None:

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import backfills, databases, fleets, report, rounds, tools, workloads
+from benchmarks import backfills, databases, drifts, fleets, report, rounds, tools, workloads
 from benchmarks.measure import Server
 from benchmarks.tools import Tool
 from outreach_migrate.postgres import private_server
@@ -54,7 +54,7 @@ def _options() -> argparse.Namespace:
     names = [
         workload.name for workload in workloads.everything(workloads.QUICK if options.quick else workloads.FULL, ())
     ]
-    _check(parser, "workloads", options.only, [*names, *fleets.WORKLOADS, "planning", "testing", "backfill"])
+    _check(parser, "workloads", options.only, [*names, *fleets.WORKLOADS, "planning", "testing", "backfill", "drift"])
     _check(parser, "peers", options.tool, [*(tool.name for tool in tools.PEERS), "none"])
     return options
 
@@ -106,6 +106,10 @@ def measured(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         if _wanted("backfill", options.only):
             _tell(f"backfill: {sizes.backfilled:,} rows …")
             document["backfill"] = backfills.measured(server, Path(folder), count, sizes.backfilled)
+            yield document
+        if _wanted("drift", options.only):
+            _tell(f"drift: {sizes.drifted} tables …")
+            document["drift"] = drifts.measured(server, Path(folder), count, sizes.drifted)
             yield document
 
 

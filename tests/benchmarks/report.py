@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
-from benchmarks import backfills, databases, fleets
+from benchmarks import backfills, databases, drifts, fleets
 from benchmarks.tools import FLOOR, OURS
 from benchmarks.workloads import EIGHT, ONE, PSQL, REHEARSE, UP
 
@@ -36,6 +36,7 @@ def text(document: Document) -> Iterator[str]:
             yield f"  {tool:20}{_row(document, name, tool, result)}{_remark(document, tool)}"
     yield from databases.text(document.get("testing", {}))
     yield from backfills.text(document.get("backfill", {}))
+    yield from drifts.text(document.get("drift", {}))
     yield ""
     for target in targets(document):
         yield "  ".join((f"{target['met']:8}", target["target"], "·", target["measured"]))
@@ -80,6 +81,7 @@ def markdown(document: Document) -> Iterator[str]:
             yield f"| {workload['title']} | {' | '.join(cells)} |"
     yield from databases.markdown(document.get("testing", {}))
     yield from backfills.markdown(document.get("backfill", {}))
+    yield from drifts.markdown(document.get("drift", {}))
     yield ""
     yield "Median time, in brackets the ratio to the floor, then round trips."
     yield from _machine(document)
@@ -133,6 +135,7 @@ def targets(document: Document) -> Iterator[dict[str, str]]:
     yield from _of_fleets(document)
     yield from (_target(*target) for target in databases.targets(document.get("testing", {})))
     yield from (_target(*target) for target in backfills.targets(document.get("backfill", {})))
+    yield from (_target(*target) for target in drifts.targets(document.get("drift", {})))
 
 
 def _of_fleets(document: Document) -> Iterator[dict[str, str]]:

@@ -89,11 +89,20 @@ def against(
     ignore: Collection[str] = (),
 ) -> Drift:
     """Compare the database of a connection, the request's, with a scratch database to which files are applied."""
-    with (
-        scratch.migrated(request, files, private=private, beside=connection) as made,
-        connections.translated(),
-        closing(connections.connect(made.target)) as other,
-    ):
+    with scratch.migrated(request, files, private=private, beside=connection) as made:
+        return beside(connection, request, files, made, ignore=ignore)
+
+
+def beside(
+    connection: Connection,
+    request: Request,
+    files: Sequence[Migration],
+    made: Scratch,
+    *,
+    ignore: Collection[str] = (),
+) -> Drift:
+    """Compare the database of a connection, the request's, with the scratch database `made` that has the files."""
+    with connections.translated(), closing(connections.connect(made.target)) as other:
         here, there = Side(connection, ()), Side(other, ())
         with ThreadPoolExecutor(1) as thread:  # both at once, because each waits for its server
             read = thread.submit(catalog.read, other, request.table, version=here.version)
