@@ -105,6 +105,18 @@ def test_an_extension_that_it_lacks_is_named(opened: Open) -> None:
         pass
 
 
+def test_a_role_that_only_the_other_server_has_is_explained(opened: Open) -> None:
+    """Its name is computed, so nobody could make it before."""
+    with (
+        pytest.raises(errors.StatementError) as failed,
+        opened(["DO $$ BEGIN EXECUTE 'GRANT USAGE ON SCHEMA public TO a' || 'b'; END $$"], alone=True),
+    ):
+        pass
+    assert "has only the extensions that the files make, and the roles that their statements" in (
+        failed.value.hint or ""
+    )
+
+
 def test_no_file_connects_to_another_server(opened: Open) -> None:
     """A replay that subscribed would take the publisher's changes."""
     files = ["CREATE SUBSCRIPTION s CONNECTION 'host=db' PUBLICATION p"]

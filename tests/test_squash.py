@@ -13,10 +13,12 @@ from fix_cli import Migrate, Rows
 EVERY_KIND = (Path(__file__).parent / "every_kind.sql").read_text()
 FOUR = {
     "1_a.sql": "create table t (n int generated always as identity, m text); insert into t (m) values ('x'), (E'\\n')",
-    "2_b.sql": "create role {role}; grant select on t to {role}",
+    "2_b.sql": "create role {role}; grant select on t to {role}; create domain d int; alter domain d owner to {role}",
     "3_c.sql": "create materialized view v as select count(*) from t",
     "4_d.sql": "alter table t add k int default 1",
 }
+OWNERS: LiteralString = """
+    SELECT typname, typowner FROM pg_type WHERE typnamespace = 'public'::regnamespace AND typelem = 0 ORDER BY 1"""
 
 
 @pytest.fixture
@@ -50,6 +52,7 @@ def test_a_database_that_has_all_is_up_to_date(four: None, migrate: Migrate, row
     assert states(migrate, another) == {"3": "applied", "4": "applied"}
     with psycopg.connect(another) as connection:
         assert connection.execute("SELECT * FROM t, v").fetchall() == rows("SELECT * FROM t, v")
+        assert connection.execute(OWNERS).fetchall() == rows(OWNERS)
     assert [migrate("drift", url=url).exit_code for url in (migrate.url, another)] == [0, 0]
 
 
@@ -103,6 +106,17 @@ def test_a_database_that_has_some_or_others_is_refused(four: None, migrate: Migr
         rows("TRUNCATE schema_migrations; INSERT INTO schema_migrations TABLE kept")
     assert rows("SELECT to_regclass('no') IS NULL") == [(True,)]
     assert migrate("up").exit_code == 0
+
+
+def test_files_with_variables_are_not_squashed(migrate: Migrate) -> None:
+    """The new file would have their values, for all environments and in the repository."""
+    files = {"1_a.sql": "SELECT 1", "2_b.sql": "-- migrate: variables\nCREATE ROLE r PASSWORD :'pw'"}
+    ended = migrate("--set", "pw=sesame", "squash", "--through", "2", files=files)
+    assert ended.stderr.startswith(
+        "sql/2_b.sql: error: it has variables, and a squashed file would have their values\n"
+    )
+    assert "sesame" not in ended.output
+    assert names(migrate) == ["1_a.sql", "2_b.sql"]
 
 
 def test_no_file_comes_before_a_squashed_one(migrate: Migrate) -> None:

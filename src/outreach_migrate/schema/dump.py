@@ -66,7 +66,7 @@ def schema(target: Target, history: Table, *, wait: float = 0) -> str:
     with _connected(target, wait) as connection:
         theirs, made = records.tables(connection, history, search_path=target.schema)
     left = [f"--exclude-table={one.quoted}" for one in theirs]
-    text, role = _read(target, history, "--schema-only", *left, wait=wait)
+    text, role = _read(target, history, "--schema-only", "--no-owner", *left, wait=wait)
     found = list(_entries(text))
     unused = {history.schema, *made} - {entry[4] for entry, _ in found if entry}  # no file has made them
 
@@ -83,7 +83,8 @@ def schema(target: Target, history: Table, *, wait: float = 0) -> str:
 def whole(target: Target, history: Table, *options: str) -> str:
     """Give a database as SQL that a run can apply to an empty one, with its rows; `options` are pg_dump's own.
 
-    The history table is left out, and its schema, because a run makes both.
+    The history table is left out, and its schema, because a run makes both. An object of another role than the one
+    that migrates is given to that role again.
     """
     text, role = _read(target, history, *options)
 
@@ -121,8 +122,8 @@ def _role(connection: Connection, history: Table) -> str:
 def _stable(entries: Iterable[_Entry], role: str, leaves: Callable[[str, str], bool]) -> str:
     """Give the text of pg_dump's entries without everything that differs between two dumps of the same schema.
 
-    The default privileges of `role`, which migrates, are those of the role that loads the text. `leaves` decides by
-    kind and name which objects are left out.
+    The objects and the default privileges of `role`, which migrates, are those of the role that loads the text.
+    `leaves` decides by kind and name which objects are left out.
     """
     paragraphs = list[str]()
     for entry, found in entries:
@@ -132,6 +133,7 @@ def _stable(entries: Iterable[_Entry], role: str, leaves: Callable[[str, str], b
             found = [_of_the_loader(one, role) for one in found]
         if entry and entry[3] == "BLOBS":  # a migration is one transaction already
             found = [one for one in found if one not in ("BEGIN;", "COMMIT;")]
+        found = [one for one in found if not _gives_to(one, role)]
         title = f"-- {entry[1]}\n" if entry else ""
         paragraphs.append(title + "\n".join(found))
     return "\n".join(f"\n{one}" for one in paragraphs) + "\n"
@@ -154,6 +156,14 @@ def _entries(text: str) -> Iterator[_Entry]:
             found.append(text[begin:after])
     if found:
         yield entry, found
+
+
+def _gives_to(statement: str, role: str) -> bool:
+    """Tell whether a statement is ALTER … OWNER TO `role`."""
+    if not statement.startswith("ALTER "):
+        return False
+    *_, owner, to, named = (token for token in scanner.tokens(statement) if token.text != ";")
+    return (owner.word, to.word, named.name) == ("owner", "to", role)
 
 
 def _of_the_loader(statement: str, role: str) -> str:

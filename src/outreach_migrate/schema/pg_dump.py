@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _DEBIAN = Path("/usr/lib/postgresql")
 _LIMIT = "30s"  # for a lock that another session holds; pg_dump itself only reads
-_OURS = ["--no-owner", "--encoding=UTF8", f"--lock-wait-timeout={_LIMIT}"]
+_OURS = ["--encoding=UTF8", f"--lock-wait-timeout={_LIMIT}"]
 
 
 def text(target: Target, version: int, leaving: Table, *options: str) -> str:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from outreach_migrate.run.request import Request
 
 
+_ALONE = "no database is named"
+
+
 @dataclass(frozen=True, slots=True)
 class Scratch:
     """A scratch database. `reason` says why it is on the private server, None if it is beside another database.
@@ -75,7 +78,7 @@ def migrated(
     """
     _check(files)
     like = model(beside) if beside else Model()
-    reason = _obstacle(beside, files) if beside else "no database is named"
+    reason = _obstacle(beside, files) if beside else _ALONE
     with ExitStack() as stack:
         stack.enter_context(connections.translated())
         try:
@@ -87,7 +90,8 @@ def migrated(
                 place = places.on_private_server(private, reach.roles(files))
                 target = replace(stack.enter_context(place), schema=request.target.schema)
         made = _furnished(Scratch(target, reason), like, files)
-        _apply(replace(request, target=target, connection=None), files, tell, stop or Stop())
+        with _on_another_server(reason):
+            _apply(replace(request, target=target, connection=None), files, tell, stop or Stop())
         yield made
 
 
@@ -184,7 +188,23 @@ def _lacking(names: Sequence[str], reason: str) -> errors.MigrateError:
     one = "the extension" if len(names) == 1 else "the extensions"
     message = f"the private PostgreSQL lacks {one} {', '.join(names)}, which the files make"
     hint = f"It is used because {reason}. On a server that has it, a role with CREATEDB can have a scratch database."
+    if reason == _ALONE:
+        hint = "On a server that has it, dump and types read a database that up has migrated, without --scratch;"
+        hint += " squash makes its scratch databases beside the database that is named."
     return errors.MigrateError(message, hint=hint)
+
+
+@contextmanager
+def _on_another_server(reason: str | None) -> Iterator[None]:
+    """Add the private server's difference to the error that an object is not there."""
+    try:
+        yield
+    except errors.StatementError as error:
+        if reason is None or error.sqlstate != "42704" or error.outcome is None:
+            raise
+        hint = "The private PostgreSQL has only the extensions that the files make, and the roles that their statements"
+        hint += f" name, but not those in a computed string. It is used because {reason}."
+        raise error.after(error.outcome, hint=hint) from error.__cause__
 
 
 def _apply(request: Request, files: Sequence[Migration], tell: Callable[[Event], None], stop: Stop) -> None:

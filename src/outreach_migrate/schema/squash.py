@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from outreach_migrate import errors
+from outreach_migrate.errors import Location, Problem
 from outreach_migrate.files import reach, squashed, statements
 from outreach_migrate.files.migrations import Migration
 from outreach_migrate.files.squashed import Replaced
@@ -50,11 +51,7 @@ def make(
 
     Raise UsageError if no file has the version, MigrateError if the two differ, and the errors of scratch.migrated.
     """
-    if request.file_problems:
-        raise errors.MigrationFileError(request.file_problems)
-    files = [one for one in request.files if one.number <= through]
-    if through not in {one.number for one in files}:
-        raise errors.UsageError(f"no migration has version {through}")
+    files = _chosen(request, through)
     if request.target.schema:
         message = f"the files run in the schema {request.target.schema} of the URL, but a dump names its schema"
         raise errors.MigrateError(message, hint="Files for several schemas can't be squashed.")
@@ -70,6 +67,23 @@ def make(
         after, rows_after = _read(request, made)
     _must_be_alike(before, after, rows if with_rows else {}, rows_after)
     return Squash(file, tuple(files), rows_after)
+
+
+def _chosen(request: Request, through: int) -> list[Migration]:
+    """Choose the files, none of which may have variables: their values are this environment's, and may be secret."""
+    if request.file_problems:
+        raise errors.MigrationFileError(request.file_problems)
+    files = [one for one in request.files if one.number <= through]
+    if through not in {one.number for one in files}:
+        raise errors.UsageError(f"no migration has version {through}")
+    if wrong := [
+        Problem("it has variables, and a squashed file would have their values", Location(one.path), hint)
+        for hint in ["Squash through an earlier version, or write a file without variables."]
+        for one in files
+        if one.written
+    ]:
+        raise errors.Refused(wrong)
+    return files
 
 
 def write(squash: Squash) -> None:
