@@ -1,4 +1,4 @@
-"""The drift of many targets: those with the same files share a scratch database, those of one database its reading."""
+"""The drift of many targets, which share a scratch database if their files are the same."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from psycopg import Connection, sql
 
@@ -50,13 +50,13 @@ class Replay:
             yield self.connection
 
 
-class Once:
+class Once(Generic[T]):
     """Values that are made once each, by the worker that is the first to need one; an error is kept as well."""
 
     def __init__(self) -> None:
         self._locks: dict[object, threading.Lock] = defaultdict(threading.Lock)
         self._lock = threading.Lock()
-        self._made: dict[object, object] = {}
+        self._made: dict[object, T | MigrateError] = {}
 
     def get(self, key: object, make: Callable[[], T]) -> T:
         """Give the value of a key; raise the MigrateError with which it could not be made."""
@@ -71,7 +71,7 @@ class Once:
             value = self._made[key]
         if isinstance(value, MigrateError):
             raise value
-        return value  # type: ignore[return-value]
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +81,8 @@ class Comparing:
     private: Path
     ignore: Collection[str]
     stack: ExitStack
-    replays: Once = field(default_factory=Once)
-    catalogs: Once = field(default_factory=Once)
+    replays: Once[Replay] = field(default_factory=Once)
+    catalogs: Once[dict[str, list[Object]]] = field(default_factory=Once)
 
     def find(self, request: Request, _: Stop) -> Drift:
         """Compare a target with its applied files; of a schema's drift keep only the objects in it."""
