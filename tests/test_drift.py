@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import psycopg
@@ -9,6 +10,8 @@ import pytest
 from fix_cli import Migrate, Recorded, Rows
 from fix_servers import Connect
 from fix_waiting import Sessions, until
+from test_code import TWICE, VIEW, Code
+from test_code import code as code  # a fixture
 
 EVERY_KIND = (Path(__file__).parent / "every_kind.sql").read_text()
 CHANGES = {  # by the title of the difference
@@ -119,6 +122,67 @@ def test_files_must_be_as_they_were_applied(migrate: Migrate) -> None:
     assert "missing: 2_a was applied" in ended.stderr
 
 
+def test_an_object_of_a_file_of_code_names_the_file(migrate: Migrate, code: Code, rows: Rows) -> None:
+    """A function or a grant that was changed by hand, and a view that was dropped: their files are drifted."""
+    grant = " revoke execute on function twice(int) from public;"
+    code({"twice.sql": TWICE + grant, "v.sql": VIEW, "w.sql": "create or replace view w as select 1 as x;"})
+    assert migrate("up").exit_code == 0
+    assert migrate("status", "--drift", "--check").exit_code == 0
+    rows("CREATE OR REPLACE FUNCTION twice(n int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 3 * n'")
+    rows("GRANT EXECUTE ON FUNCTION twice(int) TO public; DROP VIEW v; CREATE TABLE by_hand ()")
+    assert {one["name"]: one["code"] for one in migrate("--json", "drift").json["differences"]} == {
+        "public.twice(n integer)": "twice.sql",
+        "on function public.twice(n integer)": "twice.sql",
+        "public.v": "v.sql",
+        "public.by_hand": None,
+    }
+    run = migrate("status", "--drift", "--check")
+    assert run.exit_code == 1
+    assert [line.split() for line in run.stdout.splitlines() if line.startswith("code")] == [
+        ["code", "twice.sql", "drifted"],
+        ["code", "v.sql", "drifted"],
+        ["code", "w.sql", "current"],
+    ]
+    assert "drift  changed  function public.twice(n integer)  code twice.sql" in run.stdout
+
+
+def test_a_changed_file_of_code_is_no_drift(migrate: Migrate, code: Code, rows: Rows) -> None:
+    """It may need migrations that are still pending; an object that a migration made before the file did is its own."""
+    migrate.write({"2_w.sql": "create view w as select 1 as x;"})
+    code({"v.sql": "create or replace view v as select id from t;"})
+    assert migrate("up").exit_code == 0
+    migrate.write({"3_m.sql": "alter table t add m int;"})
+    code(
+        {
+            "v.sql": "create or replace view v as select id, m from t;",
+            "w.sql": "create or replace view w as select 2 as x;",
+        }
+    )
+    run = migrate("drift")
+    assert run.exit_code == 0, run.output
+    assert "code  v.sql, w.sql are changed, so their objects are not compared" in run.stderr
+    assert migrate("up", "--check-drift").exit_code == 0
+    code({"v.sql": None})
+    gone = migrate("drift")
+    assert "extra  view public.v  code v.sql" in gone.stdout
+    assert "code  v.sql is gone, but its objects stay" in gone.stderr
+
+
+def test_files_of_code_name_roles_and_make_extensions(migrate: Migrate, code: Code, rows: Rows) -> None:
+    """A scratch database on the private server has the roles that they name, and no extension counts as not theirs."""
+    role = "outreach_reader_of_code"
+    code({"a.sql": f"create extension if not exists citext; grant select on t to {role};"})
+    rows(f"CREATE ROLE {role}")
+    try:
+        assert migrate("up").exit_code == 0
+        assert migrate("drift").exit_code == 0
+        run = migrate("dump", "--scratch")
+        assert run.exit_code == 0, run.output
+        assert f"TO {role}" in run.stdout
+    finally:
+        rows(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
 def test_a_role_that_may_create_no_database_finds_it_too(
     migrate: Migrate, role: tuple[str, str], scratch_server: None
 ) -> None:
@@ -147,3 +211,18 @@ def test_a_baseline_is_recorded_only_if_it_is_true(migrate: Migrate, rows: Rows)
     ended = migrate("--json", "--table", "ops.history", "baseline", "2", "--verify", "--accept-differences")
     assert [one["name"] for one in ended.json["drift"]["differences"]] == ["public.t"]
     assert [one["version"] for one in ended.json["recorded"]] == ["2"]
+
+
+def test_a_fleet_compares_its_files_of_code(migrate: Migrate, code: Code, rows: Rows) -> None:
+    """Each tenant is compared with what its own records say, though tenants with the same files share a database."""
+    for tenant in ("tenant_1", "tenant_2", "tenant_3"):
+        rows(f"CREATE SCHEMA {tenant}")
+    code({"twice.sql": TWICE, "v.sql": VIEW})
+    fleet = ("fleet", "--schemas", "tenant_*")
+    assert migrate(*fleet, "up").exit_code == 0
+    assert migrate(*fleet, "drift").exit_code == 0
+    rows("CREATE OR REPLACE FUNCTION tenant_2.twice(n int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 3 * n'")
+    run = migrate("--json", *fleet, "drift")
+    found = [json.loads(line) for line in run.stdout.splitlines()]
+    differ = {one["target"].rpartition("/")[2]: one for one in found if one.get("differences")}
+    assert [(name, one["differences"][0]["code"]) for name, one in differ.items()] == [("tenant_2", "twice.sql")]

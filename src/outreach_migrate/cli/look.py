@@ -8,22 +8,28 @@ from typing import TYPE_CHECKING
 import click
 
 from outreach_migrate import errors
-from outreach_migrate.cli import kinds, options, usage
+from outreach_migrate.cli import kinds, options, project, usage
 
 if TYPE_CHECKING:
     from outreach_migrate.run import code_plan
+    from outreach_migrate.run.request import Request
+    from outreach_migrate.schema.drift import Drift
 
 
 @click.command(cls=usage.Command)
 @click.option("--check", is_flag=True, help="Exit with 3 when something is pending, with 1 when something is wrong.")
-@click.pass_obj
-def status(common: options.Common, /, check: bool) -> None:
+@click.option(
+    "--drift", is_flag=True, help="Compare the database with its applied files, as drift does, for the state drifted."
+)
+@click.pass_context
+def status(ctx: click.Context, /, check: bool, drift: bool) -> None:
     """Show applied and pending migrations, and problems. Writes nothing."""
     from outreach_migrate.files import folders, migrations
     from outreach_migrate.report import status
     from outreach_migrate.run import comparison
     from outreach_migrate.run.plan import State
 
+    common: options.Common = ctx.obj
     with status.StatusReport(as_json=common.as_json, verbosity=common.verbosity) as out, options.told(out):
         found = migrations.read(folders.find(common.folder))
         with (
@@ -36,11 +42,22 @@ def status(common: options.Common, /, check: bool) -> None:
                 steps = comparison.code_steps(seen.connection, request)
             except errors.HistoryError as error:  # the migrations' states are known all the same
                 problems += error.problems
-        out.plan(seen.plan, problems, seen.at_work, seen.batched)
-        out.code(steps)
+            out.plan(seen.plan, problems, seen.at_work, seen.batched)
+            differ = _drift(ctx, request) if drift else None
+        out.code(differ.code if differ else steps)
+        if differ:
+            out.differences(differ)
         if check:
             pending = [*seen.plan.having(State.PENDING, State.UNFINISHED), *(one for one in steps if one.is_changed)]
-            sys.exit(1 if problems else 3 if pending else 0)
+            is_wrong = problems or (differ and differ.comparison.differences)
+            sys.exit(1 if is_wrong else 3 if pending else 0)
+
+
+def _drift(ctx: click.Context, request: Request) -> Drift:
+    from outreach_migrate.schema import drift
+
+    ignore = project.default(ctx, "drift", "ignore")
+    return drift.find(request, private=options.scratch_folder(ctx.obj), ignore=ignore or ())
 
 
 @click.command(cls=usage.Command)

@@ -18,9 +18,10 @@ from outreach_migrate.files import reach
 from outreach_migrate.files.migrations import Migration
 from outreach_migrate.postgres import connections
 from outreach_migrate.run import comparison
+from outreach_migrate.run.code_plan import Step
 from outreach_migrate.run.request import Request
 from outreach_migrate.run.stop import Stop
-from outreach_migrate.schema import catalog, drift, scratch
+from outreach_migrate.schema import catalog, code, drift, scratch
 from outreach_migrate.schema.catalog import Object
 from outreach_migrate.schema.drift import Drift, Side
 from outreach_migrate.schema.scratch import Scratch
@@ -90,15 +91,18 @@ class Comparing:
             return self.against(seen.connection, request, drift.applied(seen.plan))
 
     def against(self, connection: Connection, request: Request, files: Sequence[Migration]) -> Drift:
-        """Compare a target with a scratch database to which files are applied."""
-        if request.target.schema and any(map(reach.learns_its_schema, files)):
+        """Compare a target with a scratch database to which files are applied, and files of code carried out."""
+        steps = code.steps(connection, request)
+        request, current = code.of_scratch(request, steps), [one.code for one in steps if one.is_current and one.code]
+        if request.target.schema and any(map(reach.learns_its_schema, [*files, *(one.migration for one in current)])):
             with ExitStack() as stack:
-                return self._compared(connection, request, files, self._replayed(connection, request, files, stack))
+                replay = self._replayed(connection, request, files, stack)
+                return self._compared(connection, request, files, replay, steps)
         host = tuple((name, value) for name, value in _key(request) if name != "dbname")
-        of_files = tuple((file.version, file.checksum) for file in files)
+        of_files = (*((file.version, file.checksum) for file in files), *((one.path, one.checksum) for one in current))
         key = (host, scratch.model(connection), request.target.schema is None, of_files)
         replay = self.replays.get(key, lambda: self._replayed(connection, request, files, self.stack))
-        return self._compared(connection, request, files, replay)
+        return self._compared(connection, request, files, replay, steps)
 
     def _replayed(
         self, connection: Connection, request: Request, files: Sequence[Migration], stack: ExitStack
@@ -106,13 +110,20 @@ class Comparing:
         made = stack.enter_context(scratch.migrated(request, files, private=self.private, beside=connection))
         return Replay(made, stack.enter_context(closing(connections.connect(made.target))), request.target.schema)
 
-    def _compared(self, connection: Connection, request: Request, files: Sequence[Migration], replay: Replay) -> Drift:
+    def _compared(
+        self,
+        connection: Connection,
+        request: Request,
+        files: Sequence[Migration],
+        replay: Replay,
+        steps: Sequence[Step],
+    ) -> Drift:
         schema, version = request.target.schema, Side(replay.connection, ()).version
         here = Side(connection, self._objects(connection, request, version))
         with replay.named(schema) as other:
             expected = catalog.read(other, request.table, version=here.version)
             there = Side(other, tuple(one for one in expected if schema in (None, _schema_of(one))))
-            return drift.compared(here, there, request, files, replay.made, ignore=self.ignore)
+            return drift.compared(here, there, request, files, replay.made, steps=steps, ignore=self.ignore)
 
     def _objects(self, connection: Connection, request: Request, version: int) -> tuple[Object, ...]:
         """Give the objects of a database, or of a schema of one; all of a database's are read at once."""

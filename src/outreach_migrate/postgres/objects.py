@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from graphlib import CycleError, TopologicalSorter
-from itertools import dropwhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from outreach_migrate.files import scanner
-from outreach_migrate.files.scanner import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from psycopg import Connection
-
-    from outreach_migrate.files.scanner import Token
 
 Key = tuple[int, int]  # the catalog's OID, and the object's
 
@@ -40,6 +37,7 @@ _KINDS = (
 _INDEXES = """
     SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::oid, i.indexrelid, i.ctid::text, i.xmin
       FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class v ON v.oid = i.indrelid WHERE v.relkind = 'm'"""
+_KIND = re.compile(r"(?:[A-Z]+ )+")  # a name in capitals has quotes
 _OF_NO_EXTENSION = """NOT EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.classid = k.class AND e.objid = k.object
                                                               AND e.deptype = 'e')"""
 _NAME = "pg_catalog.upper(o.type) || ' ' || o.identity"
@@ -87,21 +85,23 @@ def keys(connection: Connection, names: Collection[str]) -> dict[str, Key]:
     if not names:
         return {}
     query = f"SELECT name, class, object FROM ({there(named='%(bare)s')}) AS known WHERE name = ANY (%(names)s)"
-    values = {"names": list(names), "bare": [*map(_bare, names)]}
+    values = {"names": list(names), "bare": [bare(parts(name)[1]) for name in names]}
     rows = connection.execute(query.encode(), values).fetchall()
     return {name: (catalog, oid) for name, catalog, oid in rows}
 
 
-def _bare(name: str) -> str:
-    """Give an object's name without its kind and its schema: f for FUNCTION public.f(integer)."""
-    read = list(dropwhile(_is_of_kind, scanner.tokens(name)))
+def parts(name: str) -> tuple[str, str]:
+    """Part an object's kind from its name: FUNCTION and public.f(integer)."""
+    found = _KIND.match(name)
+    return (found[0].rstrip(), name[found.end() :]) if found else ("", name)
+
+
+def bare(name: str) -> str:
+    """Give a name without its schema, and without the arguments, table and the like that follow it."""
+    read = list(scanner.tokens(name))
     while len(read) > 2 and read[1].text == ".":
         read = read[2:]
     return read[0].name
-
-
-def _is_of_kind(token: Token) -> bool:
-    return token.kind is Kind.WORD and token.text.isupper()  # a name in capitals has quotes
 
 
 def made(connection: Connection, names: Sequence[str]) -> list[Made]:
@@ -154,10 +154,10 @@ def resting(connection: Connection, first: Collection[Key]) -> list[Resting]:
           FROM edges e
           LEFT JOIN pg_catalog.pg_trigger t ON e.class = 'pg_catalog.pg_trigger'::pg_catalog.regclass
                                             AND t.oid = e.object"""
-    parts = [[one for one, _ in first], [one for _, one in first], _PARTS]
+    given = [[one for one, _ in first], [one for _, one in first], _PARTS]
     above: dict[Key, set[Key]] = {}
     texts, internal = dict[Key, str](), dict[Key, bool]()
-    for catalog, oid, on_catalog, on_oid, text, is_internal in connection.execute(query, parts).fetchall():
+    for catalog, oid, on_catalog, on_oid, text, is_internal in connection.execute(query, given).fetchall():
         key, on = (catalog, oid), (on_catalog, on_oid)
         above.setdefault(key, set())
         if on[1] and on != key:

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from outreach_migrate import display
-from outreach_migrate.report import findings, printer, sentences, terminal
+from outreach_migrate.report import as_json, findings, printer, sentences, terminal
 
 if TYPE_CHECKING:
     from typing import Any
@@ -99,11 +99,13 @@ def value(drift: Drift) -> dict[str, Any]:
         "ignored": comparison.ignored,
         "private": drift.scratch.reason,
         "lacks": list(drift.scratch.lacks),
+        "code": [as_json.code(one) for one in drift.code],
         "differences": [
             {
                 "change": str(one.change),
                 "kind": one.kind,
                 "name": one.name,
+                "code": one.code,
                 "actual": one.actual,
                 "expected": one.expected,
                 "diff": one.diff,
@@ -121,6 +123,10 @@ def notes(drift: Drift) -> list[str]:
         found.append(f"warning: it is of version {there}, the server of {here}: expressions may be printed differently")
     if made.lacks:
         found.append(f"warning: no file makes {', '.join(made.lacks)}, and the scratch database can't have it")
+    if changed := [one.path for one in drift.code if one.is_changed]:
+        are = "is changed, so its objects are" if len(changed) == 1 else "are changed, so their objects are"
+        found.append(f"code  {', '.join(map(display.in_line, changed))} {are} not compared")
+    found += [f"code  {display.in_line(one.path)} is gone, but its objects stay" for one in drift.code if one.is_gone]
     return found
 
 
@@ -133,8 +139,9 @@ def lines(drift: Drift) -> list[str]:
 
 
 def title(one: Difference) -> str:
-    """Name an object and its change."""
-    return f"{one.change}  {one.kind} {display.in_line(one.name)}"
+    """Name an object and its change, and the file of code that made it."""
+    file = f"  code {display.in_line(one.code)}" if one.code else ""
+    return f"{one.change}  {one.kind} {display.in_line(one.name)}{file}"
 
 
 def summary(drift: Drift) -> str:

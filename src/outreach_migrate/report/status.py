@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from outreach_migrate.history.batches import Progress
     from outreach_migrate.run.code_plan import Step as CodeStep
     from outreach_migrate.run.plan import Plan, Step
+    from outreach_migrate.schema.drift import Drift
 
 _HEAD = ("VERSION", "NAME", "STATE", "APPLIED (UTC)", "TOOK", "BY")
 _COLOURS = {
@@ -69,6 +70,18 @@ class StatusReport(printer.Report):
                 stay = f"  its objects stay: {objects}" if objects else ""
                 state = terminal.styled(step.state, colour=colour)
                 self.result(f"code  {display.padded(display.in_line(step.path), width)}  {state}{stay}")
+
+    def differences(self, drift: Drift) -> None:
+        """Name the objects that differ from the files."""
+        from outreach_migrate.report import schema  # here, because few ask for it
+
+        self.document["drift"] = schema.value(drift)
+        for one in drift.comparison.differences:
+            self.result(f"drift  {schema.title(one)}")
+        for line in schema.notes(drift):
+            self.aside(line)
+        if not drift.comparison.differences:
+            self.aside(schema.summary(drift))
 
 
 def _table(rows: list[tuple[str, ...]]) -> str:

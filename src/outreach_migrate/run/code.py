@@ -13,7 +13,7 @@ from outreach_migrate import errors
 from outreach_migrate.errors import Fate, Outcome, StatementError
 from outreach_migrate.history import code as history
 from outreach_migrate.postgres import connections, objects
-from outreach_migrate.run import code_plan, events, sending
+from outreach_migrate.run import code_plan, events, recovery, sending
 from outreach_migrate.run import request as planning
 from outreach_migrate.run.sending import Message
 from outreach_migrate.run.transaction import ENDING
@@ -43,9 +43,9 @@ def carry_out(session: Session, request: Request, past: History, *, before: int)
     """
     try:
         with connections.translated():
-            found = code_plan.steps(session.connection, request.code or (), request.table)
+            found = code_plan.steps(session.connection, _codes(request), request.table)
             for step in found:
-                if step.state is code_plan.State.GONE:
+                if step.is_gone and request.code_only is None:
                     session.tell(events.CodeGone(step.path, step.record.objects if step.record else ()))
             if not any(step.is_changed for step in found):
                 return ()
@@ -57,17 +57,24 @@ def carry_out(session: Session, request: Request, past: History, *, before: int)
         raise error.after(Outcome(Fate.CODE, before=before, durable=not session.unflushed)) from error.__cause__
 
 
+def _codes(request: Request) -> tuple[Code, ...]:
+    only = request.code_only
+    return tuple(code for code in request.code or () if only is None or code.path in only)
+
+
 def _retried(session: Session, request: Request) -> tuple[events.CodeApplied, ...]:
     left = request.lock_retries
     while True:
+        done: tuple[events.CodeApplied, ...] = ()
         try:
             session.begin()
-            done = within(session, request, request.code or ())
+            done = within(session, request, _codes(request))
             session.connection.execute("COMMIT")
             break
         except (StatementError, psycopg.Error) as error:
             if isinstance(error, psycopg.Error) and connections.was_lost(error):
-                raise
+                _must_be_committed(session, request, error, is_sent=bool(done))
+                break
             session.clean()
             if error.sqlstate not in _RETRIED or not left:
                 raise
@@ -80,6 +87,24 @@ def _retried(session: Session, request: Request) -> tuple[events.CodeApplied, ..
     for event in done:
         session.tell(event)
     return done
+
+
+def _must_be_committed(session: Session, request: Request, lost: psycopg.Error, *, is_sent: bool) -> None:
+    """Return if a commit `is_sent` and was done before the connection was lost, as the records tell on a new one.
+
+    Raise ConnectionFailed if none is, or the server can't be asked.
+    """
+    message = f"lost the connection while files of code were carried out: {connections.reason(lost)}"
+    outcome = Outcome(Fate.UNKNOWN, "the code") if is_sent else Outcome(Fate.CODE)
+    try:
+        recovery.reopen(session, wait=request.wait)
+        left = [one for one in code_plan.steps(session.connection, _codes(request), request.table) if one.is_changed]
+    except (psycopg.Error, errors.MigrateError) as error:
+        if isinstance(error, errors.Interrupted):
+            raise error.after(outcome) from None
+        raise errors.ConnectionFailed(message, hint=getattr(error, "hint", None), outcome=outcome) from lost
+    if left or not is_sent:
+        raise errors.ConnectionFailed(message, hint="Run up again.", outcome=Outcome(Fate.CODE)) from lost
 
 
 def within(session: Session, request: Request, codes: Sequence[Code]) -> tuple[events.CodeApplied, ...]:
@@ -179,13 +204,5 @@ def _drop(session: Session, request: Request, going: Sequence[Record], records: 
         hint = "Drop it in a migration first, or make it a file of code."
         raise errors.MigrateError(f"{', '.join(sorted(ours))}: {message}", hint=hint)
     going_too = [names[one.key] for one in found if one.key in names]
-    _run(session, [f"DROP {_if_exists(one)}" for one in going_too])
+    _run(session, ["DROP {} IF EXISTS {}".format(*objects.parts(one)) for one in going_too])
     return {makers[one] for one in going_too} - ours
-
-
-def _if_exists(name: str) -> str:
-    kind, _, identity = name.partition(" ")
-    if kind in ("MATERIALIZED", "EVENT"):
-        more, _, identity = identity.partition(" ")
-        kind += f" {more}"
-    return f"{kind} IF EXISTS {identity}"

@@ -24,6 +24,7 @@ class State(StrEnum):
     CURRENT = "current"
     CHANGED = "changed"
     GONE = "gone"
+    DRIFTED = "drifted"  # current, but an object of it is not as the file gives it
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,16 @@ class Step:
     state: State
     code: Code | None
     record: Record | None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the file is as it was carried out."""
+        return self.state is State.CURRENT
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether there is a record without a file."""
+        return self.state is State.GONE
 
     @property
     def is_changed(self) -> bool:

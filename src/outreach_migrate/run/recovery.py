@@ -50,16 +50,8 @@ def after_loss(
     """
     why = connections.reason(lost)
     message = f"lost the connection while {migration} ran: {why}"
-    deadline, entries = time.monotonic() + max(wait, _RECONNECT), None
     try:
-        while entries is None:
-            session.reopen(wait=max(0.0, deadline - time.monotonic()))
-            try:
-                entries = _entries(session)
-            except psycopg.OperationalError:  # a crashing server accepts connections for a moment
-                if time.monotonic() > deadline:
-                    raise
-                session.stop.pause(_AGAIN)
+        entries = reopen(session, wait=wait)
     except errors.Interrupted as error:
         raise error.after(unknown(migration, applied, durable=not session.unflushed)) from None
     except (errors.MigrateError, psycopg.Error) as error:
@@ -74,6 +66,22 @@ def after_loss(
         hint = "transaction_timeout ended it: lift that for the role that migrates, then run up again."
     outcome = _outcome(session, migration, applied, entries)
     raise errors.ConnectionFailed(message, hint=hint, outcome=outcome) from lost
+
+
+def reopen(session: Session, *, wait: float) -> tuple[Entry, ...]:
+    """Open the connection anew, end the lost one's work, and read the entries.
+
+    Raise ConnectionFailed or psycopg.OperationalError when the server stays unreachable for `wait` seconds.
+    """
+    deadline = time.monotonic() + max(wait, _RECONNECT)
+    while True:
+        session.reopen(wait=max(0.0, deadline - time.monotonic()))
+        try:
+            return _entries(session)
+        except psycopg.OperationalError:  # a crashing server accepts connections for a moment
+            if time.monotonic() > deadline:
+                raise
+            session.stop.pause(_AGAIN)
 
 
 def unknown(migration: Migration | None, applied: Sequence[events.Applied], *, durable: bool) -> Outcome:

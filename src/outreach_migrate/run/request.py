@@ -51,7 +51,8 @@ class Limits:
 class Request:
     """A run's files, database and options; `wait`, and `max_lag` of a replica, are in seconds.
 
-    `code` is None without a folder of code.
+    `code` is None without a folder of code; `code_only` are the paths of the files that are carried out after the
+    migrations, None for all.
     """
 
     target: Target
@@ -68,6 +69,7 @@ class Request:
     from_start: int | None = None
     connection: psycopg.Connection | None = None
     code: tuple[Code, ...] | None = None
+    code_only: frozenset[str] | None = None
 
     def reaches(self, whole: Plan) -> bool:
         """Tell whether the run leaves no file for --to, because code may need all of them."""

@@ -24,13 +24,17 @@ class Change(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """An object that differs: its definition in the database, and the one that the files give; None where it is not."""
+    """An object that differs: its definition in the database, and the one that the files give; None where it is not.
+
+    `code` is the path of the file of code that made it, if one did.
+    """
 
     change: Change
     kind: str
     name: str
     actual: str | None
     expected: str | None
+    code: str | None = None
 
     @property
     def diff(self) -> list[str]:

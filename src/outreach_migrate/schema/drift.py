@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from outreach_migrate import display, errors
@@ -14,7 +14,7 @@ from outreach_migrate.history import records
 from outreach_migrate.postgres import connections
 from outreach_migrate.run import comparison
 from outreach_migrate.run.plan import State
-from outreach_migrate.schema import catalog, differences, reprinting, scratch
+from outreach_migrate.schema import catalog, code, differences, reprinting, scratch
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from outreach_migrate.errors import Problem
     from outreach_migrate.files.migrations import Migration
+    from outreach_migrate.run.code_plan import Step
     from outreach_migrate.run.plan import Plan
     from outreach_migrate.run.request import Request
     from outreach_migrate.schema.catalog import Object
@@ -37,13 +38,15 @@ _PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
 class Drift:
     """A database compared with a scratch database that has the same files.
 
-    `servers` are the major versions of the database's server and of the scratch database's.
+    `servers` are the major versions of the database's server and of the scratch database's. `code` are the steps of
+    the files of code.
     """
 
     comparison: Comparison
     files: tuple[Migration, ...]
     scratch: Scratch
     servers: tuple[int, int]
+    code: tuple[Step, ...] = ()
 
 
 class Drifted(errors.MigrateError):
@@ -88,9 +91,14 @@ def against(
     private: Path,
     ignore: Collection[str] = (),
 ) -> Drift:
-    """Compare the database of a connection, the request's, with a scratch database to which files are applied."""
+    """Compare the database of a connection, the request's, with a scratch database to which files are applied.
+
+    Of the files of code it gets those that are as they were carried out; the objects of changed ones are left out.
+    """
+    steps = code.steps(connection, request)
+    request = code.of_scratch(request, steps)
     with scratch.migrated(request, files, private=private, beside=connection) as made:
-        return beside(connection, request, files, made, ignore=ignore)
+        return beside(connection, request, files, made, steps=steps, ignore=ignore)
 
 
 def beside(
@@ -99,15 +107,20 @@ def beside(
     files: Sequence[Migration],
     made: Scratch,
     *,
+    steps: Sequence[Step] = (),
     ignore: Collection[str] = (),
 ) -> Drift:
-    """Compare the database of a connection, the request's, with the scratch database `made` that has the files."""
+    """Compare the database of a connection, the request's, with the scratch database `made` that has the files.
+
+    `steps` are those of the files of code.
+    """
     with connections.translated(), closing(connections.connect(made.target)) as other:
         here, there = Side(connection, ()), Side(other, ())
         with ThreadPoolExecutor(1) as thread:  # both at once, because each waits for its server
             read = thread.submit(catalog.read, other, request.table, version=here.version)
             here = here._replace(objects=catalog.read(connection, request.table, version=there.version))
-        return compared(here, there._replace(objects=read.result()), request, files, made, ignore=ignore)
+        there = there._replace(objects=read.result())
+        return compared(here, there, request, files, made, steps=steps, ignore=ignore)
 
 
 def compared(
@@ -117,9 +130,13 @@ def compared(
     files: Sequence[Migration],
     made: Scratch,
     *,
+    steps: Sequence[Step] = (),
     ignore: Collection[str] = (),
 ) -> Drift:
-    """Compare the request's database, `here`, with the scratch database `made` that has the files, `there`."""
+    """Compare the request's database, `here`, with the scratch database `made` that has the files, `there`.
+
+    `steps` are those of the files of code.
+    """
     actual, expected = here.objects, there.objects
     if here.version != there.version:
         actual = reprinting.alike(actual, here.connection, expected, there.connection)
@@ -132,8 +149,11 @@ def compared(
     is_there = any(_is_schema(one, request.table.schema) for one in actual)  # a run makes the history's
     kept = [one for one in expected if is_there or not _is_schema(one, request.table.schema)]
     kept = [one for one in kept if one.kind != "extension" or one.name not in made.preset]
-    versions = here.version, there.version
-    return Drift(differences.find(actual, kept, ignore=ignore), tuple(files), made, versions)
+    of_code = code.compared(here.connection, there.connection, request, steps)
+    found = differences.find(of_code.kept(actual), of_code.kept(kept), ignore=ignore)
+    named = of_code.named(found.differences)
+    whole = replace(found, differences=tuple(named))
+    return Drift(whole, tuple(files), made, (here.version, there.version), of_code.states(named))
 
 
 def _is_schema(one: Object, name: str) -> bool:

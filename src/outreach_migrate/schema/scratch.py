@@ -76,9 +76,10 @@ def migrated(
     Raise Refused for a file that would connect to another server, MissingTool without a private server, and the errors
     of a run, with Fate.SCRATCH as the outcome.
     """
-    _check(files)
+    every = [*files, *(one.migration for one in request.code or ())]
+    _check(every)
     like = model(beside) if beside else Model()
-    reason = _obstacle(beside, files) if beside else _ALONE
+    reason = _obstacle(beside, every) if beside else _ALONE
     with ExitStack() as stack:
         stack.enter_context(connections.translated())
         try:
@@ -87,9 +88,9 @@ def migrated(
             reason = f"a new database can't be reached: {error.message}"
         if reason:
             with _said(reason):
-                place = places.on_private_server(private, reach.roles(files))
+                place = places.on_private_server(private, reach.roles(every))
                 target = replace(stack.enter_context(place), schema=request.target.schema)
-        made = _furnished(Scratch(target, reason), like, files)
+        made = _furnished(Scratch(target, reason), like, every)
         with _on_another_server(reason):
             _apply(replace(request, target=target, connection=None), files, tell, stop or Stop())
         yield made
