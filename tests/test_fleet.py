@@ -350,6 +350,49 @@ def test_status_groups_targets(migrate: Migrate, tenants: Tenants, history: Hist
     assert history("tenant_4") == []
 
 
+def test_a_dry_run_shows_the_sql_for_each_group_of_targets(
+    migrate: Migrate, tenants: Tenants, rows: Rows, history: History
+) -> None:
+    """Targets that would get the same files share their SQL, a refused one is told, and nothing is written."""
+    tenants(5)
+    migrate.write([FIRST, SECOND])
+    assert migrate("fleet", "--schemas", "tenant_[12]", "up", "--to", "1").exit_code == 0
+    assert migrate("fleet", "--schemas", "tenant_[34]", "up").exit_code == 0
+    rows("UPDATE tenant_4.schema_migrations SET checksum = 'x' WHERE position = 1")
+    ended = migrate(*ALL, "up", "--dry-run")
+    assert ended.exit_code == 1
+    assert ended.stdout.splitlines()[:-1] == [
+        *("-- 2 targets: tenant_1, tenant_2", "-- sql/2_a.sql", SECOND, ""),
+        *("-- 1 target: tenant_5", "-- sql/1_a.sql", FIRST, "-- sql/2_a.sql", SECOND),
+    ]
+    assert re.fullmatch(
+        r"Nothing was run \(--dry-run\): 5 targets in .*: 3 would be migrated, 1 up to date, 1 failed \(tenant_4\)\.",
+        ended.stdout.splitlines()[-1],
+    )
+    assert "tenant_4 failed:\nsql/1_a.sql: error: edited: " in ended.stderr
+    each, last = lines(migrate("--json", *ALL, "up", "--dry-run", "--to", "1"))
+    assert [one["sql"] for one in each["tenant_5"]["pending"]] == [FIRST]
+    assert (each["tenant_1"]["pending"], each["tenant_4"]["error"]["kind"]) == ([], "HistoryError")
+    assert [last["summary"][key] for key in ("pending", "failed")] == [1, 1]
+    assert [history(f"tenant_{n}") for n in (1, 5)] == [["1"], []]
+    assert migrate(*ALL, "up", "--dry-run", "--to", "9").exit_code == 2
+
+
+def test_files_of_code_count_in_each_target(migrate: Migrate, tenants: Tenants) -> None:
+    """A fleet shows which it would carry out, tells which it has, and its status is behind while one has changed."""
+    tenants(2)
+    (migrate.files / "code").mkdir(parents=True)
+    migrate.write({"1_a.sql": FIRST, "code/notes.sql": "CREATE OR REPLACE VIEW notes AS SELECT id FROM note;"})
+    assert "-- sql/code/notes.sql\nCREATE OR REPLACE VIEW notes" in migrate(*ALL, "up", "--dry-run").stdout
+    each, _ = lines(migrate("--json", *ALL, "up"))
+    assert [one["path"] for one in each["tenant_2"]["code"]] == ["notes.sql"]
+    migrate.write({"code/notes.sql": "CREATE OR REPLACE VIEW notes AS SELECT id, 1 AS one FROM note;"})
+    shown = migrate(*ALL, "status", "--check")
+    assert (shown.exit_code, "2 behind: tenant_1, tenant_2 (1 file of code)" in shown.stdout) == (3, True)
+    assert "tenant_1  1 file of code carried out in " in migrate("-v", *ALL, "up").stdout
+    assert migrate(*ALL, "status", "--check").exit_code == 0
+
+
 def test_another_tools_table_keeps_a_target_from_being_migrated(
     migrate: Migrate, tenants: Tenants, rows: Rows, history: History
 ) -> None:

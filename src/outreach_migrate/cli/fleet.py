@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from outreach_migrate.errors import Problem
     from outreach_migrate.files.migrations import Migration
     from outreach_migrate.fleet.targets import Member
+    from outreach_migrate.report.fleet import FleetReport
     from outreach_migrate.report.printer import Report
 
 _SOURCES = ("schemas", "schemas_from", "databases", "databases_from", "targets")
@@ -112,26 +113,42 @@ def failures(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @failures
 @options.of_a_run
+@click.option("--dry-run", is_flag=True, help="Print the SQL that would run in which targets, and run nothing.")
 @options.lock_retries
 @options.max_lag
 @click.pass_obj
-def up(chosen: Chosen, /, jobs: int, canary: int, keep_going: bool, max_failures: int, **given: Any) -> None:
+def up(
+    chosen: Chosen, /, jobs: int, canary: int, keep_going: bool, max_failures: int, dry_run: bool, **given: Any
+) -> None:
     """Apply the pending migrations of each target, in order."""
-    from outreach_migrate.report import fleet as report
-
     common = chosen.common
-    out = report.UpReport(as_json=common.as_json, verbosity=common.verbosity)
+    out = _report(common, dry_run=dry_run)
     with out, options.told(out):
         found = files(chosen)
+        from outreach_migrate.fleet import dry_run as planning
         from outreach_migrate.fleet import up as many
         from outreach_migrate.postgres.dsn import Target
 
         with members(chosen, out) as targets:
             request = options.request(common, Target({}), found, **given)
-            whole = many.Fleet(targets, request, jobs, canary, None if keep_going else max_failures)
-            failed = signals.carry_out(partial(many.run, whole), out.event, tick=out.tick, unknown=out.unknown)
+            if dry_run:
+                work: Callable[..., object] = partial(planning.run, targets, request, jobs)
+            else:
+                most = None if keep_going else max_failures
+                work = partial(many.run, many.Fleet(targets, request, jobs, canary, most))
+            signals.carry_out(work, out.event, tick=out.tick, unknown=out.unknown)
             out.ended()
-            sys.exit(1 if failed else 0)
+        sys.exit(1 if out.wrong else 0)
+
+
+def _report(common: options.Common, *, dry_run: bool) -> FleetReport:
+    if dry_run:
+        from outreach_migrate.report import fleet_dry_run
+
+        return fleet_dry_run.DryReport(as_json=common.as_json, verbosity=common.verbosity)
+    from outreach_migrate.report import fleet as report
+
+    return report.UpReport(as_json=common.as_json, verbosity=common.verbosity)
 
 
 @fleet.command

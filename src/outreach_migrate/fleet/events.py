@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, get_args
 from outreach_migrate.errors import Contradiction, MigrateError, Problem
 from outreach_migrate.postgres.connections import Unreachable
 from outreach_migrate.run import events, sessions
-from outreach_migrate.run.plan import Pending, Plan
+from outreach_migrate.run.plan import Pending, Plan, Planned
 
 if TYPE_CHECKING:
     from outreach_migrate.adopt.baseline import Baseline
     from outreach_migrate.adopt.taking_over import Nothing, Takeover
+    from outreach_migrate.run.code_plan import Step as CodeStep
     from outreach_migrate.schema.drift import Drift
 
     Value = Takeover | Nothing | Baseline | Drift
@@ -76,6 +77,7 @@ class Ended:
     pending: tuple[Pending, ...]
     seconds: float
     error: MigrateError | None = None
+    code: tuple[events.CodeApplied, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class Seen:
     """A target was looked at; without a plan its history could not be read, because of `error`.
 
     `problems` are those that `status` shows. A plan is shared by all targets with the same history, and its entries
-    have the times of one of them.
+    have the times of one of them. `code` are the files of code that the next run carries out.
     """
 
     target: str
@@ -91,6 +93,17 @@ class Seen:
     problems: tuple[Problem | Contradiction, ...]
     seconds: float
     error: MigrateError | None = None
+    code: tuple[CodeStep, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Would:
+    """A target would be migrated like this, or is up to date: then the plan has no steps, and there is no code."""
+
+    target: str
+    planned: Planned
+    code: tuple[CodeStep, ...]
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +117,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A target could not be adopted, recorded or compared."""
+    """A target could not be adopted, recorded or compared, or would be refused."""
 
     target: str
     error: MigrateError
@@ -112,6 +125,6 @@ class Failed:
 
 
 TOLD = (events.Noticed, events.Waiting, *get_args(events.OfBatches), *get_args(events.Beside))
-Event = Found | Begun | PutOff | Told | Fewer | Ended | Seen | Done | Failed | Unreachable
+Event = Found | Begun | PutOff | Told | Fewer | Ended | Seen | Would | Done | Failed | Unreachable
 Tell = Callable[[Event], None]
 one_at_a_time = sessions.one_at_a_time

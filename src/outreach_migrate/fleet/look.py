@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from outreach_migrate import errors
+from outreach_migrate.errors import MigrateError
 from outreach_migrate.fleet.targets import Member
 from outreach_migrate.fleet.workers import Worker
 from outreach_migrate.history import many, read
@@ -55,6 +57,43 @@ def histories(job: Together, worker: Worker[Any], stop: Stop) -> Histories:
         tuple(member for member, past in each if past is Unread.LOCKED),
         tuple(member for member, past in each if past is Unread.STRANGE),
     )
+
+
+class Look(Protocol):
+    """A look at the targets of a database."""
+
+    def together(self, readable: Sequence[tuple[Member, History]]) -> list[Member]:
+        """Tell of targets by their histories; give those that must be looked at alone."""
+
+    def alone(self, member: Member, worker: Worker[Together], stop: Stop) -> None:
+        """Look at one target, and tell of it; raise MigrateError."""
+
+    def failed(self, member: Member, error: MigrateError, seconds: float) -> None:
+        """Tell that a target can't be looked at."""
+
+
+def over(job: Together, looking: Look, worker: Worker[Together], stop: Stop) -> None:
+    """Look at the targets of a database, at once where that is enough; leave them to others if the server is full."""
+    members = job.members
+    if len(members) > 1:
+        try:
+            found = histories(job, worker, stop)
+        except MigrateError as error:
+            if not worker.gives_back(error, job, members[0]):
+                for member in members:
+                    looking.failed(member, error, 0.0)
+            return
+        members = (*looking.together(found.readable), *found.strange, *found.locked)
+    for nth, member in enumerate(members):
+        if stop.asked:
+            return
+        began = time.monotonic()
+        try:
+            looking.alone(member, worker, stop)
+        except MigrateError as error:
+            if worker.gives_back(error, Together(members[nth:]), member):
+                return
+            looking.failed(member, error, time.monotonic() - began)
 
 
 def alone(member: Member, worker: Worker[Any], stop: Stop) -> History:

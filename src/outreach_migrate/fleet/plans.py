@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from outreach_migrate.errors import UsageError
 from outreach_migrate.history.read import Entry, History
 from outreach_migrate.run import request as planning
 from outreach_migrate.run.engine import Known
 from outreach_migrate.run.plan import Planned
 from outreach_migrate.run.request import Request
+
+
+def check(request: Request) -> None:
+    """Raise UsageError if no file has the version to stop after, because that would be the same for all targets."""
+    if request.to is not None and request.to not in {one.number for one in request.files}:
+        raise UsageError(f"no migration has version {request.to}")
 
 
 class Plans:

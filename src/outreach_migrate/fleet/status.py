@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
-from outreach_migrate.errors import Contradiction, MigrateError, Problem
+from outreach_migrate.errors import MigrateError
 from outreach_migrate.files import rules
 from outreach_migrate.fleet import events, look, workers
 from outreach_migrate.fleet.look import Together
@@ -36,24 +37,14 @@ class _Looking:
         self._crew = crew
 
     def do(self, job: Together, worker: Worker[Together]) -> None:
-        """Look at the targets of a database, at once where nothing is wrong with them."""
+        """Look at the targets of a database."""
         with self._crew.stop.part() as stop:
-            alone = job.members
-            if len(job.members) > 1:
-                try:
-                    found = look.histories(job, worker, stop)
-                except MigrateError as error:
-                    if not worker.gives_back(error, job, job.members[0]):
-                        for member in job.members:
-                            self._crew.tell(events.Seen(member.name, None, (), 0.0, error))
-                    return
-                alone = (*self._told(found.readable), *found.strange, *found.locked)
-            for nth, member in enumerate(alone):
-                if stop.asked or not self._alone(member, worker, Together(tuple(alone[nth:])), stop):
-                    return
+            look.over(job, self, worker, stop)
 
-    def _told(self, readable: Sequence[tuple[Member, History]]) -> list[Member]:
+    def together(self, readable: Sequence[tuple[Member, History]]) -> list[Member]:
         """Tell of the targets that are in order; give the rest, because the times in a problem are a target's own."""
+        if self._request.code is not None:  # its records are read for each target
+            return [member for member, _ in readable]
         plans, others = dict[int, tuple[Plan, bool]](), []
         for member, past in readable:
             shared = id(past.entries)  # alive as long as `readable`
@@ -66,22 +57,20 @@ class _Looking:
                 self._crew.tell(events.Seen(member.name, whole, (), 0.0))
         return others
 
-    def _alone(self, member: Member, worker: Worker[Together], rest: Together, stop: Stop) -> bool:
-        """Look at one target, and tell of it; False if the server is full, so other workers do the rest."""
+    def alone(self, member: Member, worker: Worker[Together], stop: Stop) -> None:
+        """Look at one target, and tell of it."""
         began = time.monotonic()
-        problems: Sequence[Problem | Contradiction] = ()
-        whole, error = None, None
-        try:
-            past = look.alone(member, worker, stop)
-            with worker.reading(member, stop) as connection:
-                seen = comparison.seen(connection, past, self._request)
-            whole, problems = seen.plan, seen.problems()
-        except MigrateError as failed:
-            if worker.gives_back(failed, rest, member):
-                return False
-            error = failed
-        self._crew.tell(events.Seen(member.name, whole, tuple(problems), time.monotonic() - began, error))
-        return True
+        past = look.alone(member, worker, stop)
+        with worker.reading(member, stop) as connection:
+            seen = comparison.seen(connection, past, self._request)
+            code = comparison.code_steps(connection, replace(self._request, table=member.table))
+        changed = tuple(step for step in code if step.is_changed)
+        seconds = time.monotonic() - began
+        self._crew.tell(events.Seen(member.name, seen.plan, tuple(seen.problems()), seconds, code=changed))
+
+    def failed(self, member: Member, error: MigrateError, seconds: float) -> None:
+        """Tell that a target can't be looked at."""
+        self._crew.tell(events.Seen(member.name, None, (), seconds, error))
 
 
 def _plan(request: Request, past: History) -> tuple[Plan, bool]:

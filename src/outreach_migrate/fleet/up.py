@@ -11,9 +11,8 @@ from dataclasses import dataclass, field, replace
 
 from outreach_migrate import errors
 from outreach_migrate.errors import MigrateError, StatementError
-from outreach_migrate.fleet import events, look, workers
+from outreach_migrate.fleet import events, look, plans, workers
 from outreach_migrate.fleet.look import Together
-from outreach_migrate.fleet.plans import Plans
 from outreach_migrate.fleet.targets import Member
 from outreach_migrate.fleet.workers import Crew, Worker
 from outreach_migrate.run import apply, engine, retries
@@ -50,6 +49,7 @@ class One:
     member: Member
     known: Known | None = None
     applied: tuple[of_run.Applied, ...] = ()
+    code: tuple[of_run.CodeApplied, ...] = ()
     retries: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     error: MigrateError | None = None
@@ -69,9 +69,7 @@ def run(fleet: Fleet, tell: events.Tell, stop: Stop) -> int:
 
     Raise UsageError if no file has the version to stop after, and Interrupted after a signal.
     """
-    to = fleet.request.to
-    if to is not None and to not in {one.number for one in fleet.request.files}:
-        raise errors.UsageError(f"no migration has version {to}")
+    plans.check(fleet.request)
     tell = events.one_at_a_time(tell)
     tell(events.Found(len(fleet.members)))
     wait, failed = fleet.request.wait, 0
@@ -102,7 +100,7 @@ class _Doing:
         self._request = replace(request, lock_retries=0)  # because a target that is retried goes back into the queue
         self._retries = request.lock_retries
         self._crew = crew
-        self._plans = Plans(request)
+        self._plans = plans.Plans(request)
         self._turns: dict[object, threading.Lock] = defaultdict(threading.Lock)
 
     def do(self, job: Job, worker: Worker[Job]) -> None:
@@ -164,11 +162,14 @@ class _Doing:
             worker.queue.fail()
 
     def _one(self, job: One, worker: Worker[Job], stop: Stop) -> None:
-        began, applied, planned, batched = time.monotonic(), list(job.applied), job.planned, set[str]()
+        began, applied, code = time.monotonic(), list(job.applied), list(job.code)
+        planned, batched = job.planned, set[str]()
 
         def tell(event: of_run.Event) -> None:
             if isinstance(event, of_run.Applied):
                 applied.append(event)
+            elif isinstance(event, of_run.CodeApplied):
+                code.append(event)
             elif isinstance(event, events.TOLD):
                 self._crew.tell(events.Told(job.member.name, event))
             if isinstance(event, of_run.Batched):
@@ -186,7 +187,8 @@ class _Doing:
         seconds = job.seconds + time.monotonic() - began
         # the retries of a file in batches count anew after each range that is done, as those of `up`
         tried = {kind: count for kind, count in job.retries.items() if kind not in batched}
-        after = replace(job, known=None, applied=tuple(applied), seconds=seconds, planned=planned, retries=tried)
+        done = replace(job, applied=tuple(applied), code=tuple(code), planned=planned)
+        after = replace(done, known=None, seconds=seconds, retries=tried)
         if error:
             self._failed(after, error, worker)
         else:
@@ -255,4 +257,4 @@ class _Doing:
         applied = {one.version for one in job.applied}
         steps = job.planned.steps if job.planned and error else ()
         pending = tuple(step for step in steps if step.version not in applied)
-        self._crew.tell(events.Ended(job.member.name, job.applied, pending, job.seconds, error))
+        self._crew.tell(events.Ended(job.member.name, job.applied, pending, job.seconds, error, job.code))

@@ -220,18 +220,20 @@ class UpReport(FleetReport):
 
     def _ended(self, event: events.Ended) -> None:
         """Print a failure; of the other targets one only if asked for."""
-        name, count = display.in_line(event.target), len(event.applied)
+        name, count, code = display.in_line(event.target), len(event.applied), len(event.code)
         batched = self.batched.pop(event.target, {})
         self.applied += count
-        self.migrated += bool(count)
-        self.up_to_date += not (count or event.error)
+        self.migrated += bool(count or code)
+        self.up_to_date += not (count or code or event.error)
         if self.as_json:
             self.print_line(_as_line(event, batched.values()))
         if event.error:
             self.target_failed(event.target, event.error)
         elif self.verbosity > 0:
-            done = f"{sentences.count(count, 'migration', 'migrations')} applied in {sentences.took(event.seconds)}"
-            self.result(f"{name}  {done if count else 'up to date'}")
+            done = [f"{sentences.count(count, 'migration', 'migrations')} applied"] if count else []
+            done += [f"{sentences.count(code, 'file of code', 'files of code')} carried out"] if code else []
+            took = f" in {sentences.took(event.seconds)}"
+            self.result(f"{name}  {', '.join(done) + took if done else 'up to date'}")
 
     def summary(self) -> dict[str, Any]:
         """Count the targets, and the files that were applied to them."""
@@ -261,6 +263,7 @@ def _as_line(event: events.Ended, batched: Iterable[of_run.Batched]) -> dict[str
         "seconds": round(event.seconds, 3),
         "error": event.error and as_json.error(event.error),
         "batches": [as_json.batched(one) for one in batched],
+        "code": [as_json.made(one) for one in event.code],
     }
 
 

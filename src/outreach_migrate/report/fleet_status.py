@@ -9,9 +9,8 @@ from outreach_migrate.errors import Contradiction
 from outreach_migrate.report import as_json, fleet, sentences, terminal
 
 if TYPE_CHECKING:
-    from outreach_migrate.errors import Problem
     from outreach_migrate.fleet import events
-    from outreach_migrate.run.plan import Plan, Step
+    from outreach_migrate.run.plan import Step
 
 _SHOWN = 5  # targets whose problems are shown, unless all are asked for
 
@@ -39,9 +38,9 @@ class StatusReport(fleet.FleetReport):
     def _seen(self, event: events.Seen) -> None:
         """Print a target if asked for, and keep its group."""
         pending = [step for step in event.plan.steps if step.state in ("pending", "unfinished")] if event.plan else []
-        group = _group(event.plan, event.problems, pending)
+        group = _group(event, pending)
         self._count(group, event.target)
-        self.behind += bool(pending)
+        self.behind += bool(pending or event.code)
         if self.as_json:
             self.print_line(_as_line(event, pending))
         if self.verbosity > 0:
@@ -76,17 +75,20 @@ class StatusReport(fleet.FleetReport):
         return " · ".join(parts) or "no targets"
 
 
-def _group(plan: Plan | None, problems: tuple[Problem | Contradiction, ...], pending: list[Step]) -> tuple[str, str]:
+def _group(event: events.Seen, pending: list[Step]) -> tuple[str, str]:
     """Word the state of a target, and add a remark."""
-    if plan is None:
+    if event.plan is None:
         return "unreadable", ""
-    if problems:
-        states = {str(one.conflict).partition(",")[0] for one in problems if isinstance(one, Contradiction)}
+    if event.problems:
+        states = {str(one.conflict).partition(",")[0] for one in event.problems if isinstance(one, Contradiction)}
         return " and ".join(sorted(states)) or "with a file that can't run", ""
-    if pending:
-        return "behind", f"{len(pending)} pending"
-    newest = max((step for step in plan.steps if step.entry), key=lambda step: int(step.version), default=None)
-    return f"at {newest.version if newest else 'nothing'}", "ahead" if plan.counts().get("ahead") else "up to date"
+    left = [f"{len(pending)} pending"] if pending else []
+    left += [sentences.count(len(event.code), "file of code", "files of code")] if event.code else []
+    if left:
+        return "behind", ", ".join(left)
+    newest = max((step for step in event.plan.steps if step.entry), key=lambda step: int(step.version), default=None)
+    is_ahead = event.plan.counts().get("ahead")
+    return f"at {newest.version if newest else 'nothing'}", "ahead" if is_ahead else "up to date"
 
 
 def _as_line(event: events.Seen, pending: list[Step]) -> dict[str, Any]:
@@ -99,4 +101,5 @@ def _as_line(event: events.Seen, pending: list[Step]) -> dict[str, Any]:
         "seconds": round(event.seconds, 3),
         "error": event.error and as_json.error(event.error),
         "problems": [as_json.problem(one) for one in event.problems],
+        "code": [as_json.code(one) for one in event.code],
     }

@@ -198,7 +198,7 @@ class RunReport(printer.Report):
             else:
                 place = path if line == 1 else f"{path}, from line {line} on"
                 terminal.say("\n".join([*([""] if number else []), f"-- {place}"]))
-                _say(step.migration, text)
+                say_sql(step.migration, text)
         for changed in code:
             self._would_carry_out(changed)
         if planned.steps:
@@ -217,7 +217,7 @@ class RunReport(printer.Report):
             terminal.say(migration.path)
         else:
             terminal.say(f"\n-- {migration.path}")
-            _say(migration, migration.text)
+            say_sql(migration, migration.text)
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         self.document["pending"] = [
@@ -243,7 +243,7 @@ class RunReport(printer.Report):
             self.aside(f"Left for after the deployment: {names}. Apply with: outreach-migrate up")
 
 
-def _say(migration: Migration, text: str) -> None:
+def say_sql(migration: Migration, text: str) -> None:
     """Print the SQL that a run would send for a file, with the rows that it copies, so that psql can run it."""
     from outreach_migrate.files import statements
 

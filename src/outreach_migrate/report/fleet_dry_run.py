@@ -1,0 +1,108 @@
+"""The report of `fleet up --dry-run`: the SQL for each group of targets that would get the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from outreach_migrate import display, durations
+from outreach_migrate.report import as_json, fleet, run, sentences, terminal
+
+if TYPE_CHECKING:
+    from outreach_migrate.files.migrations import Migration
+    from outreach_migrate.fleet import events
+
+
+@dataclass(slots=True)
+class Group:
+    """Targets that would get the same files: path, first line, SQL, and the file itself."""
+
+    files: list[tuple[str, int, str, Migration]]
+    targets: list[str] = field(default_factory=list)
+
+
+class DryReport(fleet.FleetReport):
+    """The output of a dry run."""
+
+    def __init__(self, *, as_json: bool, verbosity: int) -> None:
+        super().__init__("fleet up", as_json=as_json, verbosity=verbosity)
+        self.groups: dict[object, Group] = {}
+        self.up_to_date = 0
+
+    def event(self, event: events.Event) -> None:
+        """Print an event."""
+        from outreach_migrate.fleet import events
+
+        match event:
+            case events.Would():
+                self.leave(event.target)
+                self._would(event)
+            case events.Failed(target, error, seconds):
+                self.leave(target)
+                if self.as_json:
+                    value = {"target": target, "ok": False, "applied": [], "pending": [], "later": [], "code": []}
+                    self.print_line(value | {"seconds": round(seconds, 3), "error": as_json.error(error)})
+                self.target_failed(target, error)
+            case _:
+                super().event(event)
+
+    def _would(self, event: events.Would) -> None:
+        """Put a target into its group; print it if asked for."""
+        files = _files(event)
+        if self.as_json:
+            self.print_line(_as_line(event, files))
+        if self.verbosity > 0:
+            count = sentences.count(len(files), "file", "files")
+            self.result(f"{display.in_line(event.target)}  {f'{count} would run' if files else 'up to date'}")
+        if files:
+            key = tuple((path, line) for path, line, *_ in files)
+            self.groups.setdefault(key, Group(files)).targets.append(event.target)
+        else:
+            self.up_to_date += 1
+
+    def ended(self) -> None:
+        """Print the SQL, and sum up the whole."""
+        for number, group in enumerate(self.groups.values() if not self.as_json else ()):
+            targets = f"{fleet.count(len(group.targets))}: {fleet.names(group.targets)}"
+            terminal.say("\n".join([*([""] if number else []), f"-- {targets}"]))
+            for path, line, text, migration in group.files:
+                terminal.say(f"-- {path}{f', from line {line} on' if line > 1 else ''}")
+                if self.verbosity >= 0:
+                    run.say_sql(migration, text)
+        super().ended()
+
+    def counted(self) -> dict[str, int]:
+        """Count the targets that would be migrated."""
+        return {"applied": 0, "pending": sum(len(group.targets) for group in self.groups.values())}
+
+    def sentence(self) -> str:
+        """Sum the targets up."""
+        parts = [f"{self.counted()['pending']:,} would be migrated"] if self.groups else []
+        parts += [f"{self.up_to_date:,} up to date"] if self.up_to_date else []
+        took = durations.text(self.seconds())
+        said = ", ".join([*parts, *self.amiss()]) or "nothing to do"
+        return f"Nothing was run (--dry-run): {fleet.count(self.targets)} in {took}: {said}."
+
+
+def _files(event: events.Would) -> list[tuple[str, int, str, Migration]]:
+    from outreach_migrate.run import plan
+
+    found = [(*plan.to_send(step, None), step.migration) for step in event.planned.steps]
+    of_code = [one.code.migration for one in event.code if one.code]
+    return [*found, *((one.path, 1, one.text, one) for one in of_code)]
+
+
+def _as_line(event: events.Would, files: list[tuple[str, int, str, Migration]]) -> dict[str, Any]:
+    steps = event.planned.steps
+    return {
+        "target": event.target,
+        "ok": True,
+        "applied": [],
+        "pending": [
+            as_json.step(step) | {"sql": text} for step, (_, _, text, _) in zip(steps, files[: len(steps)], strict=True)
+        ],
+        "later": [as_json.step(step) for step in event.planned.later],
+        "code": [{"path": path, "sql": text} for path, _, text, _ in files[len(steps) :]],
+        "seconds": round(event.seconds, 3),
+        "error": None,
+    }
