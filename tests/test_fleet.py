@@ -23,7 +23,7 @@ from psycopg import sql
 
 from outreach_migrate import cli, errors
 from outreach_migrate.fleet import events, seats
-from outreach_migrate.report import fleet as report
+from outreach_migrate.report import fleet_up as report
 from outreach_migrate.run.request import Request
 from outreach_migrate.schema import scratch
 
@@ -719,7 +719,7 @@ def test_a_backfill_shows_how_far_each_target_is(
     migrate: Migrate, tenants: Tenants, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the line of progress, with -v in a line of its own, and in JSON; and each range has all the retries."""
-    monkeypatch.setattr(report.FleetReport, "every", 0.0)
+    monkeypatch.setattr(report.UpReport, "every", 0.0)
     tenants(2)
     rows(
         """CREATE FUNCTION fails_once() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN

@@ -146,7 +146,7 @@ def _report(common: options.Common, *, dry_run: bool) -> FleetReport:
         from outreach_migrate.report import fleet_dry_run
 
         return fleet_dry_run.DryReport(as_json=common.as_json, verbosity=common.verbosity)
-    from outreach_migrate.report import fleet as report
+    from outreach_migrate.report import fleet_up as report
 
     return report.UpReport(as_json=common.as_json, verbosity=common.verbosity)
 

@@ -1,12 +1,12 @@
-"""The report of a fleet, and that of `fleet up`: a line a target, if asked for, and one for the whole."""
+"""The report of a fleet: a line a target, if asked for, and one for the whole."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any
 
-from outreach_migrate import display, durations, errors
-from outreach_migrate.report import as_json, batches, printer, sentences, terminal
+from outreach_migrate import display, errors
+from outreach_migrate.report import batches, printer, sentences, terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,8 +21,6 @@ _NAMES = 10  # that a line shows
 class FleetReport(printer.Report):
     """The output for many targets; with JSON a line for each as it ends, and one for the whole."""
 
-    every = 10.0  # s between two lines of progress, where there is no terminal
-
     def __init__(self, command: str, *, as_json: bool, verbosity: int) -> None:
         super().__init__(command, as_json=as_json, verbosity=verbosity)
         self.began = self.told = time.monotonic()
@@ -30,7 +28,6 @@ class FleetReport(printer.Report):
         self.done = 0  # of the targets
         self.at_work: dict[str, None] = {}
         self.batched: dict[str, dict[str, of_run.Batched]] = {}  # the progress of files in batches: target, version
-        self.last: dict[object, float] = {}  # when a line of this kind was last printed
         self.put_off = set[str]()
         self.fewest: dict[str, int] = {}  # targets at once, of a server that refused a connection
         self.applied = 0  # of the files, in all targets
@@ -100,18 +97,11 @@ class FleetReport(printer.Report):
             case events.Batched():
                 self.batched.setdefault(target, {})[event.migration.version] = event
                 if self.verbosity > 0:
-                    self._seldom(target, f"{name}  {path}  {batches.progress(event)}")
+                    self.seldom(target, f"{name}  {path}  {batches.progress(event)}")
             case events.GivingWay() | events.Lagging():
-                self._seldom(type(event), f"{name}  {path}  {batches.making_way(event)}")
+                self.seldom(type(event), f"{name}  {path}  {batches.making_way(event)}")
             case _:
                 self.aside(f"{name}  {path}: {sentences.beside(event)}")
-
-    def _seldom(self, kind: object, line: str) -> None:
-        """Print one of many lines of a kind at most every ten seconds."""
-        now = time.monotonic()
-        if now - self.last.get(kind, -self.every) >= self.every:
-            self.last[kind] = now
-            self.aside(line)
 
     def tick(self) -> None:
         """Show the progress: on a terminal in a live line, elsewhere in a line every ten seconds."""
@@ -198,73 +188,6 @@ class FleetReport(printer.Report):
     def seconds(self) -> float:
         """Give the time since the command began."""
         return round(time.monotonic() - self.began, 3)
-
-
-class UpReport(FleetReport):
-    """The output of `fleet up`."""
-
-    def __init__(self, *, as_json: bool, verbosity: int) -> None:
-        super().__init__("fleet up", as_json=as_json, verbosity=verbosity)
-        self.migrated = 0  # targets with an applied file
-        self.up_to_date = 0
-
-    def event(self, event: events.Event) -> None:
-        """Print an event."""
-        from outreach_migrate.fleet import events
-
-        if isinstance(event, events.Ended):
-            self.leave(event.target)
-            self._ended(event)
-        else:
-            super().event(event)
-
-    def _ended(self, event: events.Ended) -> None:
-        """Print a failure; of the other targets one only if asked for."""
-        name, count, code = display.in_line(event.target), len(event.applied), len(event.code)
-        batched = self.batched.pop(event.target, {})
-        self.applied += count
-        self.migrated += bool(count or code)
-        self.up_to_date += not (count or code or event.error)
-        if self.as_json:
-            self.print_line(_as_line(event, batched.values()))
-        if event.error:
-            self.target_failed(event.target, event.error)
-        elif self.verbosity > 0:
-            done = [f"{sentences.count(count, 'migration', 'migrations')} applied"] if count else []
-            done += [f"{sentences.count(code, 'file of code', 'files of code')} carried out"] if code else []
-            took = f" in {sentences.took(event.seconds)}"
-            self.result(f"{name}  {', '.join(done) + took if done else 'up to date'}")
-
-    def summary(self) -> dict[str, Any]:
-        """Count the targets, and the files that were applied to them."""
-        return super().summary() | {"migrations": self.applied}
-
-    def counted(self) -> dict[str, int]:
-        """Count the targets to which files were applied."""
-        return {"applied": self.migrated}
-
-    def sentence(self) -> str:
-        """Sum the targets up."""
-        parts = [f"{self.migrated:,} migrated"] if self.migrated else []
-        parts += [f"{self.up_to_date:,} up to date"] if self.up_to_date else []
-        parts += self.amiss()
-        again = " Run it again: it does only the rest." if self.wrong or self.targets > self.done else ""
-        return (
-            f"{count(self.targets)} in {durations.text(self.seconds())}: {', '.join(parts) or 'nothing to do'}.{again}"
-        )
-
-
-def _as_line(event: events.Ended, batched: Iterable[of_run.Batched]) -> dict[str, Any]:
-    return {
-        "target": event.target,
-        "ok": event.error is None,
-        "applied": [as_json.applied(one) for one in event.applied],
-        "pending": [as_json.step(step) for step in event.pending],
-        "seconds": round(event.seconds, 3),
-        "error": event.error and as_json.error(event.error),
-        "batches": [as_json.batched(one) for one in batched],
-        "code": [as_json.made(one) for one in event.code],
-    }
 
 
 def count(targets: int) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+import time
 from typing import TYPE_CHECKING, Any, Self
 
 import click
@@ -21,12 +23,15 @@ class Report:
     Results go to stdout (with JSON, to stderr), everything else to stderr. `verbosity` is -1, 0 or 1.
     """
 
+    every = 10.0  # s between two lines of the same kind, where many would come
+
     def __init__(self, command: str | None, *, as_json: bool, verbosity: int) -> None:
         self.as_json = as_json
         self.verbosity = verbosity
         self.document: dict[str, Any] = {"command": command, "ok": True, "database": None, "error": None}
         self.live = bool(sys.stderr and sys.stderr.isatty()) and verbosity >= 0 and not terminal.is_dumb()
         self.drawn = False
+        self.last: dict[object, float] = {}  # when a line of this kind was last printed
 
     def __enter__(self) -> Self:
         return self
@@ -71,6 +76,13 @@ class Report:
         if self.verbosity >= 0:
             self._clear()
             terminal.say(line, err=True)
+
+    def seldom(self, kind: object, line: str, *, since: float = -math.inf) -> None:
+        """Print one of many lines of a kind at most every ten seconds, the first one ten seconds after `since`."""
+        now = time.monotonic()
+        if now - self.last.get(kind, since) >= self.every:
+            self.last[kind] = now
+            self.aside(line)
 
     def running(self, line: str) -> None:
         """Draw, on a terminal, a line that the next one will replace."""

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from outreach_migrate.run.engine import Result
     from outreach_migrate.run.plan import Pending, Plan, Planned, Step
 
-_REPEAT = 10.0  # s until a wait that goes on is reported again
-
 
 class RunReport(printer.Report):
     """The output of `up`, printed from the engine's events."""
@@ -34,7 +32,6 @@ class RunReport(printer.Report):
         self.later: tuple[Pending, ...] = ()  # files left for after the deployment
         self.sql: dict[str, str] = {}  # the SQL of a dry run, by version
         self.told: tuple[object, float] = (None, 0.0)
-        self.last: dict[tuple[str, str], float] = {}  # when an event of this kind was last reported for a file
         self.progress = ""  # of the statement that runs, for the live line
         self.started: tuple[Migration, float] | None = None  # the file that runs, and since when
         self.applied: list[events.Applied] = []
@@ -99,7 +96,8 @@ class RunReport(printer.Report):
             case events.Batched():
                 self._batched(event)
             case events.GivingWay() | events.Lagging():
-                self._seldom(type(event).__name__, event.migration, batches.making_way(event), since=-_REPEAT)
+                line = f"{sentences.title(event.migration)}  {batches.making_way(event)}"
+                self.seldom((type(event), event.migration.version), line)
             case events.Retrying(migration, error, seconds, left):
                 why = error.message.removeprefix("canceling statement due to ")
                 self.aside(f"{sentences.title(migration)}  {why}; retrying in {seconds:.1f} s ({left} left)")
@@ -157,7 +155,8 @@ class RunReport(printer.Report):
             self.tick()
         else:
             began = self.started[1] if self.started else 0.0
-            self._seldom("Batched", event.migration, batches.progress(event), since=began)
+            line = f"{sentences.title(event.migration)}  {batches.progress(event)}"
+            self.seldom((type(event), version), line, since=began)
 
     def _applied(self, migration: Migration, seconds: float, tags: tuple[str, ...]) -> None:
         applied = terminal.styled("applied", colour="green")
@@ -171,17 +170,10 @@ class RunReport(printer.Report):
     def _once(self, what: object, lines: Iterable[str]) -> None:
         """Report a wait or a long statement when it begins, and then every ten seconds."""
         now = time.monotonic()
-        if self.told[0] != what or now - self.told[1] >= _REPEAT:
+        if self.told[0] != what or now - self.told[1] >= self.every:
             self.told = (what, now)
             for line in lines:
                 self.aside(line)
-
-    def _seldom(self, kind: str, migration: Migration, text: str, *, since: float) -> None:
-        """Report one of many events of a kind at most every ten seconds, the first one ten seconds after `since`."""
-        now, what = time.monotonic(), (kind, migration.version)
-        if now - self.last.get(what, since) >= _REPEAT:
-            self.last[what] = now
-            self.aside(f"{sentences.title(migration)}  {text}")
 
     def would_run(self, planned: Planned, code: Sequence[CodeStep], *, from_start: int | None) -> None:
         """Print the SQL that a run would send, each file's under its path; with -q the paths only."""

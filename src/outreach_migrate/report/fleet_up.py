@@ -1,0 +1,80 @@
+"""The report of `fleet up`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from outreach_migrate import display, durations
+from outreach_migrate.report import as_json, fleet, sentences
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from outreach_migrate.fleet import events
+    from outreach_migrate.run import events as of_run
+
+
+class UpReport(fleet.FleetReport):
+    """The output of `fleet up`."""
+
+    def __init__(self, *, as_json: bool, verbosity: int) -> None:
+        super().__init__("fleet up", as_json=as_json, verbosity=verbosity)
+        self.migrated = 0  # targets with an applied file
+        self.up_to_date = 0
+
+    def event(self, event: events.Event) -> None:
+        """Print an event."""
+        from outreach_migrate.fleet import events
+
+        if isinstance(event, events.Ended):
+            self.leave(event.target)
+            self._ended(event)
+        else:
+            super().event(event)
+
+    def _ended(self, event: events.Ended) -> None:
+        """Print a failure; of the other targets one only if asked for."""
+        name, count, code = display.in_line(event.target), len(event.applied), len(event.code)
+        batched = self.batched.pop(event.target, {})
+        self.applied += count
+        self.migrated += bool(count or code)
+        self.up_to_date += not (count or code or event.error)
+        if self.as_json:
+            self.print_line(_as_line(event, batched.values()))
+        if event.error:
+            self.target_failed(event.target, event.error)
+        elif self.verbosity > 0:
+            done = [f"{sentences.count(count, 'migration', 'migrations')} applied"] if count else []
+            done += [f"{sentences.count(code, 'file of code', 'files of code')} carried out"] if code else []
+            took = f" in {sentences.took(event.seconds)}"
+            self.result(f"{name}  {', '.join(done) + took if done else 'up to date'}")
+
+    def summary(self) -> dict[str, Any]:
+        """Count the targets, and the files that were applied to them."""
+        return super().summary() | {"migrations": self.applied}
+
+    def counted(self) -> dict[str, int]:
+        """Count the targets to which files were applied."""
+        return {"applied": self.migrated}
+
+    def sentence(self) -> str:
+        """Sum the targets up."""
+        parts = [f"{self.migrated:,} migrated"] if self.migrated else []
+        parts += [f"{self.up_to_date:,} up to date"] if self.up_to_date else []
+        parts += self.amiss()
+        again = " Run it again: it does only the rest." if self.wrong or self.targets > self.done else ""
+        did = ", ".join(parts) or "nothing to do"
+        return f"{fleet.count(self.targets)} in {durations.text(self.seconds())}: {did}.{again}"
+
+
+def _as_line(event: events.Ended, batched: Iterable[of_run.Batched]) -> dict[str, Any]:
+    return {
+        "target": event.target,
+        "ok": event.error is None,
+        "applied": [as_json.applied(one) for one in event.applied],
+        "pending": [as_json.step(step) for step in event.pending],
+        "seconds": round(event.seconds, 3),
+        "error": event.error and as_json.error(event.error),
+        "batches": [as_json.batched(one) for one in batched],
+        "code": [as_json.made(one) for one in event.code],
+    }
