@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from outreach_migrate import display
@@ -15,13 +17,22 @@ if TYPE_CHECKING:
 _SHOWN = 5  # targets whose problems are shown, unless all are asked for
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The words for the state of targets, and a remark; `is_current` if they have all files."""
+
+    words: str
+    remark: str = ""
+    is_current: bool = False
+
+
 class StatusReport(fleet.FleetReport):
     """The output of `fleet status`."""
 
     def __init__(self, *, as_json: bool, verbosity: int) -> None:
         super().__init__("fleet status", as_json=as_json, verbosity=verbosity)
-        self.groups: dict[tuple[str, str], list[str]] = {}  # targets by their state and its remark
-        self.counts: dict[tuple[str, str], int] = {}
+        self.groups: dict[Group, list[str]] = {}  # targets by their state, but not the names of current ones
+        self.counts = Counter[Group]()
         self.behind = 0
         self.unreadable = 0
 
@@ -39,12 +50,14 @@ class StatusReport(fleet.FleetReport):
         """Print a target if asked for, and keep its group."""
         pending = [step for step in event.plan.steps if step.state in ("pending", "unfinished")] if event.plan else []
         group = _group(event, pending)
-        self._count(group, event.target)
+        self.counts[group] += 1
+        if not group.is_current:
+            self.groups.setdefault(group, []).append(event.target)
         self.behind += bool(pending or event.code)
         if self.as_json:
             self.print_line(_as_line(event, pending))
         if self.verbosity > 0:
-            self.result(f"{display.in_line(event.target)}  {' '.join(filter(None, group))}")
+            self.result(f"{display.in_line(event.target)}  {' '.join(filter(None, (group.words, group.remark)))}")
         if event.error:
             self.unreadable += 1
             self.target_failed(event.target, event.error)
@@ -55,40 +68,35 @@ class StatusReport(fleet.FleetReport):
                     text = f"{display.in_line(event.target)}: {sentences.problem(one)}"
                     terminal.say(text, err=self.as_json or self.verbosity < 0)
 
-    def _count(self, group: tuple[str, str], target: str) -> None:
-        """Count a target; of those that are up to date no name is kept."""
-        self.counts[group] = self.counts.get(group, 0) + 1
-        if not group[0].startswith("at "):
-            self.groups.setdefault(group, []).append(target)
-
     def counted(self) -> dict[str, int]:
         """Count the targets that have all files, and those that are behind."""
-        applied = sum(count for (what, _), count in self.counts.items() if what.startswith("at "))
+        applied = sum(count for group, count in self.counts.items() if group.is_current)
         return {"applied": applied, "pending": self.behind}
 
     def sentence(self) -> str:
         """Group the targets: those that are up to date first, then the rest."""
         parts = []
-        for (what, remark), count in sorted(self.counts.items(), key=lambda one: (one[0] in self.groups, -one[1])):
-            listed = f": {fleet.names(self.groups[what, remark])}" if (what, remark) in self.groups else ""
-            parts.append(f"{count:,} {what}{listed}{f' ({remark})' if remark else ''}")
+        for group, count in sorted(self.counts.items(), key=lambda one: (not one[0].is_current, -one[1])):
+            listed = f": {fleet.names(self.groups[group])}" if group in self.groups else ""
+            parts.append(f"{count:,} {group.words}{listed}{f' ({group.remark})' if group.remark else ''}")
         return " · ".join(parts) or "no targets"
 
 
-def _group(event: events.Seen, pending: list[Step]) -> tuple[str, str]:
+def _group(event: events.Seen, pending: list[Step]) -> Group:
     """Word the state of a target, and add a remark."""
     if event.plan is None:
-        return "unreadable", ""
+        return Group("unreadable")
     if event.problems:
         states = {str(one.conflict).partition(",")[0] for one in event.problems if isinstance(one, Contradiction)}
-        return " and ".join(sorted(states)) or "with a file that can't run", ""
+        return Group(" and ".join(sorted(states)) or "with a file that can't run")
     left = [f"{len(pending)} pending"] if pending else []
     left += [sentences.count(len(event.code), "file of code", "files of code")] if event.code else []
     if left:
-        return "behind", ", ".join(left)
+        return Group("behind", ", ".join(left))
     newest = max((step for step in event.plan.steps if step.entry), key=lambda step: int(step.version), default=None)
     is_ahead = event.plan.counts().get("ahead")
-    return f"at {newest.version if newest else 'nothing'}", "ahead" if is_ahead else "up to date"
+    at = f"at {newest.version if newest else 'nothing'}"
+    return Group(at, "ahead" if is_ahead else "up to date", is_current=True)
 
 
 def _as_line(event: events.Seen, pending: list[Step]) -> dict[str, Any]:
