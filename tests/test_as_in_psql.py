@@ -87,6 +87,8 @@ def test_what_needs_more_than_its_own_statement_is_refused(migrate: Migrate, row
         "set work_mem = '1MB'; set role pg_monitor; reset all; reset role;"
         "create table seen as select current_setting('work_mem') as a",
         "set role pg_database_owner; reset all; create table seen as select current_user::text as a",
+        "create schema role; set search_path = role, public; reset all;"
+        "create table public.seen as select current_schema()::text as a",
         "set time zone 'Asia/Tokyo'; set datestyle = 'German';"
         "create table seen as select '2026-01-01 00:00+00'::timestamptz::text as a",
         "create schema s; set search_path = s, public; create table public.seen as select current_schema()::text as a",
@@ -103,7 +105,8 @@ def test_what_needs_more_than_its_own_statement_is_refused(migrate: Migrate, row
         "do $$ begin create temp table y () on commit drop; perform 'commit'; /* commit */ end $$;"
         "create table seen as select to_regclass('y') as a",
         "do $$ declare n int; begin set local work_mem = '1MB'; set constraints all immediate;"
-        " perform pg_advisory_lock(1), pg_advisory_unlock(1), set_config('a.b', 'x', true); raise 'set a to b';"
+        " perform pg_advisory_lock(1), pg_advisory_unlock(1), set_config('a.b', 'x', true);"
+        " perform case when true then 'set' else 'load' end; raise 'set a to b';"
         " exception when raise_exception then create function f() returns void language plpgsql set work_mem = '1MB' as"
         " 'begin set work_mem = 1024; end'; update pg_class set relname = 'x' where false; end $$;"
         "create table seen as select current_setting('work_mem') as a",

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from outreach_migrate.files import commands, control, outline, scanner, statements
+from outreach_migrate.files import commands, control, outline, phrases, scanner, statements
 from outreach_migrate.files.migrations import Migration
 
 # The scanner's hard cases, each a text that PostgreSQL accepts.
@@ -519,6 +519,28 @@ def test_a_table_that_is_altered_is_named(sql: str, table: str) -> None:
     """The table must be the role's own; comments and strings name none."""
     name = commands.altered(f"; {sql}", next(statements.split(f"; {sql}")))
     assert ".".join(part.identifier for part in name) == table
+
+
+@pytest.mark.parametrize(
+    ("phrase", "words", "end"),
+    [
+        ("create [or replace] view|table", "create or replace table t", 4),
+        ("create [or replace] view|table", "create or table t", None),
+        ("set [session] [local] a", "set local a b", 3),
+        ("set [all|some things]", "set some things else", 3),
+        ("alter table … detach partition … now", "alter table t detach x detach partition now", 8),
+        ("alter table … detach partition", "alter table detach partition", 4),
+        ("alter table … detach partition", "alter table t attach partition", None),
+        ("rollback unless [work] to", "rollback work to", None),
+        ("rollback unless [work] to", "rollback work", 1),
+        *(("drop table", words, None) for words in ("drop", "", "table drop table", "drop tables")),
+    ],
+)
+def test_a_phrase_stands_at_the_beginning_of_words(phrase: str, words: str, end: int | None) -> None:
+    """The longest one counts, and nothing is a part of a word."""
+    found = phrases.Phrases({phrase: "a", "set local": "b", "drop": "c"} if "drop" not in phrase else {phrase: "a"})
+    assert found.look_up(words.split()) == (None if end is None else ("a", end))
+    assert found.end(["x", *words.split()], 1) == (None if end is None else end + 1)
 
 
 def test_offsets_rise() -> None:

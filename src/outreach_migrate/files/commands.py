@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
+
+from outreach_migrate.files.phrases import Phrases, any_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,29 +76,29 @@ _CONCERNING = {
     "set": Command.ALTER_SUBSCRIPTION_SET,
 }
 
-# Matched with a statement's words.
-_BY_WORDS = {
-    Command.ALTER_DATABASE: r"alter database (?:.* )?set tablespace",
-    Command.ALTER_SYSTEM: "alter system",
-    Command.COMMIT_PREPARED: "commit prepared",
-    Command.CREATE_DATABASE: "create database",
-    Command.CREATE_INDEX_CONCURRENTLY: "create (?:unique )?index concurrently",
-    Command.CREATE_TABLESPACE: "create tablespace",
-    Command.DETACH_CONCURRENTLY: r"alter table .*\bdetach partition\b.* concurrently$",
-    Command.DISCARD_ALL: "discard all",
-    Command.DROP_DATABASE: "drop database",
-    Command.DROP_INDEX_CONCURRENTLY: "drop index concurrently",
-    Command.DROP_TABLESPACE: "drop tablespace",
-    Command.REINDEX_CONCURRENTLY: r"reindex \S+ concurrently",
-    Command.REINDEX_DATABASE: "reindex database",
-    Command.REINDEX_SCHEMA: "reindex schema",
-    Command.REINDEX_SYSTEM: "reindex system",
-    Command.ROLLBACK_PREPARED: "rollback prepared",
-    Command.VACUUM: "vacuum",
-}
-_NEVER_INSIDE = re.compile(rf"(?:{'|'.join(f'(?P<{one.name}>{words})' for one, words in _BY_WORDS.items())})\b")
-_BUILDS = re.compile(rf"{_BY_WORDS[Command.CREATE_INDEX_CONCURRENTLY]}\b")
-_ALTERS = re.compile(r"(?:alter|drop) table\b|create (?:unique )?index\b")
+_BUILD = any_of("create [unique] index concurrently [if not exists]")
+_BEFORE_TABLE = any_of("alter|drop table [if exists] [only]", "create [unique] index … on [only]")
+_NEVER_INSIDE = Phrases(
+    {
+        "alter database … set tablespace": Command.ALTER_DATABASE,
+        "alter system": Command.ALTER_SYSTEM,
+        "commit prepared": Command.COMMIT_PREPARED,
+        "create database": Command.CREATE_DATABASE,
+        "create [unique] index concurrently": Command.CREATE_INDEX_CONCURRENTLY,
+        "create tablespace": Command.CREATE_TABLESPACE,
+        "alter table … detach partition … concurrently": Command.DETACH_CONCURRENTLY,
+        "discard all": Command.DISCARD_ALL,
+        "drop database": Command.DROP_DATABASE,
+        "drop index concurrently": Command.DROP_INDEX_CONCURRENTLY,
+        "drop tablespace": Command.DROP_TABLESPACE,
+        "reindex database|index|schema|system|table concurrently": Command.REINDEX_CONCURRENTLY,
+        "reindex database": Command.REINDEX_DATABASE,
+        "reindex schema": Command.REINDEX_SCHEMA,
+        "reindex system": Command.REINDEX_SYSTEM,
+        "rollback prepared": Command.ROLLBACK_PREPARED,
+        "vacuum": Command.VACUUM,
+    }
+)
 _WITH_OPTIONS = {"reindex", "cluster", "subscription", "vacuum"}  # one is among the first two words
 _OFF = {"false", "off", "0"}
 
@@ -127,8 +128,7 @@ def outside(sql: str, statement: Statement, slotless: set[str] | None = None) ->
     are not among them, because the statement alone doesn't show it. `slotless` collects the subscriptions that a file
     detaches from their slot before it drops them.
     """
-    found = _NEVER_INSIDE.match(" ".join(statement.words))
-    command = Command[found.lastgroup] if found and found.lastgroup else None
+    command, _ = _NEVER_INSIDE.look_up(statement.words) or (None, 0)
     if _WITH_OPTIONS.isdisjoint(statement.words[:2]):
         return command
     read = _tokens(sql, statement)
@@ -155,28 +155,25 @@ def committing(sql: str, statement: Statement) -> Command | None:
 
 def build(sql: str, statement: Statement) -> Build | None:
     """Read the index that a statement builds concurrently, and its table; None for other statements."""
-    if not _BUILDS.match(" ".join(statement.words[:4])):
+    if not _BUILD.end(statement.words):
         return None
     read = _tokens(sql, statement)
     words = [*(token.word for token in read), "", "", ""]
-    on = at = words.index("concurrently") + (4 if "if not exists" in " ".join(words[:8]) else 1)
-    if words[at] != "on":
-        on = at + 1
+    at = _BUILD.end(words)
+    if at is None:
+        return None
+    on = at if words[at] == "on" else at + 1
     table = _name(read, on + (2 if words[on + 1] == "only" else 1))
     return Build(read[at] if at < on else None, table) if words[on] == "on" and table else None
 
 
 def altered(sql: str, statement: Statement) -> tuple[Token, ...]:
     """Give the name of the (first) table that a statement alters, drops or indexes; empty for other statements."""
-    if not _ALTERS.match(" ".join(statement.words[:4])):
+    if not _BEFORE_TABLE.end(statement.words):
         return ()
     read = _tokens(sql, statement)
-    words = [token.word for token in read]
-    if words[0] == "create":
-        at = words.index("on") + 1 if "on" in words else len(words)
-    else:
-        at = 4 if words[2:4] == ["if", "exists"] else 2
-    return _name(read, at + (words[at : at + 1] == ["only"]))
+    at = _BEFORE_TABLE.end([token.word for token in read])
+    return _name(read, at) if at else ()
 
 
 def _name(read: Sequence[Token], start: int) -> tuple[Token, ...]:
@@ -199,8 +196,9 @@ def _ending(block: Token) -> Command | None:
 
     before = ""
     for token in scanner.tokens(block.name) if block.kind is scanner.Kind.STRING else ():
-        if before != "on" and (found := re.fullmatch(r"(?:\w+_)?(commit|rollback)|(call)", token.word)):
-            return _ENDINGS[found[1] or found[2]]
+        last = token.word.rpartition("_")[2]
+        if before != "on" and (last in ("commit", "rollback") or token.word == "call"):
+            return _ENDINGS[last]
         before = token.word
     return None
 

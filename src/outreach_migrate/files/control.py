@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import TYPE_CHECKING
 
 from outreach_migrate.files import outline, statements
+from outreach_migrate.files.phrases import any_of
 from outreach_migrate.files.statements import Finding
 
 if TYPE_CHECKING:
@@ -24,30 +24,29 @@ class Isolation(StrEnum):
     SERIALIZABLE = "SERIALIZABLE"
 
 
-# Matched with a statement's words.
-_OPENS = re.compile(r"(?:begin|start transaction)\b")
-_CLOSES = re.compile(r"(?:commit|end)(?: work| transaction)?$")
-_SETS = re.compile(r"set (?:local )?transaction(?:_isolation)?\b")
-_ADDS_VALUE = re.compile(r"alter type\b.* add value\b")
-_LASTS = re.compile(
-    r"set (?:local\b(?! transaction)|constraints\b)|create .*\bon commit\b"
-)  # up to the end of the transaction
-# Matched with a statement's tokens; 'repeatable read' in quotes is one, without the space.
-_SERIALIZABLE = re.compile(r" serializable ")
-_REPEATABLE = re.compile(r" repeatable ?read ")
-_REASONS = (
-    (
-        re.compile(r"^reset | (?:to|=) default $"),
-        "PostgreSQL can't reset it, and a file's transaction has the default.",
-    ),
-    (re.compile(r" read only |transaction_read_only "), "A file can't be READ ONLY: its transaction writes the entry."),
-    (re.compile(r" deferrable |transaction_deferrable "), "DEFERRABLE is for transactions that only read."),
-    (re.compile(r" snapshot "), "A file's transaction has a snapshot of its own."),
-    (
-        re.compile(r" read ?uncommitted "),
-        "PostgreSQL takes READ UNCOMMITTED for READ COMMITTED, which a file has anyway.",
-    ),
+class _Role(Enum):
+    """The part of a statement in a pair of BEGIN and COMMIT."""
+
+    OPENS = "begins a transaction"
+    CLOSES = "ends one, and does no more"
+
+
+_BLOCK, _PAUSE = (_Role.OPENS, _Role.CLOSES), (_Role.CLOSES, _Role.OPENS)
+_SETS = any_of("set [local] transaction|transaction_isolation")
+_ADDS_VALUE = any_of("alter type … add value")
+_LASTS = any_of(  # up to the end of the transaction
+    "set local unless transaction|transaction_isolation|transaction_read_only|transaction_deferrable",
+    "set constraints",
+    "create … on commit",
 )
+_REPEATABLE_READ = any_of("repeatable read")
+_REASONS = {
+    any_of("reset", "to|= default"): "PostgreSQL can't reset it, and a file's transaction has the default.",
+    any_of("read only", "transaction_read_only"): "A file can't be READ ONLY: its transaction writes the entry.",
+    any_of("deferrable|transaction_deferrable"): "DEFERRABLE is for transactions that only read.",
+    any_of("snapshot"): "A file's transaction has a snapshot of its own.",
+    any_of("read uncommitted"): "PostgreSQL takes READ UNCOMMITTED for READ COMMITTED, which a file has anyway.",
+}
 
 _ONE = "The file runs in a transaction of its own. To undo a part of it, use SAVEPOINT and ROLLBACK TO."
 _ONE_EACH = (
@@ -58,17 +57,19 @@ _ONE_EACH = (
 
 def isolation(sql: str, statement: Statement) -> Isolation:
     """Read the isolation level that BEGIN or SET TRANSACTION names, READ COMMITTED for none."""
-    text = outline.flattened(sql[statement.start : statement.end])
-    if _SERIALIZABLE.search(text):
+    words = _said(sql, statement)
+    if "serializable" in words:
         return Isolation.SERIALIZABLE
-    return Isolation.REPEATABLE_READ if _REPEATABLE.search(text) else Isolation.READ_COMMITTED
+    return Isolation.REPEATABLE_READ if _REPEATABLE_READ.are_in(words) else Isolation.READ_COMMITTED
 
 
 def sets_modes(sql: str, statement: Statement) -> bool:
     """Tell whether a statement sets the modes of its transaction, by SET or by set_config()."""
     if any(word.startswith("transaction") for word in statement.words[1:3]):
         return True
-    return "set_config ( transaction_" in outline.flattened(sql[statement.start : statement.end])
+    words = _said(sql, statement)
+    calls = zip(words, words[1:], words[2:], strict=False)
+    return any(one == ["set_config", "("] and name.startswith("transaction_") for *one, name in calls)
 
 
 def names_level(statement: Statement) -> bool:
@@ -83,13 +84,13 @@ def superfluous(sql: str, whole: Outline) -> tuple[tuple[Statement, ...], Isolat
     the file; and SET TRANSACTION, unless it sets more than the level, or there are two levels.
     """
     inner = [statement for statement in whole.control if statement not in (whole.outer or ())]
-    settings = [one for one in inner if _SETS.match(" ".join(one.words)) and not _has_reason(sql, one)]
+    settings = [one for one in inner if _SETS.end(one.words) and not _reasons(_said(sql, one))]
     levels = {isolation(sql, one) for one in settings} - {Isolation.READ_COMMITTED}
     level = levels.pop() if len(levels) == 1 else None
     found = [one for one in settings if level and isolation(sql, one) is level]
     pairs = list(_pairs([one for one in inner if one.words[0] != "set"]))
     if all(not _modes(sql, one, transaction=True) for pair in pairs for one in pair) and not any(
-        _ends_with(sql, one) for pair in pairs for one in pair[_kinds(*pair) == ("opens", "closes") :]
+        _ends_with(sql, one) for pair in pairs for one in pair[_roles(*pair) == _BLOCK :]
     ):
         found += [one for pair in pairs for one in pair]
     return tuple(sorted(found, key=lambda one: one.start)), level
@@ -98,7 +99,7 @@ def superfluous(sql: str, whole: Outline) -> tuple[tuple[Statement, ...], Isolat
 def pauses(whole: Outline) -> tuple[Statement, ...]:
     """Give each COMMIT and the BEGIN after it, if a text has no other statements about transactions."""
     pairs = list(_pairs(list(whole.control)))
-    if len(pairs) * 2 < len(whole.control) or any(_kinds(*pair) != ("closes", "opens") for pair in pairs):
+    if len(pairs) * 2 < len(whole.control) or any(_roles(*pair) != _PAUSE for pair in pairs):
         return ()
     return tuple(one for pair in pairs for one in pair)
 
@@ -108,15 +109,10 @@ def _pairs(control: list[Statement]) -> Iterator[tuple[Statement, Statement]]:
     first = next(left, None)
     while first:
         second = next(left, None)
-        if second and _kinds(first, second) in (("opens", "closes"), ("closes", "opens")):
+        if second and _roles(first, second) in (_BLOCK, _PAUSE):
             yield first, second
             second = next(left, None)
         first = second
-
-
-def _has_reason(sql: str, statement: Statement) -> bool:
-    text = outline.flattened(sql[statement.start : statement.end])
-    return any(pattern.search(text) for pattern, _ in _REASONS)
 
 
 def _ends_with(sql: str, commit: Statement) -> bool:
@@ -129,13 +125,12 @@ def _ends_with(sql: str, commit: Statement) -> bool:
     for one in statements.split(sql):
         if one.start >= commit.start:
             return False
-        words = " ".join(one.words)
-        if _LASTS.match(words) and next(statements.split(sql[commit.end :]), None):
+        if _LASTS.end(one.words) and next(statements.split(sql[commit.end :]), None):
             return True
-        if _ADDS_VALUE.match(words):  # PostgreSQL: new enum values must be committed before they can be used
+        if _ADDS_VALUE.end(one.words):  # PostgreSQL: new enum values must be committed before they can be used
             tokens = scanner.tokens(sql, one.start, one.end)
             value = next((token.text for token in tokens if token.kind is scanner.Kind.STRING), "")
-            if value in sql[one.end if _kinds(commit) == ("opens",) else commit.end :]:
+            if value in sql[one.end if _role(commit) is _Role.OPENS else commit.end :]:
                 return True
     return False
 
@@ -155,7 +150,7 @@ def findings(
         following = next(left, None)
         if statement.words[0] in ("set", "reset"):  # see no_transaction for files that have none
             yield from _setting(sql, statement) if transaction else ()
-        elif following and _kinds(statement, following) in (("opens", "closes"), ("closes", "opens")):
+        elif following and _roles(statement, following) in (_BLOCK, _PAUSE):
             yield _pair(sql, statement, following, transaction=transaction, line=place(following.start)[0])
             following = next(left, None)
         else:
@@ -180,10 +175,9 @@ def _pair(sql: str, first: Statement, second: Statement, *, transaction: bool, l
 
 def _modes(sql: str, statement: Statement, *, transaction: bool) -> list[str]:
     """Word the hint about a transaction's modes that a file can't have, or can't set in this way."""
-    if _CLOSES.match(" ".join(statement.words)):
+    if _role(statement) is _Role.CLOSES:
         return []
-    text = outline.flattened(sql[statement.start : statement.end])
-    said = [reason for pattern, reason in _REASONS if pattern.search(text)]
+    said = _reasons(_said(sql, statement))
     level = isolation(sql, statement)
     if level is not Isolation.READ_COMMITTED:
         other = f"Begin the file with: -- migrate: isolation {level.lower()}"
@@ -191,11 +185,28 @@ def _modes(sql: str, statement: Statement, *, transaction: bool) -> list[str]:
     return said
 
 
-def _kinds(*pair: Statement) -> tuple[str, ...]:
-    words = [" ".join(statement.words) for statement in pair]
-    return tuple("opens" if _OPENS.match(one) else "closes" if _CLOSES.match(one) else "" for one in words)
+def _reasons(words: list[str]) -> list[str]:
+    """Give the reasons for which a file can't set the modes that these words name."""
+    return [reason for one, reason in _REASONS.items() if one.are_in(words)]
+
+
+def _said(sql: str, statement: Statement) -> list[str]:
+    """Give a statement's words, with those in quotes, because a mode's value may be a string."""
+    from outreach_migrate.files import scanner  # here, because few files need it
+
+    read = scanner.tokens(sql, statement.start, statement.end)
+    return [word for token in read for word in ([token.word] if token.word else token.name.lower().split())]
+
+
+def _roles(*pair: Statement) -> tuple[_Role | None, ...]:
+    return tuple(map(_role, pair))
+
+
+def _role(statement: Statement) -> _Role | None:
+    if outline.OPENS.end(statement.words):
+        return _Role.OPENS
+    return _Role.CLOSES if outline.CLOSES.end(statement.words) == len(statement.words) else None
 
 
 def _name(statement: Statement) -> str:
-    found = outline.CONTROL.match(" ".join(statement.words))
-    return found[0].upper() if found else ""
+    return " ".join(statement.words[: outline.CONTROL.end(statement.words)]).upper()

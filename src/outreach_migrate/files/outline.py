@@ -7,18 +7,31 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from outreach_migrate.files import commands, copies, statements
+from outreach_migrate.files.phrases import any_of
 from outreach_migrate.files.statements import Finding
 
 if TYPE_CHECKING:
     from outreach_migrate.files.commands import Command
     from outreach_migrate.files.statements import Statement
 
-# Matched with a statement's words.
-CONTROL = re.compile(
-    r"(?:commit|rollback) prepared\b|start transaction\b|(?:begin|commit|end|abort)\b"
-    r"|(?:re)?set (?:(?:local|session) )?(?:session characteristics as )?"
-    r"transaction(?:_(?:isolation|read_only|deferrable))?\b"
-    r"|rollback\b(?! (?:(?:work|transaction) )?to\b)|prepare transaction\b(?!.* as\b)"  # AS: a statement's name
+# Words of statements about transactions.
+CONTROL = any_of(
+    "commit|rollback prepared",
+    "start transaction",
+    "begin|commit|end|abort",
+    "set|reset [local|session] [session characteristics as] "
+    "transaction|transaction_isolation|transaction_read_only|transaction_deferrable",
+    "rollback unless [work|transaction] to",
+    "prepare transaction unless as",  # a statement's name
+)
+OPENS = any_of("begin [work|transaction]", "start transaction")
+CLOSES = any_of("commit|end [work|transaction]")
+_MODES = any_of(  # that a file's transaction has anyway, or can have
+    "isolation level serializable",
+    "isolation level repeatable read",
+    "isolation level read committed|uncommitted",
+    "read write",
+    "not deferrable",
 )
 _ONLY_SQL = "It is a command of psql's, and only SQL is sent."
 _ALONE = "pg_dump's line may stand between two statements, alone on its line, with its key."
@@ -73,7 +86,7 @@ def make(sql: str) -> Outline:
         if found.start - cut >= _CUT:
             cut = found.start
             cuts.append((cut, count))
-        if CONTROL.match(" ".join(found.words)):
+        if CONTROL.look_up(found.words):
             control.append(found)
         elif copy := copies.of(sql, found):
             copied.append((found, count))
@@ -86,9 +99,28 @@ def make(sql: str) -> Outline:
 
 
 def _outer(sql: str, first: Statement | None, last: Statement | None) -> tuple[Statement, Statement] | None:
-    if first and last and statements.begins(sql, first) and statements.commits(sql, last):
+    if first and last and _begins(sql, first) and _commits(sql, last):
         return first, last
     return None
+
+
+def _begins(sql: str, statement: Statement) -> bool:
+    """Tell whether a statement is BEGIN, and asks for no more than an isolation level."""
+    if not OPENS.end(statement.words):
+        return False
+    words = _words(sql, statement)
+    end = first = OPENS.end(words)
+    while end and end < len(words):
+        end = _MODES.end(words, end + (words[end] == "," and end != first))
+    return end is not None
+
+
+def _commits(sql: str, statement: Statement) -> bool:
+    """Tell whether a statement is COMMIT and no more."""
+    if not CLOSES.end(statement.words):
+        return False
+    words = _words(sql, statement)
+    return CLOSES.end(words) == len(words)
 
 
 def _is_restriction(sql: str, offsets: range, last: Statement | None) -> bool:
@@ -106,8 +138,7 @@ def _no_statement(sql: str, offsets: range) -> Finding:
     return Finding(offsets.start, f"unterminated {_OPENERS.get(sign, 'quoted string')}")
 
 
-def flattened(sql: str) -> str:
-    """Give a statement's tokens in lower case, a space after each; quoted ones keep their word characters only."""
+def _words(sql: str, statement: Statement) -> list[str]:
     from outreach_migrate.files import scanner  # here, because few files need it
 
-    return "".join((token.word or re.sub(r"\W", "", token.name)) + " " for token in scanner.tokens(sql)).lower()
+    return scanner.words(sql, statement.start, statement.end)

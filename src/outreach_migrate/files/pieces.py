@@ -7,12 +7,19 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from outreach_migrate.files import commands, statements
+from outreach_migrate.files.phrases import any_of
 from outreach_migrate.files.statements import Statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from outreach_migrate.files.commands import Build, Command
+
+_LOADS, _RESETS, _DISCARDS = any_of("load"), any_of("reset all"), any_of("discard all")
+_SETTING = any_of("set|reset|load", "discard all")
+_CHOOSES_ROLE = any_of(
+    "set|reset [local|session] role|session_authorization", "set|reset [local|session] session authorization"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +59,17 @@ def cut(sql: str, written: str | None = None) -> Iterator[Piece]:
         command = commands.outside(sql, statement, slotless) or commands.committing(sql, statement)
         build = commands.build(sql, statement)
         yield Piece(number, statement.start, text, settings, before, digest.hexdigest(), command, build)
-        if statement.words[:1] in (("set",), ("reset",), ("load",)) or statement.words[:2] == ("discard", "all"):
+        if _SETTING.end(statement.words):
             kept = _kept(kept, statement)
             settings = tuple(sql[one.start : one.end] for one in kept)
 
 
 def _kept(kept: list[Statement], new: Statement) -> list[Statement]:
     """Give the settings that hold after a statement. RESET ALL keeps the role, and nothing unloads a library."""
-    if new.words[:2] == ("reset", "all"):
-        return [one for one in kept if one.words[0] == "load" or {"role", "authorization"}.intersection(one.words[1:4])]
-    if new.words[:1] == ("discard",):
-        return [one for one in kept if one.words[0] == "load"]
+    if _RESETS.end(new.words):
+        return [one for one in kept if _LOADS.end(one.words) or _CHOOSES_ROLE.end(one.words)]
+    if _DISCARDS.end(new.words):
+        return [one for one in kept if _LOADS.end(one.words)]
     return [*kept, new]
 
 

@@ -27,16 +27,6 @@ _TOKEN = re.compile(
 _UNICODE = re.compile(r"\\(?:([0-9a-fA-F]{4})|\+([0-9a-fA-F]{6})|\\)")
 _OPENING = re.compile(r"\$[^$]*\$|(?:[bBeEnNxX]|[uU]&)?'")
 
-# The tokens of a query that may be cut off in the middle. If a literal's end is doubtful (in a plain string \' may or
-# may not end it, and comments may nest), all the rest is taken for the literal.
-_LEXEME = r"""(?sx)(?P<kept>"(?:[^"]|"")*"|\$\d+|(?![eEbBxXnN]')[^\W\d][\w$]*)
-    |(?P<comment>--[^\n]*|/\*(?:(?!/\*|\*/).)*(?:\*/|$))
-    |/\*.*
-    |[eE]'(?:[^'\\]|''|\\.)*(?:'|$)
-    |[bBxXnN]?'(?:[^'\\]|''|\\(?!'))*(?:'|\\'.*|$)
-    |(\$(?:[^\W\d]\w*)?\$).*?(?:\3|$)
-    |\d[\w.]*"""
-
 
 class Kind(Enum):
     """The kinds of tokens. A sign is one of , ; : . .. ( ) [ ], or operators with nothing between them."""
@@ -111,6 +101,14 @@ def tokens(sql: str, start: int = 0, end: int | None = None) -> Iterator[Token]:
             pos = token.end
 
 
+def words(sql: str, start: int = 0, end: int | None = None) -> list[str]:
+    """Give a word for each token: keywords and signs in lower case, names without quotes, and strings in quotes."""
+    return [
+        token.word or (f"'{token.name}'" if token.kind is Kind.STRING else token.name)
+        for token in tokens(sql, start, end)
+    ]
+
+
 def with_strings(sql: str) -> Iterator[Token]:
     """Yield the tokens of a text and of its strings, because a string may be SQL, such as the body of a function."""
     left = [sql]
@@ -141,5 +139,17 @@ def _character(escape: re.Match[str]) -> str:
 
 
 def redacted(query: str) -> str:
-    """Put ? for every literal, and leave out comments, because other people's data has no place in a log."""
-    return " ".join(re.sub(_LEXEME, lambda found: found["kept"] or (" " if found["comment"] else "?"), query).split())
+    r"""Put ? for every literal, and leave out comments, because other people's data has no place in a log.
+
+    The query may be cut off in the middle. With `\'` in a plain string its end depends on standard_conforming_strings,
+    so all the rest counts as the literal's.
+    """
+    parts, end = list[str](), 0
+    for token in tokens(query):
+        is_string = token.kind is Kind.STRING
+        is_literal = is_string or (token.kind is Kind.NUMBER and token.text[0] != "$")
+        parts += [" " if token.start > end else "", "?" if is_literal else token.text]
+        if is_string and token.text[0] not in "eE$" and "\\'" in token.text:
+            break
+        end = token.end
+    return " ".join("".join(parts).split())

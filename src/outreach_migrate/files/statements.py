@@ -9,6 +9,8 @@ from functools import cache
 from itertools import chain
 from typing import NamedTuple
 
+from outreach_migrate.files.phrases import any_of
+
 # The rules of PostgreSQL's src/backend/parser/scan.l, with standard_conforming_strings on. Every long repeat is
 # possessive, so no text makes a pattern backtrack or use memory. The `(?!)` at the end of a repeated alternation
 # looks idle, but Python before 3.11.5 (Debian 12 has 3.11.2) counts a half-matched last round in (gh-106052).
@@ -49,15 +51,7 @@ _INSIDE = rf"(?s)((?:{GAP}(?:{_TOKEN}|{WORD}|{_LIST}|;)|(?!))*+){GAP}"
 _LEADING = re.compile(GAP)
 DOLLARS = re.compile(rf"\$(?:{_LETTER}{_IN_TAG}*+)?\$")
 _COMMENT_MARK = re.compile(r"/\*|\*/")
-_LEVEL = rf"serializable|repeatable{GAP}\bread|read{GAP}\b(?:un)?committed"
-_MODE = rf"(?:isolation{GAP}\blevel{GAP}\b(?:{_LEVEL})|read{GAP}\bwrite|not{GAP}\bdeferrable)"
-_BEGIN = (
-    rf"(?ia:(?:begin(?:{GAP}\b(?:work|transaction))?|start{GAP}\btransaction)"
-    rf"(?:{GAP}\b{_MODE}(?:{GAP}(?:,{GAP})?\b{_MODE})*)?)"
-)
-_COMMIT = rf"(?ia:(?:commit|end)(?:{GAP}\b(?:work|transaction))?)"
-
-_ROUTINE = re.compile(r"create (?:or replace )?(?:function|procedure)\b")  # matched with a statement's words
+_ROUTINE = any_of("create [or replace] function|procedure")
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
@@ -107,16 +101,6 @@ def walk(sql: str) -> Iterator[Statement | range]:
 def place(sql: str, offset: int) -> tuple[int, int]:
     r"""Return the line and the column of an offset, both from 1, in characters; lines end at \n."""
     return sql.count("\n", 0, offset) + 1, offset - sql.rfind("\n", 0, offset)
-
-
-def begins(sql: str, statement: Statement) -> bool:
-    """Tell whether a statement is BEGIN, and asks for no more than an isolation level."""
-    return _compiled(_BEGIN).fullmatch(sql, statement.start, statement.end) is not None
-
-
-def commits(sql: str, statement: Statement) -> bool:
-    """Tell whether a statement is COMMIT and no more."""
-    return _compiled(_COMMIT).fullmatch(sql, statement.start, statement.end) is not None
 
 
 def blanked(sql: str, statement: Statement) -> str:
@@ -171,7 +155,7 @@ def _statement(sql: str, start: int, marks: Iterator[tuple[str, int, int]]) -> t
                 words.append(word)
             if word == "end" and before == ";":
                 in_body = False
-            elif word == "atomic" and before == "begin" and not in_body and _ROUTINE.match(" ".join(words)):
+            elif word == "atomic" and before == "begin" and not in_body and _ROUTINE.end(words):
                 in_body, previous = True, ";"
     return Statement(start, end, tuple(words)), kind, begin, stop
 

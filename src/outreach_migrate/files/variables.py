@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 PREFIX = "OUTREACH_MIGRATE_SET_"
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_FORM = re.compile(rf"(['\"])({NAME.pattern})\1")
 _SHORT = 4  # characters; a shorter value is hidden only where it stands as a word, because it is in most messages
 
 
@@ -74,9 +73,9 @@ def uses(sql: str) -> Iterator[Use]:
             is_cast = colon is not None and colon.end == token.start
             colon = token
             continue
-        form = _FORM.fullmatch(token.text) if token.kind in (Kind.STRING, Kind.QUOTED) else None
-        if colon and form and colon.end == token.start and not is_cast:
-            yield Use(form[2], form[1], colon.start, token.end)
+        is_form = token.kind in (Kind.STRING, Kind.QUOTED) and token.text[1:-1] == token.name
+        if colon and colon.end == token.start and not is_cast and is_form and NAME.fullmatch(token.name):
+            yield Use(token.name, token.text[0], colon.start, token.end)
         colon = None
 
 
