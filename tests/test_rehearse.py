@@ -203,9 +203,9 @@ def test_a_modes_words_follow_the_conflict_table(connect: Connect, rows: Rows) -
             holder.execute(f"LOCK TABLE t IN {mode} MODE".encode())
             refused = [wanted for wanted in Mode if refuses(wanted)]
         assert min(refused) is mode.weakest_blocked
-        assert (mode.blocks == "reads and writes") == (Mode.ACCESS_SHARE in refused)
-        assert ("writes" in mode.blocks) == (Mode.ROW_EXCLUSIVE in refused)
-        assert (mode.blocks == "other schema changes") == (mode is Mode.SHARE_UPDATE_EXCLUSIVE)
+        assert mode.blocks_reads == (Mode.ACCESS_SHARE in refused)
+        assert mode.blocks_writes == (Mode.ROW_EXCLUSIVE in refused)
+        assert mode.blocks_schema_changes == (Mode.SHARE_UPDATE_EXCLUSIVE in refused)
 
 
 CATALOG: LiteralString = """

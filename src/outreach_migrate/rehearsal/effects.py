@@ -44,21 +44,19 @@ class Mode(IntEnum):
         return Mode((8, 7, 5, 4, 3, 3, 2, 1)[self - 1])
 
     @property
+    def blocks_reads(self) -> bool:
+        """Whether SELECT must wait."""
+        return self.weakest_blocked <= Mode.ACCESS_SHARE
+
+    @property
     def blocks_writes(self) -> bool:
         """Whether INSERT must wait."""
         return self.weakest_blocked <= Mode.ROW_EXCLUSIVE
 
     @property
-    def blocks(self) -> str:
-        """The commands that other sessions can't run meanwhile, in words."""
-        weakest = self.weakest_blocked
-        if weakest is Mode.ACCESS_SHARE:  # SELECT's
-            return "reads and writes"
-        if self.blocks_writes:
-            return "writes"
-        if weakest is Mode.SHARE_UPDATE_EXCLUSIVE:
-            return "other schema changes"
-        return f"only {weakest}" + ("" if weakest is Mode.ACCESS_EXCLUSIVE else " and stronger")
+    def blocks_schema_changes(self) -> bool:
+        """Whether CREATE INDEX CONCURRENTLY must wait, and VACUUM."""
+        return self.weakest_blocked <= Mode.SHARE_UPDATE_EXCLUSIVE
 
 
 # The strongest lock that a command takes on the tables it names, by the command's tag.

@@ -80,8 +80,8 @@ class RehearsalReport(run.RunReport):
         rows = f", {sentences.count(done.rows, 'row', 'rows')}" if done.rows is not None else ""
         text = rehearsal_text.shortened(done.group.shown)
         self.result(f"  {_place(done)}: {text}  {several}{rehearsal_text.span(done.seconds)}{rows}")
-        for line, blocks in rehearsal_text.effect_lines(done.effects, every=self.verbosity > 0):
-            self.result(f"    {terminal.styled(line, colour=rehearsal_text.COLOURS.get(blocks))}")
+        for line, colour in rehearsal_text.effect_lines(done.effects, every=self.verbosity > 0):
+            self.result(f"    {terminal.styled(line, colour=colour)}")
 
     def _estimated(self, event: events.Estimated) -> None:
         seconds = self.ends[-1].seconds
@@ -94,7 +94,7 @@ class RehearsalReport(run.RunReport):
     def _skipped(self, migration: Migration, statements: Iterable[events.Unrehearsed]) -> None:
         self._not_rehearsed(migration, "it runs without a transaction, so it can't be rolled back")
         for one in statements:
-            lock = f"{one.mode}, blocks {one.mode.blocks} (by the manual)" if one.mode else None
+            lock = f"{one.mode}, blocks {rehearsal_text.blocks(one.mode)} (by the manual)" if one.mode else None
             place = f"{one.location.path}:{one.location.line}"
             self.result(f"  {place}: {rehearsal_text.shortened(one.text)}{f'  {lock}' if lock else ''}")
             self.markdown.append(_markdown_cells(place, one.text, "not rehearsed", "", lock or ""))
@@ -206,7 +206,7 @@ def _done_value(done: events.Done) -> dict[str, Any]:
 def _lock_value(lock: Lock) -> dict[str, Any]:
     return {
         "relation": _relation_value(lock.relation),
-        **{"mode": str(lock.mode), "blocks": lock.mode.blocks},
+        **{"mode": str(lock.mode), "blocks": rehearsal_text.blocks(lock.mode)},
         **{"presumed": lock.presumed, "covered": lock.covered},
     }
 

@@ -11,11 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from outreach_migrate.rehearsal import events
-    from outreach_migrate.rehearsal.effects import Effects, Lock, Relation
+    from outreach_migrate.rehearsal.effects import Effects, Lock, Mode, Relation
     from outreach_migrate.rehearsal.lock_times import Blocked, Held
 
 _WIDTH = 60  # characters of a statement that are shown
-COLOURS = {"reads and writes": "red", "writes": "yellow", "other schema changes": "cyan"}
 
 
 def span(seconds: float) -> str:
@@ -71,19 +70,37 @@ def estimate(event: events.Estimated, seconds: float) -> str:
     )
 
 
-def effect_lines(did: Effects, *, every: bool) -> list[tuple[str, str]]:
-    """Write a statement's effects, a line for each relation, with the commands that its strongest lock blocks."""
+def blocks(mode: Mode) -> str:
+    """Name the commands that other sessions can't run while a lock of this mode is held."""
+    if mode.blocks_reads:
+        return "reads and writes"
+    if mode.blocks_writes:
+        return "writes"
+    if mode.blocks_schema_changes:
+        return "other schema changes"
+    weakest = mode.weakest_blocked
+    return f"only {weakest}" + ("" if weakest == max(type(weakest)) else " and stronger")
+
+
+def _colour(mode: Mode) -> str | None:
+    if mode.blocks_reads:
+        return "red"
+    return "yellow" if mode.blocks_writes else "cyan" if mode.blocks_schema_changes else None
+
+
+def effect_lines(did: Effects, *, every: bool) -> list[tuple[str, str | None]]:
+    """Write a statement's effects, a line for each relation, with a colour for its strongest lock."""
     strongest: dict[int, Lock] = {}
     for lock in did.locks:
         oid = lock.relation.oid
         if every or not lock.covered or oid in strongest:
             strongest[oid] = max(strongest.get(oid, lock), lock, key=lambda one: one.mode)
-    lines = [(_lock_line(lock, did), lock.mode.blocks) for lock in strongest.values()]
+    lines = [(_lock_line(lock, did), _colour(lock.mode)) for lock in strongest.values()]
     for relation in dict.fromkeys((*did.rewritten, *did.scanned, *did.dropped)):
         if relation.oid not in strongest:
             of_table = f" of {relation.table}" if relation.table else ""
             name = f"{relation.kind} {relation.name}{of_table}{_size(relation)}"
-            lines.append((f"{name}: {_changes(relation, did)}", ""))
+            lines.append((f"{name}: {_changes(relation, did)}", None))
     return lines
 
 
@@ -94,7 +111,7 @@ def _lock_line(lock: Lock, did: Effects) -> str:
     changes = _changes(relation, did)
     if not changes and relation.kind == "table" and not presumed and lock.mode.blocks_writes:
         changes = "neither rewritten nor scanned"
-    words = f"blocks {lock.mode.blocks}{f'; {changes}' if changes else ''}"
+    words = f"blocks {blocks(lock.mode)}{f'; {changes}' if changes else ''}"
     return f"{lock.mode} on {kind}{relation.name}{_size(relation)}: {words}{presumed}"
 
 
@@ -108,7 +125,7 @@ def held_lines(held: Iterable[Held]) -> list[str]:
     strongest: dict[str, Held] = {}
     for one in held:
         name = one.lock.relation.name
-        if one.lock.mode.blocks in COLOURS and not one.lock.covered:
+        if one.lock.mode.blocks_schema_changes and not one.lock.covered:
             strongest[name] = max(strongest.get(name, one), one, key=lambda held: held.lock.mode)
     return [
         f"held to the end of the file: {one.lock.mode} on {name} from line {one.since.line}, {span(one.seconds)}"
