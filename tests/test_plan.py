@@ -9,6 +9,7 @@ import pytest
 from outreach_migrate.errors import Conflict
 from outreach_migrate.files import pieces
 from outreach_migrate.files.migrations import Migration
+from outreach_migrate.files.squashed import Replaced
 from outreach_migrate.history.read import Entry
 from outreach_migrate.run import plan
 from outreach_migrate.run.plan import Pending, State
@@ -16,6 +17,7 @@ from outreach_migrate.run.plan import Pending, State
 WHEN = datetime(2026, 3, 1, tzinfo=UTC)
 THREE = "-- migrate: no-transaction\nSET lock_timeout = '7s';\nSELECT 1;\nSELECT 2;"
 CHANGED = THREE.replace("SELECT 1", "SELECT 9")
+AFTER = "-- migrate: after-deploy\nSELECT 1;"
 
 
 def file(version: str, sql: str = "SELECT 1;") -> Migration:
@@ -119,7 +121,7 @@ def test_a_contradiction_keeps_a_run_from_starting(
     assert [one.conflict for one in plan.make(files, entries).contradictions(out_of_order=False)] == conflicts
 
 
-def test_what_is_allowed_is_no_contradiction() -> None:
+def test_an_allowed_state_is_no_contradiction() -> None:
     """--allow-out-of-order, and --from-start for a file whose done statements were changed."""
     made = plan.make([file("1"), file("2", CHANGED)], [entry("2", THREE, done=2)])
     assert len(made.contradictions(out_of_order=False)) == 2
@@ -127,7 +129,7 @@ def test_what_is_allowed_is_no_contradiction() -> None:
 
 
 def test_an_unfinished_file_is_reported_at_its_next_statement() -> None:
-    """With how many are done, of how many; but not while a run is at work on it."""
+    """It has the number of done statements, and of all; while a run is at work on it, nothing is reported."""
     made = plan.make([file("1", THREE)], [entry("1", THREE, done=2)])
     (told,) = made.unfinished()
     assert (told.conflict, told.done, told.statements) == (Conflict.UNFINISHED, 2, 3)
@@ -139,6 +141,33 @@ def test_an_unfinished_file_that_is_gone_is_reported() -> None:
     """Where an older release meets it, there is no statement to point to."""
     (told,) = plan.make([file("1")], [entry("1"), entry("2", THREE, done=1)]).unfinished()
     assert (told.conflict, told.version, told.location) == (Conflict.UNFINISHED_WITHOUT_FILE, "2", None)
+
+
+@pytest.mark.parametrize(
+    ("entries", "states", "conflicts"),
+    [
+        ([], [("2", State.PENDING), ("3", State.PENDING)], []),
+        (["1", "2"], [("1", State.SQUASHED), ("2", State.SQUASHED), ("3", State.PENDING)], []),
+        (["2_squashed"], [("2", State.APPLIED), ("3", State.PENDING)], []),
+        (["1"], [("1", State.MISSING), ("2", State.PENDING), ("3", State.PENDING)], [Conflict.PARTLY_REPLACED]),
+    ],
+)
+def test_a_squashed_file_stands_for_the_files_that_it_replaces(
+    entries: list[str], states: list[tuple[str, State]], conflicts: list[Conflict]
+) -> None:
+    """A database has all of them, or the squashed file itself, or none; with some of them it is refused."""
+    head = Replaced().then((number, file(str(number)).checksum) for number in (1, 2))
+    squashed = Migration("2", "squashed", "sql/2_squashed.sql", f"{head}\nSELECT 1;")
+    itself = entry("2", squashed.sql)._replace(name="squashed")
+    made = plan.make([squashed, file("3")], [itself if one == "2_squashed" else entry(one) for one in entries])
+    assert [(step.version, step.state) for step in made.steps] == states
+    assert [one.conflict for one in made.contradictions(out_of_order=False)] == conflicts
+
+
+def test_the_first_file_after_the_deployment_parts_the_steps() -> None:
+    """All that follow it wait with it."""
+    steps = plan.make([file("1"), file("2", AFTER), file("3")], []).pending
+    assert [[step.version for step in part] for part in plan.parted(steps)] == [["1"], ["2", "3"]]
 
 
 @pytest.mark.parametrize(
