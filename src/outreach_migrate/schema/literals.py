@@ -24,10 +24,11 @@ def docstring(text: str) -> list[str]:
     body = "\n".join(lines).strip()
     if not body:
         return []
-    body = body.replace("\\", "\\\\").replace('"""', r"\"\"\"")
-    body = "".join(sign if sign == "\n" or sign.isprintable() else repr(sign)[1:-1] for sign in body)
+    body = body.replace("\\", "\\\\")
     if body.endswith('"'):
         body = body[:-1] + r"\""
+    body = body.replace('"""', r"\"\"\"")
+    body = "".join(sign if sign == "\n" or sign.isprintable() else repr(sign)[1:-1] for sign in body)
     start = " " if body.startswith('"') else ""
     first, *rest = f'"""{start}{body}'.split("\n")
     return [first, *rest, '"""'] if rest else [f'{first}"""']

@@ -40,8 +40,11 @@ def module(rows: Rows, style: Style, *, inserts: bool, title: str, command: str)
         *(_typed_dict(one) for one in found.inserts),
     ]
     used = _words(found)
+    word = found.annotations.word
     aliases = [
-        f"{found.annotations.word(name)} = {ALIASES[name]}" for name in ALIASES if found.annotations.word(name) in used
+        f"{word(name)} = {WORD.sub(lambda part: word(part[0]), made_of)}"
+        for name, made_of in ALIASES.items()
+        if word(name) in used
     ]
     used.update(word for alias in aliases for word in WORD.findall(alias))
     imports = dict(of_register)
@@ -95,11 +98,21 @@ def _imports(imports: dict[str, str]) -> Iterator[str]:
     for before, source in zip(["", *sources], sources, strict=False):
         if source.startswith(_OTHERS_PACKAGES) and before and not before.startswith(_OTHERS_PACKAGES):
             yield ""
-        names = sorted(name for name, of in imports.items() if of == source)
-        line = f"from {source} import {', '.join(names)}"
-        yield from (
-            [line] if literals.fits(line) else [f"from {source} import (", *(f"    {name}," for name in names), ")"]
+        names = sorted((name for name, of in imports.items() if of == source), key=_as_isort)
+        plain = [name for name in names if " as " not in name]
+        statements = sorted(
+            [plain, *([name] for name in names if name not in plain)], key=lambda one: list(map(_as_isort, one[:1]))
         )
+        for statement in filter(None, statements):
+            line = f"from {source} import {', '.join(statement)}"
+            lines = [f"from {source} import (", *(f"    {name}," for name in statement), ")"]
+            yield from [line] if literals.fits(line) else lines
+
+
+def _as_isort(name: str) -> tuple[int, str]:
+    """Order names as isort and ruff do: constants, classes, then all others, each without regard to case."""
+    word = name.partition(" ")[0]
+    return 0 if len(word) > 1 and word.isupper() else 1 if word[0].isupper() else 2, word.lower()
 
 
 def _type(one: Labels | Domain | Class) -> list[str]:
