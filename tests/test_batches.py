@@ -142,9 +142,11 @@ def test_a_range_in_brackets_counts_if_parentheses_are_between() -> None:
     ],
 )
 def test_a_column_that_is_no_key_is_refused(migrate: Migrate, rows: Rows, columns: str, message: str) -> None:
-    """The error names the unmet condition, at the directive; no entry is made, so the file can be corrected."""
+    """`up` names the unmet condition, at the directive, and makes no entry; `check --database` finds it as well."""
     rows(f"CREATE TABLE steps ({columns})")
-    done = migrate("up", files=[f"{HEAD}UPDATE steps SET id = id WHERE :range;"])
+    found = migrate("--database", migrate.url, "check", files=[f"{HEAD}UPDATE steps SET id = id WHERE :range;"])
+    assert (found.exit_code, message in found.output) == (1, True), found.output
+    done = migrate("up")
     assert done.exit_code == 1
     assert re.match("sql/1_a.sql:1:12: error: .*" + re.escape(message), done.stderr), done.stderr
     assert done.stderr.endswith("Nothing of this file was applied.\n")
@@ -170,11 +172,15 @@ def test_a_backfill_that_fails_goes_on_behind_the_ranges_that_are_done(migrate: 
     )
     assert counted(rows) == [(0, 500), (1, 1000)]
     assert "unfinished: 1,000 of about" in migrate("status").stdout
+    found = migrate("--json", "rehearse", files=[failing.replace("fails(id) < 2", "true")])
+    assert "the file has been changed since" in found.stderr
+    rows("CREATE OR REPLACE FUNCTION fails(int) RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    found = migrate("rehearse", files=[failing])
+    assert "one range of 500 rows was carried out; the rest, about 500 rows, would take about " in found.stdout
     ((one,), error) = (lambda document: (document["batches"], document["error"]))(migrate("--json", "status").json)
     assert (one["version"], one["rows"], error) == ("1", 1000, None)
     changed = migrate("up", files=[BACKFILL])
     assert "some of its ranges are done, and the file has been changed since" in changed.stderr
-    rows("CREATE OR REPLACE FUNCTION fails(int) RETURNS int LANGUAGE sql AS 'SELECT 1'")
     assert migrate("up", files=[failing]).exit_code == 0
     assert counted(rows) == [(1, 1500)]
 
@@ -312,9 +318,9 @@ def test_a_lock_timeout_halves_the_range(database: str, tmp_path: Path, rows: Ro
 def test_a_replica_that_is_behind_is_waited_for(
     private_server: Callable[..., PrivateServer], standby: Callable[..., str], migrate: Migrate
 ) -> None:
-    """While its replay lag is over --max-lag no range runs, and the run says why."""
+    """While its replay lag is over --max-lag no range runs, and the run says why; or which grant it needs to see it."""
     primary = private_server()
-    url = standby(primary)
+    url = standby(primary, wal_receiver_status_interval="1s")
     with psycopg.connect(primary.url, autocommit=True) as connection, psycopg.connect(url, autocommit=True) as other:
         connection.execute("CREATE TABLE steps (id int PRIMARY KEY, n int DEFAULT 0)")
         connection.execute("INSERT INTO steps SELECT generate_series(1, 3000)")
@@ -332,6 +338,13 @@ def test_a_replica_that_is_behind_is_waited_for(
         assert connection.execute("SELECT count(*) FROM steps WHERE n > 0").fetchall() == [(0,)]
         other.execute("SELECT pg_wal_replay_resume()")
         assert run.end().exit_code == 0
+        connection.execute("CREATE ROLE app LOGIN; CREATE SCHEMA app AUTHORIZATION app; GRANT ALL ON steps TO app")
+        app = fix_servers.url(primary.url, user="app")
+        until(lambda: connection.execute("SELECT FROM pg_stat_replication WHERE state = 'streaming'").fetchall())
+        warning = "1  a  warning: the role app can't see how far 1 replica is behind, so the file does not wait:"
+        assert f"{warning} GRANT pg_read_all_stats TO app;\n" in migrate("--table", "app.one", "up", url=app).stderr
+        connection.execute("GRANT pg_read_all_stats TO app")
+        assert migrate("--table", "app.two", "up", url=app).stderr == ""
 
 
 # --- telling
@@ -361,6 +374,7 @@ def test_a_rehearsal_carries_out_one_range(migrate: Migrate, rows: Rows) -> None
     index = "CREATE UNIQUE INDEX CONCURRENTLY i ON steps (id);"
     found = migrate("--json", "rehearse", files={"1_a.sql": index, "2_b.sql": BACKFILL})
     assert [(one["version"], one["needs"]) for one in found.json["files"]] == [("1", None), ("2", "sql/1_a.sql")]
+    assert migrate("--database", migrate.url, "check").exit_code == 0  # an earlier file makes it one
 
 
 def test_a_range_is_linted_as_a_condition(migrate: Migrate) -> None:

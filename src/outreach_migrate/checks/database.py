@@ -9,7 +9,7 @@ from psycopg import errors as pg
 from psycopg import sql
 
 from outreach_migrate.checks.files import Finding
-from outreach_migrate.errors import Contradiction, Location, Problem, Refused
+from outreach_migrate.errors import Contradiction, Location, MigrationFileError, Problem, Refused
 from outreach_migrate.files import commands, scanner, statements
 from outreach_migrate.history import read
 from outreach_migrate.run import comparison
@@ -41,6 +41,7 @@ def look(
             connection.execute(f"BEGIN READ ONLY; {read.set_search_path(request.target.schema)}".encode())
             met = [*_invalid_indexes(connection), *_lag(connection, catching_up)]
             met += [*_open_transactions(connection, pending, long), *_privileges(connection, seen.past, pending)]
+            met += _keys(connection, pending)
             connection.execute("ROLLBACK")
     except Refused as error:
         return (), [Finding(problem) for problem in error.problems]
@@ -147,6 +148,25 @@ def _privileges(connection: Connection, past: History, pending: tuple[Migration,
         yield Finding(Problem(f"the role {row[1]} lacks {lacks}, so a run could not record its migrations"))
     for migration in pending:
         yield from _strange_tables(connection, migration)
+
+
+def _keys(connection: Connection, pending: tuple[Migration, ...]) -> Iterator[Finding]:
+    """Report the keys by which no file can run in batches, unless an earlier pending file may still mend them."""
+    for number, migration in enumerate(pending):
+        if not (wanted := migration.directives.batches):
+            continue
+        from outreach_migrate.run import keys  # here, because few files need it
+
+        *_, table = scanner.tokens(wanted.table)
+        if any(scanner.mentions(earlier.sql, table.name) for earlier in pending[:number]):
+            continue
+        try:
+            with connection.transaction():
+                keys.find(lambda query: str(connection.execute(query.encode()).fetchall()[0][0]), migration, wanted)
+        except MigrationFileError as error:
+            yield from map(Finding, error.problems)
+        except pg.InsufficientPrivilege as error:
+            yield Finding(Problem(str(error.diag.message_primary), migration.location(wanted.offset)))
 
 
 def _strange_tables(connection: Connection, migration: Migration) -> Iterator[Finding]:

@@ -168,11 +168,16 @@ WAITERS = """
       LEFT JOIN pg_catalog.pg_stat_activity b USING (pid)
      WHERE pg_catalog.pg_backend_pid() = ANY (pg_catalog.pg_blocking_pids(w.pid))
      ORDER BY 1"""
-# The replica that is furthest behind, and by how many seconds. Only a role with pg_monitor sees that of other roles.
+# The replica that is furthest behind, and by how many seconds. Only a role with pg_read_all_stats sees that of other
+# roles; pg_monitor has it.
 LAG = """
     SELECT coalesce(nullif(application_name, ''), pg_catalog.host(client_addr), 'pid ' || pid),
            extract(epoch FROM replay_lag)::pg_catalog.float8
       FROM pg_catalog.pg_stat_replication WHERE replay_lag IS NOT NULL ORDER BY replay_lag DESC LIMIT 1"""
+# How many replicas there are whose lag the role may not see, and the role; no row if there are none
+UNSEEN = """
+    SELECT pg_catalog.count(*), pg_catalog.quote_ident(current_user)
+      FROM pg_catalog.pg_stat_replication WHERE state IS NULL HAVING pg_catalog.count(*) > 0"""
 
 
 def make_way(connection: Connection, token: str) -> tuple[Waiter, ...]:

@@ -75,11 +75,12 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Estimated:
-    """A file in batches was carried out over one range, with `rows` of about `total`."""
+    """A file in batches was carried out over one range, with `rows` of about `left`, after `done` by earlier runs."""
 
     migration: Migration
     rows: int
-    total: int
+    left: int
+    done: int
 
 
 class Why(Enum):

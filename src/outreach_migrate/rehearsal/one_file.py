@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from outreach_migrate.files.migrations import Migration
+    from outreach_migrate.history.batches import Progress
     from outreach_migrate.rehearsal.changes import Change
     from outreach_migrate.rehearsal.effects import Effects
     from outreach_migrate.rehearsal.events import Event
@@ -73,10 +74,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class File:
-    """A file to rehearse, cut into groups of statements."""
+    """A file to rehearse, cut into groups of statements; one in batches with its progress, if it is unfinished."""
 
     migration: Migration
     groups: tuple[Group, ...]
+    progress: Progress | None = None
 
     @cached_property
     def changes(self) -> tuple[Change, ...]:
@@ -100,11 +102,11 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A file to carry out; of one in batches over one range, with `rows` of about `total`."""
+    """A file to carry out; of one in batches over one range, with `rows` of about `left`."""
 
     file: File
     rows: int = 0
-    total: int | None = None
+    left: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from outreach_migrate.rehearsal import groups, needs, one_file, relations, snaps
 from outreach_migrate.rehearsal.effects import Mode
 from outreach_migrate.rehearsal.events import Estimated, Skipped, Stopped, Unrehearsed, Why
 from outreach_migrate.rehearsal.one_file import SAVEPOINT, File, Part, Stage, Told
-from outreach_migrate.run import comparison, sessions
+from outreach_migrate.run import comparison, half_done, sessions
 from outreach_migrate.run import request as asked
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ def run(request: Request, tell: Callable[[Event], None], stop: Stop) -> None:
     """
     told = Told(tell)
     with connections.translated(), sessions.of(request, told, stop) as session:
-        planned = asked.to_carry_out(session.history(), request)
+        past = session.history()
+        planned = asked.to_carry_out(past, request)
         told(planned)
         codes = [step.code for step in _changed(session, request, planned) if step.code]
         for code in codes:
@@ -54,7 +55,8 @@ def run(request: Request, tell: Callable[[Event], None], stop: Stop) -> None:
         migrations += [code.migration for code in codes if not (code.drops or code.drops_first)]
         if not migrations:
             return
-        files = [File(migration, groups.cut(migration)) for migration in migrations]
+        batched = half_done.of(session.connection, past, planned.plan)
+        files = [File(migration, groups.cut(migration), batched.get(migration.version)) for migration in migrations]
         with relations.Before(request.target) as before, connections.translated():
             before.look_up(group.whole for file in files for group in file.groups)
             try:
@@ -101,8 +103,8 @@ def _files(stage: Stage, files: list[File]) -> None:
                 stage.told(part)
                 continue
             failed = one_file.carry_out(stage, part.file, savepoint=is_marked)
-            if part.total is not None and not failed:
-                stage.told(Estimated(migration, part.rows, part.total))
+            if part.left is not None and not failed:
+                stage.told(Estimated(migration, part.rows, part.left, file.progress.rows if file.progress else 0))
         if failed:
             stopped = _stopped(stage, failed, files[: number + 1], left, is_marked=is_marked)
             if stopped is None:
@@ -129,7 +131,7 @@ def _part(stage: Stage, file: File, files: list[File], left: list[Migration]) ->
     from outreach_migrate.rehearsal import in_batches  # here, because few files need it
 
     try:
-        return in_batches.first(stage, file, wanted)
+        return in_batches.next_range(stage, file, wanted)
     except errors.MigrationFileError:
         if not left:
             raise

@@ -9,7 +9,7 @@ from outreach_migrate.errors import Conflict, Problem
 
 if TYPE_CHECKING:
     from outreach_migrate.errors import Contradiction
-    from outreach_migrate.run.events import Batched, GivingWay, Lagging
+    from outreach_migrate.run.events import Batched, GivingWay, Lagging, Unseen
 
 
 def rows(done: int, total: int | None) -> str:
@@ -23,13 +23,17 @@ def percent(done: int, total: int) -> int:
     return 100 * done // total if total else 100
 
 
-def making_way(event: GivingWay | Lagging) -> str:
-    """Say why a file in batches slows down."""
+def making_way(event: GivingWay | Lagging | Unseen) -> str:
+    """Say why a file in batches slows down, or that it can't tell whether it should."""
     from outreach_migrate.run import events
 
     if isinstance(event, events.Lagging):
         seconds = f"{event.seconds:.1f} s behind, more than --max-lag {event.limit:g}s"
         return f"pausing: the replica {display.in_line(event.replica)} is {seconds}"
+    if isinstance(event, events.Unseen):
+        how_far = f"how far {display.count(event.replicas, 'replica is', 'replicas are')} behind"
+        mended = f"GRANT pg_read_all_stats TO {event.role};"
+        return f"warning: the role {event.role} can't see {how_far}, so the file does not wait: {mended}"
     first, *others = event.waiting
     name = first.application or first.user
     who = f"pid {first.pid}{f' ({display.in_line(name)})' if name else ''}"

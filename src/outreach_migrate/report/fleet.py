@@ -98,7 +98,7 @@ class FleetReport(printer.Report):
                 self.batched.setdefault(target, {})[event.migration.version] = event
                 if self.verbosity > 0:
                     self.seldom(target, f"{name}  {path}  {batches.progress(event)}")
-            case events.GivingWay() | events.Lagging():
+            case events.GivingWay() | events.Lagging() | events.Unseen():
                 self.seldom(type(event), f"{name}  {path}  {batches.making_way(event)}")
             case _:
                 self.aside(f"{name}  {path}: {sentences.beside(event)}")

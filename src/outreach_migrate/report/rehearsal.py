@@ -88,8 +88,9 @@ class RehearsalReport(run.RunReport):
         line = rehearsal_text.estimate(event, seconds)
         self.result(f"  {line}")
         self.markdown.append(_markdown_cells(event.migration.path, "", "", "", line))
-        whole = as_json.milliseconds(seconds * event.total / event.rows) if event.rows else 0.0
-        self.document["files"][-1]["batches"] = {"rows": event.rows, "total": event.total, "milliseconds": whole}
+        whole = as_json.milliseconds(seconds * event.left / event.rows) if event.rows else 0.0
+        known = {"rows": event.rows, "done": event.done, "total": event.done + event.left, "milliseconds": whole}
+        self.document["files"][-1]["batches"] = known
 
     def _skipped(self, migration: Migration, statements: Iterable[events.Unrehearsed]) -> None:
         self._not_rehearsed(migration, "it runs without a transaction, so it can't be rolled back")

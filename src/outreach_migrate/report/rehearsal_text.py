@@ -61,13 +61,12 @@ def reason(stopped: events.Stopped) -> str:
 
 
 def estimate(event: events.Estimated, seconds: float) -> str:
-    """Write how long all ranges of a file in batches would take, by the time of one."""
+    """Write how long all ranges that are left of a file in batches would take, by the time of one."""
     if not event.rows:
-        return "no range was carried out: the table has no rows"
-    whole = durations.text(seconds * event.total / event.rows)
-    return (
-        f"one range of {event.rows:,} rows was carried out; all of about {event.total:,} rows would take about {whole}"
-    )
+        return "no range was carried out: no rows are left"
+    whole = durations.text(seconds * event.left / event.rows)
+    of_which = f"the rest, about {event.left:,} rows," if event.done else f"all of about {event.left:,} rows"
+    return f"one range of {event.rows:,} rows was carried out; {of_which} would take about {whole}"
 
 
 def blocks(mode: Mode) -> str:

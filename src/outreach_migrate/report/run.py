@@ -95,7 +95,7 @@ class RunReport(printer.Report):
                 self._progressing(migration, progress)
             case events.Batched():
                 self._batched(event)
-            case events.GivingWay() | events.Lagging():
+            case events.GivingWay() | events.Lagging() | events.Unseen():
                 line = f"{sentences.title(event.migration)}  {batches.making_way(event)}"
                 self.seldom((type(event), event.migration.version), line)
             case events.Retrying(migration, error, seconds, left):

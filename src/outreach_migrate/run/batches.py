@@ -82,6 +82,8 @@ def apply(
         return Overtaken()
     one = _Work(session, request, work, wanted, key_of(session, work, wanted))
     now = _progress(one, from_start=from_start, begun=row.get_value(0, 1) == b"1")
+    if request.max_lag:
+        _tell_unseen(one)
     changed, tag = _ranges(one, claim, now)
     done = entries.record(work.place, work.migration, done=1, begun=1, done_checksum=work.migration.checksum)
     finished = no_transaction.ask(session, work, progress.end(work.place), done, write.finish(work.place))
@@ -110,6 +112,14 @@ def _progress(one: _Work, *, from_start: bool, begun: bool) -> Progress:
     return Progress(keys.NONE, upper, 0, total, 0.0, size)
 
 
+def _tell_unseen(one: _Work) -> None:
+    """Tell of replicas whose lag the role may not see."""
+    found = one.ask(activity.UNSEEN)
+    if found.ntuples:
+        replicas, role = int(found.get_value(0, 0) or 0), (found.get_value(0, 1) or b"").decode()
+        one.session.tell(events.Unseen(one.work.migration, replicas, role))
+
+
 def _ranges(one: _Work, claim: Claim, now: Progress) -> tuple[int, str]:
     """Run the ranges up to the last; give the number of rows that they changed, and the statement's command."""
     speed, changed, tag = Pace(now.size), 0, ""
@@ -131,7 +141,7 @@ def _ranges(one: _Work, claim: Claim, now: Progress) -> tuple[int, str]:
             _pause(one, error, failures)
             failures += 1
             continue
-        if tags is None:
+        if tags is None:  # given up
             speed = speed.halved()
             tell(events.GivingWay(migration, waiting, speed.size))
             continue
@@ -192,7 +202,7 @@ def _carry_out(
             session.clean()
             return None, tuple(waited)
     sending.send(session, file, Message(after=("COMMIT", *RESET)))
-    return sending.tags(message, results), activity.waiters(results[len(ENDING) - len(after)])
+    return sending.tags(message, results), tuple(waited) or activity.waiters(results[len(ENDING) - len(after)])
 
 
 def in_range(migration: Migration, key: Key, last: str, end: str) -> Migration:

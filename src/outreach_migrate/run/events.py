@@ -186,7 +186,18 @@ class Lagging:
 
 
 OfCode = CodeApplied | CodeGone
-OfBatches = Batched | GivingWay | Lagging
+
+
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """So many replicas may be behind, but `role`, a quoted name, may not see how far; a file in batches goes on."""
+
+    migration: Migration
+    replicas: int
+    role: str
+
+
+OfBatches = Batched | GivingWay | Lagging | Unseen
 Beside = Recovered | AwaitingOrphan | IndexFound | IndexDropped | AlreadyDone
 OfAFile = Started | Noticed | Waiting | Progressing | Retrying | Applied | OfBatches | Beside
 Event = Planned | OfAFile | OfCode | Unreachable | Locked

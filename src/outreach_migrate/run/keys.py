@@ -87,7 +87,7 @@ def _query(wanted: Batches) -> str:
                           JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
                           JOIN pg_catalog.pg_am m ON m.oid = x.relam
                           JOIN pg_catalog.pg_opclass o ON o.oid = i.indclass[0]
-                         WHERE i.indrelid = c.oid AND i.indkey[0] = a.attnum))
+                         WHERE i.indrelid = c.oid AND i.indkey[0] = a.attnum))::text
           FROM (SELECT pg_catalog.to_regclass({sql.quote(wanted.table)})) AS w(oid)
           LEFT JOIN pg_catalog.pg_class c ON c.oid = w.oid
           LEFT JOIN pg_catalog.pg_attribute a

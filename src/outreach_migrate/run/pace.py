@@ -58,7 +58,7 @@ class Pace:
                 session.watcher.wake()
             if self.size > LEAST:
                 with suppress(psycopg.Error):  # a look that fails shows nothing; a lost claim is found after the range
-                    waited.extend(activity.make_way(looking, session.token))
+                    waited[:] = activity.make_way(looking, session.token) or waited
             return _AGAIN
 
         with session.calling(messages.Silent(_LOOK, look)):
