@@ -38,6 +38,24 @@ def queries(facts: Facts) -> Iterator[str]:
     yield _policies()
 
 
+_PROPERTIES = (  # of a table
+    "'PARTITION BY ' || pg_get_partkeydef(t.oid)",
+    "(SELECT 'USING ' || quote_ident(amname) FROM pg_am WHERE pg_am.oid = t.relam AND amname <> 'heap')",
+    "'WITH (' || array_to_string(t.reloptions, ', ') || ')'",
+    "(SELECT 'TABLESPACE ' || quote_ident(spcname) FROM pg_tablespace s WHERE s.oid = t.reltablespace)",
+    "(SELECT format('SERVER %I %s', srvname, {}) FROM pg_foreign_table f JOIN pg_foreign_server s"
+    " ON s.oid = f.ftserver WHERE f.ftrelid = t.oid)".format(foreign_options("f.ftoptions").strip()),
+    "CASE WHEN t.relrowsecurity THEN 'ENABLE ROW LEVEL SECURITY' END",
+    "CASE WHEN t.relforcerowsecurity THEN 'FORCE ROW LEVEL SECURITY' END",
+    "CASE WHEN t.relkind <> 'f' THEN CASE t.relreplident WHEN 'f' THEN 'REPLICA IDENTITY FULL' WHEN 'n' THEN"
+    " 'REPLICA IDENTITY NOTHING' END END",
+    "(SELECT 'REPLICA IDENTITY USING INDEX ' || quote_ident(relname) FROM pg_index x JOIN pg_class ON oid ="
+    " indexrelid WHERE x.indrelid = t.oid AND indisreplident)",
+    "(SELECT 'CLUSTER ON ' || quote_ident(relname) FROM pg_index x JOIN pg_class ON oid = indexrelid"
+    " WHERE x.indrelid = t.oid AND indisclustered)",
+)
+
+
 def _tables(facts: Facts) -> str:
     parents = f"(SELECT string_agg({REL}, ', ' ORDER BY i.inhseqno) FROM pg_inherits i {OF_REL.format('i.inhparent')}"
     parents += " WHERE i.inhrelid = t.oid)"
@@ -49,20 +67,7 @@ def _tables(facts: Facts) -> str:
         _columns(),
         f"CASE WHEN t.relispartition THEN format('PARTITION OF %s %s', {parents}, pg_get_expr(t.relpartbound, t.oid))"
         f" ELSE 'INHERITS (' || {parents} || ')' END",
-        "'PARTITION BY ' || pg_get_partkeydef(t.oid)",
-        "(SELECT 'USING ' || quote_ident(amname) FROM pg_am WHERE pg_am.oid = t.relam AND amname <> 'heap')",
-        "'WITH (' || array_to_string(t.reloptions, ', ') || ')'",
-        "(SELECT 'TABLESPACE ' || quote_ident(spcname) FROM pg_tablespace s WHERE s.oid = t.reltablespace)",
-        "(SELECT format('SERVER %I %s', srvname, {}) FROM pg_foreign_table f JOIN pg_foreign_server s"
-        " ON s.oid = f.ftserver WHERE f.ftrelid = t.oid)".format(foreign_options("f.ftoptions").strip()),
-        "CASE WHEN t.relrowsecurity THEN 'ENABLE ROW LEVEL SECURITY' END",
-        "CASE WHEN t.relforcerowsecurity THEN 'FORCE ROW LEVEL SECURITY' END",
-        "CASE WHEN t.relkind <> 'f' THEN CASE t.relreplident WHEN 'f' THEN 'REPLICA IDENTITY FULL' WHEN 'n' THEN"
-        " 'REPLICA IDENTITY NOTHING' END END",
-        "(SELECT 'REPLICA IDENTITY USING INDEX ' || quote_ident(relname) FROM pg_index x JOIN pg_class ON oid ="
-        " indexrelid WHERE x.indrelid = t.oid AND indisreplident)",
-        "(SELECT 'CLUSTER ON ' || quote_ident(relname) FROM pg_index x JOIN pg_class ON oid = indexrelid"
-        " WHERE x.indrelid = t.oid AND indisclustered)",
+        *_PROPERTIES,
         grants(facts, "r", "t.relacl", "t.relowner"),
         column_grants("t.oid", "t.relowner"),
         comment("pg_class", "t.oid"),

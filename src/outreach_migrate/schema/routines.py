@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from outreach_migrate.schema.sql import Facts
 
 _NAME = "format('%I.%I', n.nspname, {})"
+_METHOD = "(SELECT quote_ident(amname) FROM pg_am WHERE oid = {})"
 
 
 def queries(facts: Facts) -> Iterator[str]:
@@ -22,7 +23,9 @@ def queries(facts: Facts) -> Iterator[str]:
     yield _domains(facts)
     yield _ranges(facts)
     yield _base_types(facts)
-    yield from _operators()
+    yield _operators()
+    yield _operator_families()
+    yield _operator_classes()
     yield _casts()
     yield _collations()
     yield _conversions()
@@ -133,7 +136,7 @@ def _base_types(facts: Facts) -> str:
     return _types(facts, "'CREATE TYPE ' || {}", *parts, where=f"t.typtype = 'b' AND NOT {is_array}")
 
 
-def _operators() -> Iterator[str]:
+def _operators() -> str:
     operator = lines(
         "'CREATE OPERATOR ' || o.oid::regoperator",
         "'    FUNCTION = ' || o.oprcode::regprocedure",
@@ -145,11 +148,13 @@ def _operators() -> Iterator[str]:
         "CASE WHEN o.oprcanmerge THEN '    MERGES' END",
         comment("pg_operator", "o.oid"),
     )
-    yield f"""
+    return f"""
         SELECT 'operator', o.oid::regoperator::text, NULL, {operator}
           FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace
          WHERE o.oprcode <> 0 AND {plain()} AND {free("pg_operator", "o.oid")}"""
-    method = "(SELECT quote_ident(amname) FROM pg_am WHERE oid = {})"
+
+
+def _operator_families() -> str:
     members = """
         (SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
             SELECT format('    OPERATOR %s %s', amopstrategy, amopopr::regoperator)
@@ -158,17 +163,20 @@ def _operators() -> Iterator[str]:
             SELECT format('    FUNCTION %s (%s, %s) %s', amprocnum, format_type(amproclefttype, NULL),
                           format_type(amprocrighttype, NULL), amproc::regprocedure)
               FROM pg_amproc WHERE amprocfamily = f.oid) AS m(line))"""
-    family = f"format('%I.%I USING %s', n.nspname, f.opfname, {method.format('f.opfmethod')})"
-    yield f"""
+    family = f"format('%I.%I USING %s', n.nspname, f.opfname, {_METHOD.format('f.opfmethod')})"
+    return f"""
         SELECT 'operator family', {family}, NULL,
                {lines(f"'CREATE OPERATOR FAMILY ' || {family}", members, comment("pg_opfamily", "f.oid"))}
           FROM pg_opfamily f JOIN pg_namespace n ON n.oid = f.opfnamespace
          WHERE {plain()} AND {free("pg_opfamily", "f.oid")}"""
-    name = f"format('%I.%I USING %s', n.nspname, c.opcname, {method.format('c.opcmethod')})"
+
+
+def _operator_classes() -> str:
+    name = f"format('%I.%I USING %s', n.nspname, c.opcname, {_METHOD.format('c.opcmethod')})"
     head = f"format('CREATE OPERATOR CLASS %s FOR TYPE %s%s FAMILY %I', {name}, format_type(c.opcintype, NULL),"
     head += " CASE WHEN c.opcdefault THEN ' DEFAULT' END, (SELECT opfname FROM pg_opfamily WHERE oid = c.opcfamily))"
     storage = "'    STORAGE ' || format_type(nullif(c.opckeytype, 0), NULL)"
-    yield f"""
+    return f"""
         SELECT 'operator class', {name}, NULL, {lines(head, storage, comment("pg_opclass", "c.oid"))}
           FROM pg_opclass c JOIN pg_namespace n ON n.oid = c.opcnamespace
          WHERE {plain()} AND {free("pg_opclass", "c.oid")}"""
