@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from outreach_migrate import durations
@@ -89,50 +89,60 @@ def read(sql: str, outline: Outline) -> Directives:
 
 
 def _of(sql: str, outline: Outline, head: int, lines: list[re.Match[str]]) -> Directives:
-    lock_timeout, level, origin, batched = None, None, None, None
-    findings, given = list[Finding](), dict[str, re.Match[str]]()
-    paths = dict[str, list[str]]()
+    found, level, findings = _PLAIN, None, list[Finding]()
+    given = dict[str, re.Match[str]]()
     for line in lines:
         text = line[1].strip()
         word, _, value = text.partition(" ")
         if _DBMATE.match(line[1]) or squashed.is_one(sql, text):
             continue
-        if line.start() > head:
-            findings.append(Finding(line.start(1), "a directive belongs before the first statement"))
-        elif word in given and word not in _REPEATED:
-            first, _ = statements.place(sql, given[word].start())
-            findings.append(
-                Finding(line.start(1), f"{word} was given on line {first} already", "Remove one of the two.")
-            )
-        elif text in _FLAGS or (word in _REPEATED and value):
-            paths.setdefault(word, []).append(value)
-        elif word == "lock-timeout" and (limit := durations.seconds(value)) is not None:
-            lock_timeout = limit
+        if wrong := _misplaced(sql, line, head, word, given):
+            findings.append(wrong)
         elif word == "isolation" and " ".join(value.upper().split()) in _LEVELS:
             level = Isolation(" ".join(value.upper().split()))
-        elif word == "from" and (found := _FROM.fullmatch(value)):
-            origin = Origin(found["tool"], found["name"], tuple(found["marks"].split()))
-        elif word == "batches" and (batched := _batches(value, line.start(1))):
-            pass
+        elif added := _added(found, word, value, line.start(1)):
+            found = added
         else:
             findings.append(_unread(word, text, line.start(1)))
         given.setdefault(word, line)
     transaction = not {"no-transaction", "batches"} & given.keys() and not (outline.count == 1 and outline.outside)
     findings += _contradictions(sql, outline, given.get("isolation"), level, transaction=transaction)
     asked = control.isolation(sql, outline.outer[0]) if outline.outer and not level else level
-    return Directives(
+    return replace(
+        found,
         transaction=transaction,
         isolation=asked or Isolation.READ_COMMITTED,
-        lock_timeout=lock_timeout,
         findings=tuple(findings),
-        origin=origin,
         after_deploy="after-deploy" in given,
         has_variables="variables" in given,
-        code=tuple(paths.get("code", ())),
-        after=tuple(paths.get("after", ())),
         drops_first="drop-first" in given,
-        batches=batched,
     )
+
+
+def _misplaced(sql: str, line: re.Match[str], head: int, word: str, given: dict[str, re.Match[str]]) -> Finding | None:
+    """Find a directive below the head, or one that was given before."""
+    if line.start() > head:
+        return Finding(line.start(1), "a directive belongs before the first statement")
+    if word in given and word not in _REPEATED:
+        first, _ = statements.place(sql, given[word].start())
+        return Finding(line.start(1), f"{word} was given on line {first} already", "Remove one of the two.")
+    return None
+
+
+def _added(found: Directives, word: str, value: str, offset: int) -> Directives | None:
+    """Add a directive to those that were found; None if it can't be read."""
+    match word:
+        case "code" if value:
+            return replace(found, code=(*found.code, value))
+        case "after" if value:
+            return replace(found, after=(*found.after, value))
+        case "lock-timeout" if (limit := durations.seconds(value)) is not None:
+            return replace(found, lock_timeout=limit)
+        case "from" if origin := _FROM.fullmatch(value):
+            return replace(found, origin=Origin(origin["tool"], origin["name"], tuple(origin["marks"].split())))
+        case "batches" if read := _batches(value, offset):
+            return replace(found, batches=read)
+    return found if word in _FLAGS and not value else None
 
 
 def _batches(value: str, offset: int) -> Batches | None:
