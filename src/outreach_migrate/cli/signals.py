@@ -15,6 +15,8 @@ from outreach_migrate import errors
 from outreach_migrate.report import terminal
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from outreach_migrate.errors import Outcome
     from outreach_migrate.run.events import Event
     from outreach_migrate.run.stop import Stop
@@ -71,13 +73,12 @@ def carry_out(
     not end in time is abandoned, and Interrupted has the `unknown` outcome. Events are shown in batches, because waking
     up for each takes a tenth of a run of small files.
     """
-    from concurrent.futures import Future
+    from concurrent import futures
 
     from outreach_migrate.run.stop import Stop
 
     said: deque[Event] = deque()
-    result: Future[T] = Future()
-    stop, ended = Stop(), threading.Event()
+    stop = Stop()
     asked: list[tuple[int, float]] = []
 
     def tell(event: Event) -> None:
@@ -85,20 +86,13 @@ def carry_out(
             time.sleep(_BATCH)
         said.append(event)
 
-    def work() -> None:
-        try:
-            result.set_result(run(tell, stop))
-        except BaseException as error:
-            result.set_exception(error)
-        ended.set()
-
     def ask(number: int) -> None:
         asked.append((number, time.monotonic() + _PROMPT))
         stop.ask(number)
 
     with _handled(ask):
-        threading.Thread(target=work, name="outreach-migrate run", daemon=True).start()
-        while not ended.wait(_BATCH):
+        result = _started(lambda: run(tell, stop))
+        while not futures.wait([result], _BATCH).done:
             _show_all(said, show)
             tick()
             if asked and time.monotonic() > asked[0][1]:
@@ -106,6 +100,22 @@ def carry_out(
                 raise errors.Interrupted(asked[0][0], during=outcome.migration, outcome=outcome)
         _show_all(said, show)
     return result.result()
+
+
+def _started(work: Callable[[], T]) -> Future[T]:
+    """Start work in a thread that does not keep the process alive, and give its result to be."""
+    from concurrent.futures import Future
+
+    result: Future[T] = Future()
+
+    def carry_out() -> None:
+        try:
+            result.set_result(work())
+        except BaseException as error:
+            result.set_exception(error)
+
+    threading.Thread(target=carry_out, name="outreach-migrate run", daemon=True).start()
+    return result
 
 
 def _show_all(said: deque[Event], show: Callable[[Any], None]) -> None:
