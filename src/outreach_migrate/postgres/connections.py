@@ -127,7 +127,7 @@ def _connect(target: Target, *, read_write: bool, within: float) -> psycopg.Conn
     longest = conninfo.timeout_from_conninfo(parameters)
     parameters["connect_timeout"] = longest + 1  # psycopg's own, which names no server
     kind = _ending(min(longest, within))
-    return kind.connect(**parameters, autocommit=True, prepare_threshold=None)  # type: ignore[arg-type]
+    return kind.connect(conninfo.make_conninfo("", **parameters), autocommit=True, prepare_threshold=None)
 
 
 def _ending(within: float) -> type[psycopg.Connection]:
