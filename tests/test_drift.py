@@ -198,14 +198,14 @@ def test_a_role_that_may_create_no_database_finds_it_too(
 
 
 def test_a_baseline_is_recorded_only_if_it_is_true(migrate: Migrate, rows: Rows) -> None:
-    """Unless its differences are accepted; the history's own schema is none."""
+    """Otherwise its differences must be accepted; the history's own schema is none."""
     migrate.write(["create table t (n int)", "alter table t add m int"])
     rows("CREATE TABLE t (n int)")
     ended = migrate("--table", "ops.history", "baseline", "2", "--verify")
     assert ended.exit_code == 1
     assert "changed  table public.t\n   CREATE TABLE public.t\n  -    m integer\n       n integer\n" in ended.stderr
     assert "error: the baseline would not be true: 1 object differs from the files" in ended.stderr
-    assert ended.stderr.endswith("This run has applied and recorded nothing.\n")
+    assert ended.stderr.endswith("see: outreach-migrate help schema\nThis run has applied and recorded nothing.\n")
     assert migrate("--table", "ops.history", "baseline", "1", "--verify").exit_code == 0
     assert rows("SELECT version FROM ops.history") == [("1",)]
     ended = migrate("--json", "--table", "ops.history", "baseline", "2", "--verify", "--accept-differences")

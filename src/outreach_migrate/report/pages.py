@@ -10,7 +10,7 @@ from outreach_migrate.errors import Ban, Fate
 if TYPE_CHECKING:
     from outreach_migrate.errors import MigrateError
 
-_BY_FATE = {Fate.UNFINISHED: "no-transaction", Fate.UNKNOWN: "when-a-run-stops"}
+_BY_FATE = {Fate.UNFINISHED: "no-transaction", Fate.UNKNOWN: "when-a-run-stops", Fate.SCRATCH: "schema"}
 _BY_BAN = {Ban.TOO_LATE: "files", Ban.NO_SETTING: "moving", Ban.NO_ROLE: "moving"}
 _BY_SQLSTATE = {
     "25006": "which-database",  # a read-only session, because the primary is elsewhere
@@ -39,6 +39,8 @@ def page(error: MigrateError) -> str | None:
         return "when-a-run-stops"
     if isinstance(error, errors.StatementError) and error.ban:
         return _BY_BAN.get(error.ban, "no-transaction")
+    if "drift" in vars(error):  # the errors of drift, whose classes would load all of schema
+        return "schema"
     if found := next((name for kind, name in _BY_CLASS if isinstance(error, kind)), None):
         return found
     return _BY_SQLSTATE.get(error.sqlstate) if isinstance(error, errors.StatementError) else None
