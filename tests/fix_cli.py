@@ -84,6 +84,12 @@ def result(exit_code: int, stdout: str, stderr: str) -> Result:
     return Result(exit_code, stdout, stderr)
 
 
+def called(*arguments: str, stdin: str | None = None, **environment: str) -> Result:
+    """Run the command line in this process, with these variables added."""
+    run = CliRunner().invoke(cli.main, arguments, input=stdin, env=environment, catch_exceptions=False)
+    return result(run.exit_code, run.stdout, run.stderr)
+
+
 class Run:
     """A command that runs as a process of its own, in `folder`, and writes to files beside `output`."""
 
@@ -149,11 +155,17 @@ class Migrate:
         self._stack = stack
         self._count = itertools.count()
 
-    def __call__(self, *arguments: str, files: Files | None = None, url: str | None = None) -> Result:
+    def __call__(
+        self,
+        *arguments: str,
+        files: Files | None = None,
+        url: str | None = None,
+        stdin: str | None = None,
+        **environment: str,
+    ) -> Result:
         """Run it in this process, after writing `files`."""
         self.write(files or [])
-        run = CliRunner().invoke(cli.main, arguments, env={"DATABASE_URL": url or self.url}, catch_exceptions=False)
-        return result(run.exit_code, run.stdout, run.stderr)
+        return called(*arguments, stdin=stdin, **{"DATABASE_URL": url or self.url, **environment})
 
     def write(self, files: Files) -> None:
         """Write files below `sql`, by their names, or texts as 1_a.sql, 2_a.sql, …; with the line ends they have."""

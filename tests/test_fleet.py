@@ -13,7 +13,6 @@ from typing import Any
 import fix_servers
 import psycopg
 import pytest
-from click.testing import CliRunner
 from fix_cli import Migrate, Result, Rows
 from fix_private_server import PrivateServer
 from fix_proxy import Proxy
@@ -21,7 +20,7 @@ from fix_servers import Connect
 from fix_waiting import Sessions, until
 from psycopg import sql
 
-from outreach_migrate import cli, errors
+from outreach_migrate import errors
 from outreach_migrate.fleet import events, seats
 from outreach_migrate.report import fleet_up as report
 from outreach_migrate.run.request import Request
@@ -189,9 +188,7 @@ def test_settings_name_the_targets(migrate: Migrate, tenants: Tenants) -> None:
     migrate.write([FIRST, SECOND])
     assert "3 migrated" in migrate("fleet", "up").stdout
     assert "1 behind: tenant_2 (1 pending)" in migrate("fleet", "--schemas-from", "SELECT 'tenant_2'", "status").stdout
-    run = CliRunner(env={"OUTREACH_MIGRATE_FLEET_UP_TO": "2", "DATABASE_URL": migrate.url}).invoke(
-        cli.main, ["fleet", "up"]
-    )
+    run = migrate("fleet", "up", OUTREACH_MIGRATE_FLEET_UP_TO="2")
     assert (run.exit_code, "3 migrated" in run.stdout) == (0, True)
     (migrate.folder / "pyproject.toml").write_text("[tool.outreach-migrate.fleet.up]\nnix = 2\n")
     assert "[tool.outreach-migrate.fleet.up] has an unknown key: nix" in migrate("fleet", "up").stderr
@@ -253,7 +250,7 @@ def test_databases_of_two_servers(
 def test_a_line_that_names_no_target_is_not_quoted(text: str, words: str, migrate: Migrate) -> None:
     """The error has the line's number and the target's name, and nothing of a password."""
     migrate.write([FIRST])
-    run = CliRunner().invoke(cli.main, ["fleet", "--targets", "-", "up"], input=text)
+    run = migrate("fleet", "--targets", "-", "up", stdin=text)
     assert run.exit_code == 2
     assert words in run.stderr
     assert "hunter2" not in run.output

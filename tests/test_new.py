@@ -6,10 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
-from fix_cli import Migrate, Rows
-
-from outreach_migrate import cli
+from fix_cli import Migrate, Result, Rows, called
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +15,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def new(*arguments: str, **env: str) -> Result:
-    return CliRunner().invoke(cli.main, ["new", *arguments], env=env, catch_exceptions=False)
+    return called("new", *arguments, **env)
 
 
 def test_its_path_and_nothing_else_is_printed() -> None:

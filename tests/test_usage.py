@@ -9,8 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
-from click.testing import CliRunner
-from fix_cli import COMMANDS, Migrate, Result
+from fix_cli import COMMANDS, Migrate, Result, called
 
 from outreach_migrate import cli
 from outreach_migrate.cli import project
@@ -65,10 +64,15 @@ def pieces(secret: str) -> list[str]:
     return [secret[start : start + 4] for start in range(len(secret) - 3)]
 
 
-def leaks(folder: Path, text: str) -> list[str]:
-    """Look for pieces of the secret in a text, and in the names and texts of the folder's new files."""
+def leaks(folder: Path, ended: Result) -> list[str]:
+    """Look for pieces of the secret in a command's output, and in the names and texts of the folder's new files."""
     files = [path for path in folder.rglob("*") if path.name != "pyproject.toml"]
-    everything = [text, *map(str, files), *(path.read_text() for path in files if path.is_file())]
+    everything = [
+        ended.output,
+        ended.database or "",
+        *map(str, files),
+        *(path.read_text() for path in files if path.is_file()),
+    ]
     return [piece for piece in pieces(SECRET) if any(piece.lower() in one.lower() for one in everything)]
 
 
@@ -76,11 +80,6 @@ def leaks(folder: Path, text: str) -> list[str]:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """A function that runs the command line in an empty folder, where no database is named."""
     monkeypatch.chdir(tmp_path)
-
-    def called(*arguments: str, **env: str) -> Result:
-        ended = CliRunner().invoke(GROUP, arguments, env=env, catch_exceptions=False)
-        return Result(ended.exit_code, ended.stdout, ended.stderr)
-
     return called
 
 
@@ -96,7 +95,7 @@ def test_a_url_in_the_wrong_place_is_never_quoted(
             ended = run(*more, *(word.replace("{}", url) for word in arguments))
             helps = {"-h", "--help", "-V", "--version"} & set(arguments)
             assert ended.exit_code == 2 or (helps and ended.exit_code == 0), (ended, url)
-            assert leaks(tmp_path, ended.stdout + ended.stderr) == [], url
+            assert leaks(tmp_path, ended) == [], url
             assert [path.name for path in (tmp_path / "sql").iterdir()] == ["1_a.sql"]
 
 
@@ -147,9 +146,9 @@ def test_a_url_in_pyproject_is_never_quoted(table: str, key: str, run: Callable[
             (tmp_path / "pyproject.toml").write_text(f"[{table}]\n{line}\n")
             ended = run(*words)
             assert ended.exit_code == 2, (line, ended)
-            assert leaks(tmp_path, ended.stdout + ended.stderr) == [], line
+            assert leaks(tmp_path, ended) == [], line
     (tmp_path / "pyproject.toml").write_text(f"[{table}.{json.dumps(URL)}]\na = 1\n")
-    assert leaks(tmp_path, run(*words).stderr) == []
+    assert leaks(tmp_path, run(*words)) == []
 
 
 @pytest.mark.parametrize(
@@ -166,7 +165,7 @@ def test_a_url_in_a_variable_is_never_quoted(variable: str, run: Callable[..., R
     for url in URLS:
         ended = run(*words, **{variable: url})
         assert ended.exit_code == 2, (url, ended)
-        assert leaks(tmp_path, ended.stdout + ended.stderr) == [], url
+        assert leaks(tmp_path, ended) == [], url
 
 
 @pytest.mark.parametrize("conninfo", [f"dbname={URL}", f"host={URL}", f"user={URL} dbname=x"])
@@ -174,7 +173,7 @@ def test_a_url_within_key_value_pairs_is_never_quoted(conninfo: str, migrate: Mi
     """A URL as the value of one of libpq's own keywords is printed neither by the program nor by the server."""
     ended = migrate("status", files={"1_a.sql": "SELECT 1;"}, url=conninfo)
     assert ended.exit_code == 2
-    assert leaks(migrate.folder, f"{ended.stdout}{ended.stderr}{ended.database}") == []
+    assert leaks(migrate.folder, ended) == []
 
 
 # One document
