@@ -119,7 +119,8 @@ class FleetReport(printer.Report):
         passed, left = time.monotonic() - self.began, self.targets - self.done
         if self.done and left and passed > 1 and (seconds := passed / self.done * left) >= 1:
             parts.append(f"{_clock(seconds)} left")
-        return "  ".join(filter(None, [*parts, ", ".join(map(self._named, self.at_work or self.put_off))]))
+        named = ", ".join(map(self._named, self.at_work or self.put_off))
+        return "  ".join(filter(None, [*parts, named or ("" if self.done else "reading the histories")]))
 
     def _named(self, target: str) -> str:
         """Name a target, with the percentage of a file in batches that is not done."""
