@@ -86,7 +86,7 @@ def _is_same(draft: str, path: str) -> bool:
 
 
 def _remove(whole: str) -> None:
-    """Remove `.import`, in one step, lest a part of it be taken for a whole import."""
+    """Remove `.import`, in one step, because a part of it would be taken for a whole import."""
     gone = tempfile.mkdtemp(prefix=_DRAFT, dir=os.path.dirname(whole))
     os.rename(whole, gone)
     shutil.rmtree(gone)

@@ -109,7 +109,7 @@ def _problems(migration: Migration) -> list[Problem]:
 
 
 def _made(sql: str) -> Iterator[tuple[str, str]]:
-    """Yield the kind and the name of what a text's CREATE statements make."""
+    """Yield the kind and the name of each object that a text's CREATE statements make."""
     for statement in statements.split(sql):
         if statement.words[:1] != ("create",):
             continue

@@ -34,7 +34,7 @@ _PYTHON = (
     (re.compile(rb"^(?:from|import) yoyo\b", re.MULTILINE), "yoyo's"),
     (re.compile(rb"^down_revision\b", re.MULTILINE), "alembic's"),
 )
-IMPORTING = ".import"  # the folder from which an import puts its files into one that has others
+IMPORTING = ".import"  # the folder from which an import moves its files into one that is not empty
 _LOOKED_AT = 64_000  # bytes of a file that are searched for a tool's marks
 BY_HAND = {"graphile-migrate", "liquibase", "node-pg-migrate", "sqitch", "sql-migrate"}
 RECIPE = "It can't be imported, but there is a recipe: outreach-migrate help moving"

@@ -73,7 +73,7 @@ class Look(Protocol):
 
 
 def over(job: Together, looking: Look, worker: Worker[Together], stop: Stop) -> None:
-    """Look at the targets of a database, at once where that is enough; leave them to others if the server is full."""
+    """Look at the targets of a database, at once where that is enough; leave them to other workers of a full server."""
     members = job.members
     if len(members) > 1:
         try:

@@ -34,7 +34,7 @@ class Seats:
             self._limit(new, self._taken[new])
 
     def refused(self, host: object) -> int:
-        """Take away the worker that was refused, unless it is alone there; give the number of the others."""
+        """Take away the worker that was refused, unless it is alone there; give the number of those that are left."""
         others = self._taken[host] - 1
         if others:
             self._taken[host] = others

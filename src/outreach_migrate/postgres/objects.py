@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Key = tuple[int, int]  # the catalog's OID, and the object's
 
 # Each kind's catalog, the column of the name, and the condition. Tables, sequences and schemas are not among them,
-# because dropping one drops rows, or what others have made in it. A cast has no name, so all of them are looked at.
+# because dropping one drops rows, or objects that somebody else made in it. A cast has no name, so each is looked at.
 _KINDS = (
     ("pg_proc", "proname", "true"),
     ("pg_class", "relname", "relkind IN ('v', 'm') AND relpersistence <> 't'"),
@@ -41,7 +41,7 @@ _KIND = re.compile(r"(?:[A-Z]+ )+")  # a name in capitals has quotes
 _OF_NO_EXTENSION = """NOT EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.classid = k.class AND e.objid = k.object
                                                               AND e.deptype = 'e')"""
 _NAME = "pg_catalog.upper(o.type) || ' ' || o.identity"
-# catalogs of what belongs to one object: a default of a view, a check of a domain, a table of a publication
+# catalogs of the parts of one object: a default of a view, a check of a domain, a table of a publication
 _PARTS = [f"pg_catalog.pg_{one}" for one in ("attrdef", "constraint", "publication_rel", "publication_namespace")]
 _FIRST = 16384  # the lowest OID of an object that is not the server's own
 
@@ -55,7 +55,7 @@ class Made(NamedTuple):
 
 
 class Resting(NamedTuple):
-    """An object that rests on others, described; one that is `internal` goes with another, and has no name to drop."""
+    """An object that rests on another, described; an `internal` one goes with its owner, and has no name to drop."""
 
     key: Key
     description: str
@@ -129,7 +129,7 @@ def made(connection: Connection, names: Sequence[str]) -> list[Made]:
 
 
 def resting(connection: Connection, first: Collection[Key]) -> list[Resting]:
-    """Find what rests on objects, to the end, each after those that rest on it; these objects are among them.
+    """Find the objects that rest on these, to the end, each after those that rest on it; these objects are among them.
 
     A view's query stands for the view. A partition's trigger goes with its table's, a view's default and a domain's
     check with the view and the domain.

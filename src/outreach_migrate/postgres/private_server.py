@@ -104,7 +104,7 @@ def stop(folder: Path) -> None:
 
 
 def server_user(data: Path) -> User:
-    """Give the user to run the server as, because PostgreSQL refuses root and any user who does not own `data`."""
+    """Give the user to run the server as, because PostgreSQL refuses root, and users that don't own `data`."""
     if os.geteuid() != 0:
         return None
     if data.exists():

@@ -182,7 +182,7 @@ def _carry_out(
     """Run the statement over a range; give its command tags, and the sessions that waited for it.
 
     It has no tags if it was cancelled for these sessions, and rolled back. COMMIT is a message of its own, because the
-    cancellation must not reach what follows on it; where the client is gone, the server ends the open transaction.
+    cancellation must not reach the statements after it; where the client is gone, the server ends the open transaction.
     """
     session, work = one.session, one.work
     place, file = work.place, in_range(work.migration, one.key, of.last, of.end)

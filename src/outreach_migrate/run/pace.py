@@ -21,7 +21,7 @@ LEAST, MOST, FIRST = 100, 100_000, 1000  # rows of a range
 # How much a range may grow at once: fast while it is short; slowly once another session has waited, so that few do
 _SHORT, _FAST, _USUAL, _STEADY = 0.05, 2.0, 1.1, 1.01
 # s until the first look for sessions that wait for a range, and between two: together well under a tenth of a second,
-# which is the longest that a session shall wait
+# which is the longest that a session should wait
 _LOOK, _AGAIN = 0.04, 0.02
 
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class Compared:
     """The steps of files of code, and `files` with the path of each object's file; an object is its kind and name.
 
-    `pending` are the kinds and the names, without schemas, of what files make that are changed: a database can't have
-    that as the file has it, so it is left out.
+    `pending` are the kinds and the names, without schemas, of the objects of changed files. A database can't have them
+    as the file does, so they are left out.
     """
 
     steps: tuple[Step, ...]
@@ -88,7 +88,7 @@ def compared(connection: Connection, other: Connection, request: Request, found:
 
 
 def _title(recorded: str) -> str:
-    """Write a recorded object as the catalog's queries do, but for what `_titles` finds."""
+    """Write a recorded object as the catalog's queries do, except for the kinds that `_titles` finds."""
     kind, name = objects.parts(recorded)
     return f"{kind.lower()} {name}"
 

@@ -110,7 +110,7 @@ def _imports(imports: dict[str, str]) -> Iterator[str]:
 
 
 def _as_isort(name: str) -> tuple[int, str]:
-    """Order names as isort and ruff do: constants, classes, then all others, each without regard to case."""
+    """Order names as isort and ruff do: constants, classes, then all other names, each without regard to case."""
     word = name.partition(" ")[0]
     return 0 if len(word) > 1 and word.isupper() else 1 if word[0].isupper() else 2, word.lower()
 

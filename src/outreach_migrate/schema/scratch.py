@@ -138,7 +138,7 @@ def _said(reason: str) -> Iterator[None]:
 
 
 def model(beside: Connection) -> Model:
-    """Read what a scratch database is to have as the other database has it."""
+    """Read the properties that a scratch database copies from the other database."""
     extensions = beside.execute("SELECT extname::text FROM pg_catalog.pg_extension WHERE extname <> 'plpgsql'")
     found = tuple(name for (name,) in extensions.fetchall())
     settings = beside.execute(
