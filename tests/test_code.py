@@ -107,6 +107,30 @@ def test_statements_that_a_migration_may_not_have_are_refused(migrate: Migrate, 
     assert migrate("up").exit_code == 1
 
 
+def test_what_needs_a_transaction_of_its_own_is_told_with_its_place(migrate: Migrate, code: Code) -> None:
+    """All files of code share one transaction, so such a statement belongs into a migration."""
+    code(
+        {
+            "a.sql": "create index concurrently i on t (n);",
+            "b.sql": "select 1;\nvacuum t;",
+            "c.sql": "-- of steps\n-- migrate: after-deploy\nselect 1;",
+            "d.sql": "copy t from stdin;\n1\t2\n\\.\n",
+            "e.sql": "-- migrate: no-transaction\nselect 1;",
+        }
+    )
+    run = migrate("up")
+    share = "cannot run in a transaction, and all files of code share one"
+    assert [line for line in run.stderr.splitlines() if ": error:" in line] == [
+        f"sql/code/a.sql:1:1: error: CREATE INDEX CONCURRENTLY {share}",
+        f"sql/code/b.sql:2:1: error: VACUUM {share}",
+        "sql/code/c.sql:2:13: error: after-deploy cannot be used in a file of code",
+        "sql/code/d.sql:1:1: error: COPY … FROM STDIN cannot be used in a file of code",
+        "sql/code/e.sql:1:13: error: no-transaction cannot be used in a file of code",
+    ]
+    assert run.stderr.count("hint: Make it a migration: outreach-migrate new NAME") == 5
+    assert run.stderr.endswith("Nothing was run.\n")
+
+
 def test_drop_first_makes_objects_anew_that_can_not_be_replaced(migrate: Migrate, code: Code, rows: Rows) -> None:
     """A function's new return type needs it dropped, with the views on it; all are made anew, with their grants."""
     code(

@@ -30,7 +30,7 @@ CONTRACT = {
 UP = (
     "(database, *, folder='sql', schema=None, table='schema_migrations', to=None, allow_out_of_order=False, "
     "before_deploy=False, lock_timeout='5s', lock_retries=10, statement_timeout=None, max_lag='10s', wait=0, "
-    "variables=None, tell=None)"
+    "variables=None, code=None, tell=None)"
 )
 LOOK = "(database, *, folder='sql', schema=None, table='schema_migrations', wait=0)"
 

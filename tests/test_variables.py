@@ -97,6 +97,63 @@ def test_a_value_is_shown_and_recorded_nowhere(migrate: Migrate, rows: Rows, rol
     assert "hunter2" not in str(failed.value) + repr(failed.value.report) + repr(failed.value.__context__)
 
 
+LONG = "Tr0ub4dor&3-" + "correct-horse-battery-staple-" * 5  # the server cuts it off
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "said"),
+    [
+        (
+            "create table t (v text, check (v = '')); insert into t values (:'s');",
+            LONG,
+            "Failing row contains (:'s'...)",
+        ),
+        ('create table :"s" ();', LONG, "identifier \":'s'\" will be truncated to \":'s'\""),
+        ("select :'s'::json;", '{"user": hunter2secret}', "Token \":'s'\" is invalid"),
+        ("select :'s'::int[];", "{1,hunter2secret}", "for type integer: \":'s'\""),
+        ("select 1 :'s';", "it's\\hunter2secret", "at or near \"E':'s''\""),
+        ("create table tenant_2 (); create table tenant_2 (); select :'s'", "tenant_1", 'relation "tenant_2" already'),
+    ],
+)
+def test_a_part_of_a_value_is_shown_nowhere(migrate: Migrate, text: str, value: str, said: str) -> None:
+    """The server cuts values off, quotes them, and shows tokens of them; a name that only resembles one stays."""
+    run = migrate("--set", f"s={value}", "up", files=[MARK + text])
+    assert said in run.output
+    assert not [part for part in ("hunter2", "horse", "Tr0ub") if part in run.output]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("a\0b", "has a NUL"),
+        ("a\udcff", "is not UTF-8"),
+        (5, "is no text, but of the type int"),
+        (True, "is no text, but of the type bool"),
+    ],
+)
+def test_a_value_must_be_text(migrate: Migrate, value: str, message: str) -> None:
+    """It is refused before anything runs, and the error does not show it."""
+    with pytest.raises(outreach_migrate.UsageError, match=f"the value of the variable s {message}"):
+        outreach_migrate.up(migrate.url, folder=_one(migrate, f"{MARK}select :'s'"), variables={"s": value})
+
+
+def test_the_last_set_of_a_name_wins(migrate: Migrate, rows: Rows) -> None:
+    """As it does with psql's -v, so a script can add to a command's options."""
+    run = migrate("--set", "s=1", "--set", "s=2", "up", files=[f"{MARK}create table t as select :'s'::int as s"])
+    assert run.exit_code == 0
+    assert rows("SELECT s FROM t") == [(2,)]
+
+
+def test_a_file_with_variables_is_linted(migrate: Migrate) -> None:
+    """squawk gets names in their place, also where a database is named, and its places count in the file."""
+    migrate.write([f"{MARK}create role :\"r\" password :'p'; create table t (v varchar(10) default :'p');"])
+    for command in (["check", "--lint"], ["--database", migrate.url, "check", "--lint"]):
+        run = migrate("--set", "p=hunter2", *command)
+        assert "syntax" not in run.output
+        assert "sql/1_a.sql:2:51: warning:" in run.output
+        assert "hunter2" not in run.output
+
+
 def test_a_file_without_a_transaction_has_them_too(migrate: Migrate, rows: Rows) -> None:
     """It goes on after a failure with another value, because the checksums are of the file as it is written."""
     text = f'{MARK}-- migrate: no-transaction\ncreate table :"t" (n int);\nselect :\'n\'::int;\nvacuum :"t";'
@@ -106,6 +163,24 @@ def test_a_file_without_a_transaction_has_them_too(migrate: Migrate, rows: Rows)
     second = migrate("--set", "t=x", "--set", "n=1", "up")
     assert second.exit_code == 0, second.stderr
     assert migrate("status").stdout.splitlines()[-1] == "1 applied"
+
+
+def test_a_file_of_code_has_them_too(migrate: Migrate, rows: Rows) -> None:
+    """Its value is needed before anything runs; another value alone does not carry it out again."""
+    (migrate.files / "code").mkdir(parents=True)
+    (migrate.files / "code" / "v.sql").write_text(f"{MARK}create or replace view v as select :'s'::text as s;")
+    migrate.write(["create table t ()"])
+    run = migrate("up")
+    assert "sql/code/v.sql:2:36: error: the variable s has no value" in run.stderr
+    assert rows("SELECT to_regclass('t')::text") == [(None,)]
+    assert migrate("status").exit_code == 0
+    assert migrate("--set", "s=hunter2", "up").exit_code == 0
+    assert rows("SELECT s FROM v") == [("hunter2",)]
+    assert "hunter2" not in repr(rows("SELECT * FROM schema_migrations_code"))
+    for command in (["up"], ["up", "--dry-run"], ["rehearse"]):
+        again = migrate("--set", "s=another", *command)
+        assert again.exit_code == 0, again.output
+        assert "another" not in again.output
 
 
 def test_rows_that_are_copied_have_no_variables(migrate: Migrate) -> None:

@@ -110,6 +110,7 @@ def up(
     max_lag: Duration = "10s",
     wait: Duration = 0,
     variables: Mapping[str, str] | None = None,
+    code: Folder | None = None,
     tell: Callable[[events.Event], None] | None = None,
 ) -> Result:
     """Apply the pending migrations of a folder, in order, each in one transaction with its row.
@@ -121,7 +122,8 @@ def up(
     table; `table` is [SCHEMA.]NAME. With `before_deploy` the run ends before the first file that is marked
     after-deploy. Durations are in seconds, or text such as "500ms", "5m". A file in batches
     pauses while a replica is more than `max_lag` behind. `wait` is the time to keep trying while the server can't be
-    reached. `variables` are the values of the variables in the files.
+    reached. `variables` are the values of the variables in the files. `code` is the folder of the files of code, by
+    default the one of that name in `folder`.
 
     `tell` is called with each event of the run, a value of outreach_migrate.events; never by two threads at once, but
     not always by the caller's thread. It should return soon, because the run waits for it.
@@ -149,16 +151,16 @@ def up(
         max_lag=max_lag,
         wait=wait,
         values=variables.get if variables else None,
-        code=_code(folder),
+        code=_code(folder, code),
     )
     return engine.run(asked, tell or _ignore, stop.Stop())
 
 
-def _code(folder: Folder) -> Any:
-    """Read the files of code, if the folder has any."""
+def _code(folder: Folder, given: Folder | None) -> Any:
+    """Read the files of code, if there are any."""
     from outreach_migrate.files import folders
 
-    if (where := folders.below(folder, "code")) is None:
+    if (where := given or folders.below(folder, "code")) is None:
         return None
     from outreach_migrate.files import code
 

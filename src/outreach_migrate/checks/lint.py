@@ -72,14 +72,19 @@ def _squawk(program: str, found: list[Migration], mode: str) -> dict[str, list[F
 
 
 def _readable(migration: Migration, folder: str) -> str:
-    """Give the path of a file for squawk, which takes rows and :range for SQL, so it gets a copy without them."""
+    """Give the path of a file for squawk, which takes rows, :range and :'name' for SQL: a copy without them."""
     text = migration.sql
+    if migration.directives.has_variables:
+        from outreach_migrate.files import variables
+
+        for variable in variables.uses(text):
+            text = f"{text[: variable.start]} {text[variable.start + 1 :]}"
     if migration.directives.batches:
         from outreach_migrate.files import batches
 
         for use in batches.uses(text):
             text = f"{text[: use.start]}{'true':{len(use)}}{text[use.stop :]}"
-    elif not migration.rows:
+    elif not migration.rows and text is migration.sql:
         return migration.path
     path = os.path.join(folder, os.path.basename(migration.path))
     with open(path, "w", encoding="utf-8") as file:

@@ -96,7 +96,8 @@ def check(ctx: click.Context, /, files: tuple[str, ...], lint: bool, base: str |
             with options.database(common, out) as target:
                 pending, met = database.look(options.request(common, target, (found, [])), out.locked)
             findings += met
-            linted = [migration for migration in chosen if migration in pending]
+            numbers = {migration.number for migration in pending}
+            linted = [migration for migration in chosen if migration.number in numbers]
         if lint:
             from outreach_migrate.checks import lint as squawk
 

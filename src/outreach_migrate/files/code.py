@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FOLDER = "code"
 _DROP = re.compile(r"\s*--[ \t]*migrate:[ \t]*drop[ \t]*\s*", re.IGNORECASE)
+_FOREIGN = re.compile(r"^[ \t]*--[ \t]*migrate:[ \t]*(no-transaction|after-deploy|batches)\b", re.M | re.I)
 _ROUTINES = {"function", "procedure", "aggregate"}
 _LOCAL = {"trigger", "policy", "rule", "publication", "operator"}  # no other statement uses their names
 _KINDS = _ROUTINES | _LOCAL | {"view", "type", "domain", "table", "sequence", "schema", "collation"}
@@ -101,11 +102,19 @@ def _files(folder: Folder, below: str) -> Iterator[tuple[str, File]]:
 
 
 def _problems(migration: Migration) -> list[Problem]:
-    wanted = migration.directives
-    if not wanted.transaction or wanted.after_deploy or wanted.has_variables or migration.copied:
-        message = "a file of code runs in the transaction of all of them, and has no variables and no rows of a COPY"
-        return [Problem(message, Location(migration.path, 1, 1))]
-    return rules.problems(migration)
+    hint = "Make it a migration: outreach-migrate new NAME"
+    wrong = [
+        (statement.start, f"{command} cannot run in a transaction, and all files of code share one")
+        for statement, command in migration.outline.outside
+    ]
+    wrong += [(one.start, "COPY … FROM STDIN cannot be used in a file of code") for one, _ in migration.outline.copies]
+    if not wrong and (mark := _FOREIGN.search(migration.sql)):
+        wrong.append((mark.start(1), f"{mark[1].lower()} cannot be used in a file of code"))
+    problems = [
+        Problem(message, migration.location(offset), hint, migration.excerpt(offset))
+        for offset, message in sorted(wrong)
+    ]
+    return problems or rules.problems(migration)
 
 
 def _made(sql: str) -> Iterator[tuple[str, str]]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 PREFIX = "OUTREACH_MIGRATE_SET_"
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHORT = 4  # characters; a shorter value is hidden only where it stands as a word, because it is in most messages
+_PRIVATE = 0xE000  # the first of the characters that mean nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +57,51 @@ class Written:
         return min(found, self.ends[following][1] - 1)
 
     def hidden(self, text: str) -> str:
-        """Put the variables' names in place of their values, which may be secret."""
-        for name, value in sorted(self.values.items(), key=lambda pair: -len(pair[1])):
-            if value:
-                word = re.escape(value) if len(value) >= _SHORT else rf"(?<!\w){re.escape(value)}(?!\w)"
-                text = re.sub(word, f":'{name}'", text)
+        """Put the variables' names in place of their values, which may be secret, and of the parts of them."""
+        names = dict[str, str]()  # by a sign that stands for one meanwhile, so that no value is found in a name
+        for number, (name, value) in enumerate(sorted(self.values.items(), key=lambda pair: -len(pair[1]))):
+            sign = chr(_PRIVATE + number)
+            names[sign] = f":'{name}'"
+            text = _without(text, value, sign)
+        return "".join(names.get(sign, sign) for sign in text)
+
+
+def _without(text: str, value: str, sign: str) -> str:
+    """Put a sign in place of a value, as it is and as the server quotes it, and of the parts of it.
+
+    The server cuts a long value off, and of JSON it shows the wrong token and the line before it. A part begins where
+    a word of the value does, and is words of the text.
+    """
+    if not value:
         return text
+    if len(value) < _SHORT:
+        return re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", sign, text)
+    doubled = value.replace("\\", "\\\\")
+    forms = {value, doubled, value.replace('"', '""'), doubled.replace('"', '\\"')}
+    forms |= {form.replace("'", "''") for form in (value, doubled)}
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, sign)
+    parts, done = list[str](), 0
+    for start in re.finditer(r"(?<!\w)\S", text):
+        if start.start() >= done and (end := _end_of_part(text, start.start(), value)):
+            parts += [text[done : start.start()], sign]
+            done = end
+    return "".join([*parts, text[done:]])
+
+
+def _end_of_part(text: str, start: int, value: str) -> int:
+    """Find the end of the longest part of a value that begins at an offset of a text; 0 if it is too short."""
+    end = start + _SHORT
+    if text[start:end] not in value:
+        return 0
+    while end < len(text) and text[start : end + 1] in value:
+        end += 1
+    while end > start and re.fullmatch(r"\w\w", text[end - 1 : end + 1]):  # in the middle of a word
+        end -= 1
+    part = text[start:end].rstrip()
+    if len(re.findall(r"\w", part)) < _SHORT or not re.search(rf"(?<!\w){re.escape(part)}", value):
+        return 0
+    return start + len(part)
 
 
 def uses(sql: str) -> Iterator[Use]:
@@ -82,7 +122,7 @@ def uses(sql: str) -> Iterator[Use]:
 def bound(sql: str, lookup: Lookup) -> tuple[str, Written]:
     """Put the values of its variables into a text, quoted as libpq quotes.
 
-    Raise UsageError for a value with a NUL, which no text of PostgreSQL can hold.
+    Raise UsageError for a value that is no text of PostgreSQL's.
     """
     parts, ends, missing = list[str](), list[tuple[int, int]](), list[Use]()
     values = dict[str, str]()
@@ -92,14 +132,24 @@ def bound(sql: str, lookup: Lookup) -> tuple[str, Written]:
         if value is None:
             missing.append(use)
             continue
-        if "\0" in value:
-            raise UsageError(f"the value of the variable {use.name} has a NUL, which PostgreSQL's text can't hold")
+        _check(use.name, value)
         values[use.name] = value
         parts += [sql[begin : use.start], _quoted(value, use.quote)]
         length += len(parts[-2]) + len(parts[-1])
         begin = use.end
         ends.append((length, use.end))
     return "".join([*parts, sql[begin:]]), Written(sql, tuple(missing), tuple(ends), values)
+
+
+def _check(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise UsageError(f"the value of the variable {name} is no text, but of the type {type(value).__name__}")
+    if "\0" in value:
+        raise UsageError(f"the value of the variable {name} has a NUL, which PostgreSQL's text can't hold")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"the value of the variable {name} is not UTF-8") from None
 
 
 def _quoted(value: str, quote: str) -> str:

@@ -117,8 +117,13 @@ def of(
         max_lag=_seconds("max_lag", max_lag),
         from_start=from_start,
         connection=database if isinstance(database, psycopg.Connection) else None,
-        code=code[0] if code else None,
+        code=_bound(code[0], values) if code else None,
     )
+
+
+def _bound(code: Sequence[Code], values: Lookup | None) -> tuple[Code, ...]:
+    lookup = values or (lambda _: None)
+    return tuple(replace(one, migration=migrations.bound(one.migration, lookup)) for one in code)
 
 
 def _target(database: str | psycopg.Connection[Any] | Target, schema: str | None) -> Target:
@@ -198,13 +203,17 @@ def of_texts(steps: Sequence[Pending]) -> list[Problem]:
 
 
 def _unmet(steps: Sequence[Pending], code: Sequence[Code]) -> list[Problem]:
-    """List the variables without a value, and the files of code that are named and not there."""
-    if not steps:
+    """List the variables without a value, and the files of code that are named and not there.
+
+    A file of code needs its values in each run, because only the records tell whether it is carried out.
+    """
+    if not steps and not any(one.migration.written for one in code):
         return []
     from outreach_migrate.files import rules
 
     known = {one.path for one in code}
-    missing = [problem for step in steps for problem in rules.without_value(step.migration)]
+    every = [*(step.migration for step in steps), *(one.migration for one in code)]
+    missing = [problem for migration in every for problem in rules.without_value(migration)]
     return missing + [problem for step in steps for problem in rules.without_code(step.migration, known)]
 
 

@@ -17,13 +17,17 @@ from outreach_migrate.history import table as tables
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from outreach_migrate.files.code import Code
     from outreach_migrate.files.folders import Folder
     from outreach_migrate.files.migrations import Migration
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """The migrations of a folder, the seeds that follow them, the history's table, and the files' variables."""
+    """The migrations of a folder, the seeds that follow them, the history's table, and the files' variables.
+
+    `code` are the checksums of the files of code, which are in the folder `code_folder`.
+    """
 
     folder: Folder
     migrations: tuple[Migration, ...]
@@ -31,6 +35,7 @@ class Recipe:
     table: str = tables.NAME
     values: Mapping[str, str] = field(default_factory=dict, repr=False)
     code: tuple[str, ...] = ()
+    code_folder: Folder | None = None
 
     def before(self, version: str) -> tuple[Recipe, Migration]:
         """Give the recipe of the migrations before a version, without seeds, and the version's migration.
@@ -71,18 +76,20 @@ def read(start: Path, seeds: Sequence[Path]) -> Recipe:
         raise errors.MigrationFileError(problems)
     texts = tuple((str(seed), _text(seed)) for seed in seeds)
     given = variables.of_project(settings.get("set", {}), f"{root}/pyproject.toml: [tool.{pyproject.KEY}.set]")
-    values = migrations.values(found, variables.lookup({}, os.environ, given))
-    return Recipe(folder, found, texts, str(settings.get("table", tables.NAME)), values, _code(folder))
+    chosen = settings.get("code")
+    where = _folder(root, str(chosen)) if chosen else folders.below(folder, code.FOLDER)
+    codes = _code(where) if where else ()
+    values = migrations.values([*found, *(one.migration for one in codes)], variables.lookup({}, os.environ, given))
+    table = str(settings.get("table", tables.NAME))
+    return Recipe(folder, found, texts, table, values, tuple(one.checksum for one in codes), where)
 
 
-def _code(folder: Folder) -> tuple[str, ...]:
-    """Give the checksums of the files of code; raise MigrationFileError."""
-    if (where := folders.below(folder, code.FOLDER)) is None:
-        return ()
+def _code(where: Folder) -> tuple[Code, ...]:
+    """Read the files of code; raise MigrationFileError."""
     found, problems = code.read(where)
     if problems:
         raise errors.MigrationFileError(problems)
-    return tuple(one.checksum for one in found)
+    return found
 
 
 def _folder(root: str, given: str) -> str:

@@ -124,6 +124,7 @@ def _migrate(made: dsn.Target, recipe: Recipe) -> None:
         to=last,
         wait=0,
         variables=recipe.values,
+        code=recipe.code_folder,
     )
     if [one.migration.checksum for one in result.applied] != [one.checksum for one in recipe.migrations]:
         raise errors.MigrateError("the migrations were changed while they were being applied", hint="Run again.")
