@@ -24,6 +24,6 @@ def tables(connection: Connection, history: Table, *, search_path: str | None) -
         for name in (one.form.name, f"{one.form.name}_id_seq", *_BESIDE.get(one.tool, ()))
     }
     named |= {Table(history.schema, form.renamed) for form in forms.FORMS.values() if form.name == history.name}
-    ours = {(one.schema, one.name) for one in history.all}
+    histories = {(one.schema, one.name) for one in history.all}
     own = {one.schema for one in found if one.form.schema}
-    return tuple(sorted(one for one in named if (one.schema, one.name) not in ours)), own
+    return tuple(sorted(one for one in named if (one.schema, one.name) not in histories)), own

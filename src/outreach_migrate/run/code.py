@@ -193,8 +193,8 @@ def _drop(session: Session, request: Request, going: Sequence[Record], records: 
     paths = {code.path for code in request.code or ()}
     makers = {one: record.path for record in records.values() if record.path in paths for one in record.objects}
     names = {key: one for one, key in objects.keys(session.connection, makers).items()}
-    ours = {record.path for record in going}
-    first = [key for key, one in names.items() if makers[one] in ours]
+    own = {record.path for record in going}
+    first = [key for key, one in names.items() if makers[one] in own]
     found = objects.resting(session.connection, first)
     if strangers := [one.description for one in found if not one.internal and one.key not in names]:
         rest = "rests" if len(strangers) == 1 else "rest"
@@ -202,7 +202,7 @@ def _drop(session: Session, request: Request, going: Sequence[Record], records: 
             f"{', '.join(sorted(strangers))} {rest} on an object that is to be dropped, and no file of code makes it"
         )
         hint = "Drop it in a migration first, or make it a file of code."
-        raise errors.MigrateError(f"{', '.join(sorted(ours))}: {message}", hint=hint)
+        raise errors.MigrateError(f"{', '.join(sorted(own))}: {message}", hint=hint)
     going_too = [names[one.key] for one in found if one.key in names]
     _run(session, ["DROP {} IF EXISTS {}".format(*objects.parts(one)) for one in going_too])
-    return {makers[one] for one in going_too} - ours
+    return {makers[one] for one in going_too} - own

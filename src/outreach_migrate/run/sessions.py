@@ -237,11 +237,11 @@ class Session:
 
     def ended(self) -> bool:
         """End the statements that earlier connections left running; tell whether all have ended."""
-        *lost, ours = self._opened
+        *lost, current = self._opened
         for pid, opened in lost:
             if not activity.end(self.connection, self.token, lost=pid, opened=time.monotonic() - opened):
                 return False
-        self._opened = [ours]
+        self._opened = [current]
         return True
 
 

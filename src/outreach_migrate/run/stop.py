@@ -116,5 +116,5 @@ class Stop:
 
 def _cut(connection: psycopg.Connection) -> None:
     """Shut the socket down, so that the thread that waits on the connection finds it lost."""
-    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.pgconn.socket)) as ours:
-        ours.shutdown(socket.SHUT_RDWR)
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.pgconn.socket)) as copy:
+        copy.shutdown(socket.SHUT_RDWR)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _DEBIAN = Path("/usr/lib/postgresql")
 _LIMIT = "30s"  # for a lock that another session holds; pg_dump itself only reads
-_OURS = ["--encoding=UTF8", f"--lock-wait-timeout={_LIMIT}"]
+_ALWAYS = ["--encoding=UTF8", f"--lock-wait-timeout={_LIMIT}"]
 
 
 def text(target: Target, version: int, leaving: Table, *options: str) -> str:
@@ -33,7 +33,7 @@ def text(target: Target, version: int, leaving: Table, *options: str) -> str:
     program = _program(version)
     named, variables = dsn.for_psql(replace(target, schema=None))
     left = [f"--exclude-table={one.quoted}" for one in leaving.all]
-    command = [program, *named, *_OURS, *left, *options]
+    command = [program, *named, *_ALWAYS, *left, *options]
     done = subprocess.run(command, env={**os.environ, **variables}, stdin=subprocess.DEVNULL, capture_output=True)
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().removeprefix("pg_dump: error: ")

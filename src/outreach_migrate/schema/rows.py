@@ -143,9 +143,9 @@ def read(connection: Connection, schema: str, history: Table) -> Rows:
     """
     if not connection.execute("SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s", (schema,)).rowcount:
         raise errors.UsageError(f"there is no schema {schema}")
-    theirs, _ = records.tables(connection, history, search_path=schema)
-    ours = {table.name for table in (*history.all, *theirs) if table.schema == schema}
-    found = [row for row in connection.execute(_RELATIONS, (schema,)).fetchall() if row[1] not in ours]
+    others, _ = records.tables(connection, history, search_path=schema)
+    histories = {table.name for table in (*history.all, *others) if table.schema == schema}
+    found = [row for row in connection.execute(_RELATIONS, (schema,)).fetchall() if row[1] not in histories]
     relations = {oid for oid, *_ in found}
     origins = views.origins(connection, [oid for oid, _, kind, _ in found if kind == "v"])
     tables = relations | {table for table, _ in origins.values()}

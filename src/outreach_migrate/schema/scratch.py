@@ -153,16 +153,16 @@ def model(beside: Connection) -> Model:
 
 def _furnished(made: Scratch, like: Model, files: Sequence[Migration]) -> Scratch:
     """Give the scratch database the settings and the extensions that files take for granted."""
-    ours = reach.extensions(files)
-    theirs = reach.perhaps_extensions(files)
-    wanted = [name for name in like.extensions if name not in theirs]
+    needed = reach.extensions(files)
+    made_here = reach.perhaps_extensions(files)
+    wanted = [name for name in like.extensions if name not in made_here]
     with closing(connections.connect(made.target)) as connection:
         for name, value in like.settings:
             with suppress(psycopg.Error):  # a setting for superusers, or of an extension
                 connection.execute(_keep(connection.info.dbname, name, value))
         rows = connection.execute("SELECT name::text FROM pg_catalog.pg_available_extensions").fetchall()
         available = {name for (name,) in rows}
-        if made.reason and (missing := [name for name in ours if name not in available]):
+        if made.reason and (missing := [name for name in needed if name not in available]):
             raise _lacking(missing, made.reason)
         preset = [name for name in wanted if name in available and _has_made(connection, name)]
     return replace(made, preset=tuple(preset), lacks=tuple(name for name in wanted if name not in preset))
