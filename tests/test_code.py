@@ -107,7 +107,7 @@ def test_statements_that_a_migration_may_not_have_are_refused(migrate: Migrate, 
     assert migrate("up").exit_code == 1
 
 
-def test_what_needs_a_transaction_of_its_own_is_told_with_its_place(migrate: Migrate, code: Code) -> None:
+def test_a_statement_that_needs_its_own_transaction_is_refused_with_its_place(migrate: Migrate, code: Code) -> None:
     """All files of code share one transaction, so such a statement belongs into a migration."""
     code(
         {
@@ -291,7 +291,7 @@ def test_an_object_that_a_migration_has_dropped_is_made_anew(migrate: Migrate, c
     assert states(migrate) == {"v.sql": "current", "w.sql": "changed"}
 
 
-def test_two_files_that_make_the_same_object_are_told(migrate: Migrate, code: Code) -> None:
+def test_two_files_that_make_the_same_object_are_named(migrate: Migrate, code: Code) -> None:
     """The last one wins, so `up` names the object and the other file, each time that one of them changes."""
     code({"a.sql": TWICE, "b.sql": TWICE.replace("2 *", "1 + 1 *")})
     told = (

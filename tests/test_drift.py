@@ -214,7 +214,7 @@ def test_a_baseline_is_recorded_only_if_it_is_true(migrate: Migrate, rows: Rows)
 
 
 def test_a_fleet_compares_its_files_of_code(migrate: Migrate, code: Code, rows: Rows) -> None:
-    """Each tenant is compared with what its own records say, though tenants with the same files share a database."""
+    """Each tenant is compared by its own records, though tenants with the same files share a database."""
     for tenant in ("tenant_1", "tenant_2", "tenant_3"):
         rows(f"CREATE SCHEMA {tenant}")
     code({"twice.sql": TWICE, "v.sql": VIEW})

@@ -61,7 +61,7 @@ def another_process(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]
 
 
 def test_it_keeps_its_rows_and_nothing_keeps_running(tmp_path: Path) -> None:
-    """The second use finds what the first has written, safely on the disk; between them no server runs."""
+    """The second use finds the rows that the first has written, safely on the disk; between them no server runs."""
     with private_server.server(tmp_path / "new" / "folder") as conninfo:
         ask(conninfo, "CREATE TABLE kept AS SELECT 'É' AS letter")
         assert ask(conninfo, "SHOW fsync") == "on"

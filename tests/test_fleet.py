@@ -350,7 +350,7 @@ def test_status_groups_targets(migrate: Migrate, tenants: Tenants, history: Hist
 def test_a_dry_run_shows_the_sql_for_each_group_of_targets(
     migrate: Migrate, tenants: Tenants, rows: Rows, history: History
 ) -> None:
-    """Targets that would get the same files share their SQL, a refused one is told, and nothing is written."""
+    """Targets that would get the same files share their SQL, a refused one is named, and nothing is written."""
     tenants(5)
     migrate.write([FIRST, SECOND])
     assert migrate("fleet", "--schemas", "tenant_[12]", "up", "--to", "1").exit_code == 0

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from fix_cli import Migrate, Rows
 from fix_servers import Connect
+from fix_waiting import Sessions, until
 from psycopg import sql
 
 MEGABYTE = 1_000_000
@@ -50,7 +51,7 @@ class Memory(threading.Thread):
                 time.sleep(0.01)
 
 
-def sessions(database: str) -> set[int]:
+def processes(database: str) -> set[int]:
     """Give the pids, as this machine counts, of the server's processes for a database."""
     found = set()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
@@ -62,20 +63,15 @@ def sessions(database: str) -> set[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-def test_a_file_of_many_megabytes(migrate: Migrate, large: Path, connect: Connect) -> None:
+def test_a_file_of_many_megabytes(migrate: Migrate, large: Path, connect: Connect, sessions: Sessions) -> None:
     """The client takes at most four times the file, the server 150 MB; an error on the last line is placed there."""
     watching = connect()
     name = watching.info.dbname
-    before = sessions(name)
+    before = processes(name)
     run = migrate.start("--json", "up")
-    query = (
-        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'outreach-migrate'"
-    )
-    found: list[tuple[int]] = []
-    while not found and run.process.poll() is None:
-        found = watching.execute(query).fetchall()
+    until(lambda: sessions.of_runs() or not run.lives)
     # by its title: in a container it has another pid than it knows of itself
-    backend = min(sessions(name) - before)
+    backend = min(processes(name) - before)
     server = Memory(backend)
     client = Memory(run.process.pid)
     run.process.wait(60)
