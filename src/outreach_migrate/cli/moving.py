@@ -13,7 +13,9 @@ from outreach_migrate.cli import kinds, options, project, usage
 @click.argument("folder", type=click.Path(exists=True, file_okay=False), metavar="DIR")
 @click.option("--from", "tool", type=kinds.TOOL, metavar="TOOL", help="The tool that made it.  [default: by its shape]")
 @click.option(
-    "--python", metavar="PYTHON", help="The Python that has alembic.  [default: .venv or venv in DIR, else its own]"
+    "--python",
+    metavar="PYTHON",
+    help="The Python that has alembic.  [default: that of .venv or venv in DIR, else of this program]",
 )
 @click.option("--dry-run", is_flag=True, help="Show the files that would be written, and write nothing.")
 @click.pass_context
