@@ -225,7 +225,9 @@ class _Source:
             self._fill(_CHUNK)
             buffer, at = self._buffer, self._at
             is_last = len(buffer) - at < _CHUNK
-            found = (_LAST if is_last else _END).search(buffer, at)
+            found = None
+            if buffer.find(b"\\", at) >= 0:  # many rows have none, and a pattern takes ten times as long
+                found = (_LAST if is_last else _END).search(buffer, at)
             if self._base + at == begin:
                 found = _EMPTY.match(buffer, at) or found
             stop = found.start(1) if found else len(buffer) if is_last else len(buffer) - _KEPT
