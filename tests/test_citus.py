@@ -90,6 +90,13 @@ def test_locks_on_an_extensions_catalogs_are_not_reported(migrate: Migrate, conn
     assert locks == ["t"]
 
 
+def test_a_rehearsal_keeps_the_mode_that_citus_sets(citus: str, migrate: Migrate) -> None:
+    """A schema of an earlier file is seen by one connection to each worker alone until the transaction ends."""
+    distributed = "CREATE TABLE app.t (id int); SELECT create_distributed_table('app.t', 'id');"
+    run = migrate("rehearse", files=["CREATE SCHEMA app;", distributed, "COPY app.t FROM stdin;\n1\n\\.\n"], url=citus)
+    assert run.exit_code == 0, run
+
+
 def test_a_tenants_history_may_be_distributed(citus: str, migrate: Migrate) -> None:
     """Of a schema that is a tenant all tables are on one of the workers, the history's too."""
     with closing(psycopg.connect(citus, autocommit=True)) as connection:

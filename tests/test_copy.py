@@ -17,7 +17,7 @@ from fix_cli import TABLES, Migrate, Rows
 from fix_servers import Connect, each_way, find
 
 from outreach_migrate import errors
-from outreach_migrate.files import migrations
+from outreach_migrate.files import copies, migrations, statements
 from outreach_migrate.run import engine, events, request
 from outreach_migrate.run.stop import Stop
 
@@ -262,3 +262,15 @@ def test_a_signal_ends_a_run_that_sends_rows(migrate: Migrate, rows: Rows) -> No
     assert " rows\n" in ended.stderr
     assert "Nothing of this file was applied." in ended.stderr
     assert rows(TABLES) == []
+
+
+def test_the_context_of_another_table_is_no_place() -> None:
+    """Citus' workers tell the line of what they were sent, with a shard's name; the table's is told in any language."""
+    sql = 'copy app.ref from stdin; copy "line 9" from stdin;'
+    named, quoted = (copies.of(sql, one) for one in statements.split(sql))
+    assert named
+    assert quoted
+    assert named.told("COPY ref_102072, line 2") is None
+    assert named.told("SQL statement\nCOPY ref, Zeile 3, Spalte id: »x«") == (3, "id")
+    assert named.told("COPY refの2行") == (2, None)
+    assert quoted.told("COPY line 9, line 4") == (4, None)

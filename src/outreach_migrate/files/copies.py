@@ -53,9 +53,9 @@ class Copy:
 
     def told(self, context: str) -> tuple[int, str | None] | None:
         """Find the number of a row, from 1, and the name of a column in an error's context, in any language."""
+        named = re.compile(rf"COPY\b.*?(?<![\w$]){re.escape(self.table)}(?![A-Za-z0-9_$])")  # not a shard of Citus
         for line in context.splitlines():
-            of_table = "COPY" in line and self.table in line
-            if of_table and (found := _TOLD.search(line.replace(self.table, "", 1))):
+            if (at := named.search(line)) and (found := _TOLD.search(line, at.end())):
                 return int(found[1]), found[2]
         return None
 

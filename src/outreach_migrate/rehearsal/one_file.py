@@ -100,6 +100,9 @@ class File:
         return replace(self, groups=tuple(group for group in self.groups if group.first < end.first))
 
 
+_MODE = "citus.multi_shard_modify_mode"
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """A file to carry out; of one in batches over one range, with `rows` of about `left`."""
@@ -133,6 +136,18 @@ def _adds_value(text: str) -> bool:
     return any(pair == ("add", "value") for pair in pairwise(words))
 
 
+def _sequential(stage: Stage) -> list[str]:
+    """Write the statement that keeps Citus' mode, because RESET ALL takes it back.
+
+    Citus sets it for the rest of a transaction that makes a schema, say, which only one connection to each worker sees.
+    A file that sets it does so for itself alone.
+    """
+    if not stage.session.one_by_one or any(_MODE in file.sql for file in stage.request.files):
+        return []
+    found = snapshots.ask(stage.session, f"SELECT 1 WHERE current_setting('{_MODE}', true) = 'sequential'")
+    return [f"SET LOCAL {_MODE} = 'sequential'"] if found else []
+
+
 def carry_out(stage: Stage, file: File, *, savepoint: bool) -> Failed | None:
     """Carry out one file, in a session as clean as it can be inside a transaction; give the statement that failed.
 
@@ -144,7 +159,8 @@ def carry_out(stage: Stage, file: File, *, savepoint: bool) -> Failed | None:
     limits = stage.request.limits.of_file(migration.directives.lock_timeout)
     mark = [f"SAVEPOINT {SAVEPOINT}"] if savepoint else []
     stage.told(Begun(migration))
-    sending.send(session, migration, Message(before=(*session.opening(), *session.limit(limits), *mark)))
+    before = (*session.opening(), *_sequential(stage), *session.limit(limits), *mark)
+    sending.send(session, migration, Message(before=before))
     looks.begin_file()
     done, waiting, taken = list[Done](), list[_Carried](), set[int]()
     for group in file.groups:
