@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from fix_cli import Migrate, Recorded, Rows
+from fix_servers import Connect
 from fix_waiting import at_once
 from test_sql import SQL
 
@@ -402,6 +403,24 @@ def test_a_rehearsal_carries_the_changed_files_out(migrate: Migrate, code: Code,
     assert told["twice.sql"] is None
     assert "it drops objects" in told["v.sql"]
     assert rows("SELECT to_regproc('twice')::text") == [(None,)]
+
+
+def test_a_fleet_puts_a_target_back_whose_code_meets_a_lock(
+    migrate: Migrate, code: Code, rows: Rows, connect: Connect
+) -> None:
+    """Its files of code are carried out once the lock is gone."""
+    rows("CREATE SCHEMA tenant_1; CREATE SCHEMA tenant_2")
+    fleet = ("fleet", "--schemas", "tenant_*", "up")
+    assert migrate(*fleet).exit_code == 0
+    code({"t.sql": "alter table t enable row level security;"})
+    with connect() as locking:
+        locking.execute("BEGIN; LOCK tenant_1.t")
+        run = migrate.start(*fleet, "--lock-timeout", "50ms")
+        run.says("goes to the back")
+        locking.execute("COMMIT")
+    ended = run.end()
+    assert ended.exit_code == 0, ended
+    assert rows("SELECT relrowsecurity FROM pg_class WHERE relname = 't'") == [(True,), (True,)]
 
 
 def test_a_fleet_carries_them_out_in_each_schema(migrate: Migrate, code: Code, rows: Rows) -> None:

@@ -161,6 +161,51 @@ def test_a_run_whose_backend_is_terminated_is_made_good_by_the_next(
     ends_as_undisturbed(migrate.process("up"), watching, undisturbed)
 
 
+CODE = "create or replace function f{n}() returns int language sql as 'select {n}'; insert into trail select {n}, 1"
+CODE += " from pg_sleep(0.01);"
+
+
+def written_code(migrate: Migrate) -> int:
+    """Write a migration and thirty files of code, each of which leaves a row whenever it is carried out."""
+    (migrate.files / "code").mkdir(parents=True)
+    for number in range(30):
+        (migrate.files / "code" / f"f{number}.sql").write_text(CODE.replace("{n}", str(number)))
+    migrate.write(["CREATE TABLE trail (file int NOT NULL, step int NOT NULL);"])
+    return 30
+
+
+def carried_out(rows: Rows) -> tuple[int, int, int]:
+    """Count the functions, the rows, and the records."""
+    [(functions, left)] = rows(
+        "SELECT (SELECT count(*)::int FROM pg_proc WHERE proname ~ '^f[0-9]+$'), (SELECT count(*)::int FROM trail)"
+    )
+    [(there,)] = rows("SELECT to_regclass('schema_migrations_code') IS NOT NULL")
+    return functions, left, rows("SELECT count(*)::int FROM schema_migrations_code")[0][0] if there else 0
+
+
+@pytest.mark.parametrize("how", ["killed", "terminated"])
+def test_files_of_code_are_carried_out_all_or_none(migrate: Migrate, seed: int, rows: Rows, how: str) -> None:
+    """A run that is killed, or whose session is ended, leaves all of them with their records, or nothing."""
+    chance, count = random.Random(seed), written_code(migrate)
+    run = migrate.start("up")
+    until(lambda: rows("SELECT to_regclass('trail') IS NOT NULL") == [(True,)] or not run.lives)
+    time.sleep(chance.uniform(0, 0.8))
+    if how == "killed":
+        run.kill()
+    else:
+        rows(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'outreach-migrate' AND datname = current_database()"
+        )
+        ended = run.end()
+        assert "Traceback" not in ended.output
+        all_or_none = (count, count, count) if ended.exit_code == 0 else (0, 0, 0)
+        assert "No file of code was carried out" in ended.stderr or ended.exit_code == 0, ended
+        assert carried_out(rows) == all_or_none
+    assert migrate("up").exit_code == 0
+    assert carried_out(rows) == (count, count, count)
+
+
 def test_sixteen_runs_at_once_through_a_pooler(migrate: Migrate, pgbouncer: Callable[..., str], rows: Rows) -> None:
     """Forty files, four of which build an index concurrently: every run ends well, and each file is applied once."""
     texts = [f"INSERT INTO trail VALUES ({number});" for number in range(1, 41)]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from outreach_migrate import errors
 from outreach_migrate.errors import MigrateError, StatementError
+from outreach_migrate.files.code import FOLDER
 from outreach_migrate.fleet import events, look, plans, workers
 from outreach_migrate.fleet.look import Together
 from outreach_migrate.fleet.targets import Member
@@ -149,7 +150,7 @@ class _Doing:
         except MigrateError as error:
             self._failed(job, error, worker)
             return None
-        if known.planned.steps:
+        if known.planned.steps or self._request.code is not None:
             return known
         self.ended(job, None)
         return None
@@ -247,6 +248,8 @@ class _Doing:
         if isinstance(error, errors.ConnectionFailed) and error.full:
             return "connection", _CONNECTS
         if isinstance(error, StatementError):
+            if error.version == FOLDER and error.sqlstate in retries.RETRIED:
+                return FOLDER, self._retries
             file = next((one for one in self._request.files if one.version == error.version), None)
             if file and apply.is_retried(error, file):
                 return error.version, self._retries
