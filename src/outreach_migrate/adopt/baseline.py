@@ -21,8 +21,7 @@ from outreach_migrate.history import recording, write
 from outreach_migrate.history.recording import Known
 from outreach_migrate.history.write import Place
 from outreach_migrate.postgres import connections
-from outreach_migrate.run import comparison, sessions
-from outreach_migrate.run import request as planning
+from outreach_migrate.run import comparison, planning, sessions
 from outreach_migrate.schema import drift
 
 if TYPE_CHECKING:

@@ -18,8 +18,7 @@ from outreach_migrate.history.forms import Foreign
 from outreach_migrate.history.table import Table
 from outreach_migrate.history.write import Place
 from outreach_migrate.postgres import activity, connections
-from outreach_migrate.run import request as planning
-from outreach_migrate.run import sessions
+from outreach_migrate.run import planning, sessions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

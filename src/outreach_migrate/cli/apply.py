@@ -41,8 +41,7 @@ def up(ctx: click.Context, /, dry_run: bool, check_drift: bool, dump: str | None
     with out, options.told(out):
         # read before psycopg is imported, so that a large file's bytes are freed first
         found = migrations.read(folders.find(common.folder))
-        from outreach_migrate.run import comparison, engine
-        from outreach_migrate.run import request as asked
+        from outreach_migrate.run import comparison, engine, planning
 
         with options.database(common, out) as target:
             request = options.request(common, target, found, **given)
@@ -50,7 +49,7 @@ def up(ctx: click.Context, /, dry_run: bool, check_drift: bool, dump: str | None
                 _check_drift(ctx, request, out)
             if dry_run:
                 with comparison.reading(request, out.event) as seen:
-                    planned = asked.plan_of(seen.past, request)
+                    planned = planning.plan_of(seen.past, request)
                     code = comparison.code_steps(seen.connection, request) if request.reaches(planned.plan) else ()
                 out.would_run(planned, code, from_start=request.from_start)
                 return

@@ -37,7 +37,7 @@ def status(ctx: click.Context, /, check: bool, drift: bool) -> None:
             comparison.reading(request := options.request(common, target, found), out.locked) as seen,
         ):
             problems = [*request.file_problems, *seen.problems()]
-            steps: tuple[code_plan.Step, ...] = ()
+            steps: tuple[code_plan.CodeStep, ...] = ()
             try:
                 steps = comparison.code_steps(seen.connection, request)
             except errors.HistoryError as error:  # the migrations' states are known all the same

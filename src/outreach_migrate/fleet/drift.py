@@ -18,7 +18,7 @@ from outreach_migrate.files import reach
 from outreach_migrate.files.migrations import Migration
 from outreach_migrate.postgres import connections
 from outreach_migrate.run import comparison
-from outreach_migrate.run.code_plan import Step
+from outreach_migrate.run.code_plan import CodeStep
 from outreach_migrate.run.request import Request
 from outreach_migrate.run.stop import Stop
 from outreach_migrate.schema import catalog, code, drift, scratch
@@ -116,7 +116,7 @@ class Comparing:
         request: Request,
         files: Sequence[Migration],
         replay: Replay,
-        steps: Sequence[Step],
+        steps: Sequence[CodeStep],
     ) -> Drift:
         schema, version = request.target.schema, Side(replay.connection, ()).version
         here = Side(connection, self._objects(connection, request, version))

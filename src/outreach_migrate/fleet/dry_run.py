@@ -13,7 +13,7 @@ from outreach_migrate.fleet.targets import Member
 from outreach_migrate.fleet.workers import Crew, Worker
 from outreach_migrate.history.read import History
 from outreach_migrate.run import comparison
-from outreach_migrate.run.engine import Known
+from outreach_migrate.run.engine import Prepared
 from outreach_migrate.run.request import Request
 from outreach_migrate.run.stop import Stop
 
@@ -63,7 +63,9 @@ class _Planning:
         known = self._plans.of(look.alone(member, worker, stop))
         self._crew.tell(self._would(member, known, worker, stop, began))
 
-    def _would(self, member: Member, known: Known, worker: Worker[Together], stop: Stop, began: float) -> events.Would:
+    def _would(
+        self, member: Member, known: Prepared, worker: Worker[Together], stop: Stop, began: float
+    ) -> events.Would:
         request = replace(self._request, table=member.table)
         with worker.reading(member, stop) as connection:
             code = comparison.code_steps(connection, request) if request.reaches(known.planned.plan) else ()

@@ -14,7 +14,7 @@ from outreach_migrate.run.plan import Pending, Plan, Planned
 if TYPE_CHECKING:
     from outreach_migrate.adopt.baseline import Baseline
     from outreach_migrate.adopt.taking_over import Nothing, Takeover
-    from outreach_migrate.run.code_plan import Step as CodeStep
+    from outreach_migrate.run.code_plan import CodeStep
     from outreach_migrate.schema.drift import Drift
 
     Value = Takeover | Nothing | Baseline | Drift

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from outreach_migrate.errors import UsageError
 from outreach_migrate.history.read import Entry, History
-from outreach_migrate.run import request as planning
-from outreach_migrate.run.engine import Known
+from outreach_migrate.run import planning
+from outreach_migrate.run.engine import Prepared
 from outreach_migrate.run.plan import Planned
 from outreach_migrate.run.request import Request
 
@@ -23,13 +23,13 @@ class Plans:
         self._request = request
         self._made: dict[object, Planned] = {}
 
-    def of(self, past: History) -> Known:
+    def of(self, past: History) -> Prepared:
         """Give the plan of a run for a history; raise as planning.to_carry_out does."""
         others = tuple((one.tool, str(one)) for one in past.foreign)
         key = (past.standby, past.read_only, others, past.table.chosen, *map(_relevant, past.entries))
         if key not in self._made:
             self._made[key] = planning.to_carry_out(past, self._request)
-        return Known(past, self._made[key])
+        return Prepared(past, self._made[key])
 
 
 def _relevant(entry: Entry) -> object:

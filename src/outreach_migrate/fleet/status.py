@@ -62,7 +62,7 @@ class _Looking:
         began = time.monotonic()
         past = look.alone(member, worker, stop)
         with worker.reading(member, stop) as connection:
-            seen = comparison.seen(connection, past, self._request)
+            seen = comparison.compare(connection, past, self._request)
             code = comparison.code_steps(connection, replace(self._request, table=member.table))
         changed = tuple(step for step in code if step.is_changed)
         seconds = time.monotonic() - began

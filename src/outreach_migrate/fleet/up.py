@@ -18,7 +18,7 @@ from outreach_migrate.fleet.targets import Member
 from outreach_migrate.fleet.workers import Crew, Worker
 from outreach_migrate.run import apply, engine, retries
 from outreach_migrate.run import events as of_run
-from outreach_migrate.run.engine import Known
+from outreach_migrate.run.engine import Prepared
 from outreach_migrate.run.plan import Planned
 from outreach_migrate.run.request import Request
 from outreach_migrate.run.stop import Stop
@@ -48,7 +48,7 @@ class One:
     """
 
     member: Member
-    known: Known | None = None
+    known: Prepared | None = None
     applied: tuple[of_run.Applied, ...] = ()
     code: tuple[of_run.CodeApplied, ...] = ()
     retries: Mapping[str, int] = field(default_factory=dict)
@@ -143,7 +143,7 @@ class _Doing:
                 ready.append(replace(one, known=found_alone))
         worker.queue.add([*ready, *map(One, found.locked)])
 
-    def _read(self, job: One, worker: Worker[Job], stop: Stop) -> Known | None:
+    def _read(self, job: One, worker: Worker[Job], stop: Stop) -> Prepared | None:
         """Read a target's own history; tell its end and give None if it is up to date or refused."""
         try:
             known = self._plans.of(look.alone(job.member, worker, stop))
@@ -200,7 +200,7 @@ class _Doing:
             worker.queue.fail()
             self.ended(job, error)
 
-    def _apply(self, member: Member, known: Known, worker: Worker[Job], stop: Stop, tell: of_run.Tell) -> None:
+    def _apply(self, member: Member, known: Prepared, worker: Worker[Job], stop: Stop, tell: of_run.Tell) -> None:
         with self._turn(member, known.planned, worker, stop):
             request = replace(
                 self._request,

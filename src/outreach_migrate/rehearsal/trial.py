@@ -16,8 +16,7 @@ from outreach_migrate.rehearsal import groups, needs, one_file, relations, snaps
 from outreach_migrate.rehearsal.effects import Mode
 from outreach_migrate.rehearsal.events import Estimated, Skipped, Stopped, Unrehearsed, Why
 from outreach_migrate.rehearsal.one_file import SAVEPOINT, File, Part, Stage, Told
-from outreach_migrate.run import comparison, half_done, sessions
-from outreach_migrate.run import request as asked
+from outreach_migrate.run import comparison, half_done, planning, sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from outreach_migrate.files.migrations import Migration
     from outreach_migrate.rehearsal.events import Estimated, Event
     from outreach_migrate.rehearsal.one_file import Failed
-    from outreach_migrate.run.code_plan import Step as CodeStep
+    from outreach_migrate.run.code_plan import CodeStep
     from outreach_migrate.run.plan import Planned
     from outreach_migrate.run.request import Request
     from outreach_migrate.run.sessions import Session
@@ -45,7 +44,7 @@ def run(request: Request, tell: Callable[[Event], None], stop: Stop) -> None:
     told = Told(tell)
     with connections.translated(), sessions.of(request, told, stop) as session:
         past = session.history()
-        planned = asked.to_carry_out(past, request)
+        planned = planning.to_carry_out(past, request)
         told(planned)
         codes = [step.code for step in _changed(session, request, planned) if step.code]
         for code in codes:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from outreach_migrate.errors import Contradiction, Location, MigrateError, Problem, ServerMessage
     from outreach_migrate.history.batches import Progress
     from outreach_migrate.run import events
-    from outreach_migrate.run.code_plan import Step as CodeStep
+    from outreach_migrate.run.code_plan import CodeStep
     from outreach_migrate.run.plan import Step
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from outreach_migrate.files.migrations import Migration
     from outreach_migrate.postgres.activity import Progress
     from outreach_migrate.run import events
-    from outreach_migrate.run.code_plan import Step as CodeStep
+    from outreach_migrate.run.code_plan import CodeStep
     from outreach_migrate.run.engine import Result
     from outreach_migrate.run.plan import Pending, Plan, Planned, Step
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from outreach_migrate.errors import Blocker, Contradiction, Problem
     from outreach_migrate.history.batches import Progress
-    from outreach_migrate.run.code_plan import Step as CodeStep
+    from outreach_migrate.run.code_plan import CodeStep
     from outreach_migrate.run.plan import Plan, Step
     from outreach_migrate.schema.drift import Drift
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from outreach_migrate.errors import HistoryError, Location, MigrationFileError, Problem, UsageError
 from outreach_migrate.history import recording
 from outreach_migrate.postgres import connections
-from outreach_migrate.run import comparison, sessions
-from outreach_migrate.run import request as planning
+from outreach_migrate.run import comparison, planning, sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

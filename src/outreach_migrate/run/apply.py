@@ -17,8 +17,7 @@ from outreach_migrate.history import write
 from outreach_migrate.history.read import History
 from outreach_migrate.history.write import Place
 from outreach_migrate.postgres import connections
-from outreach_migrate.run import events, no_transaction, recovery, retries, transaction
-from outreach_migrate.run import request as planning
+from outreach_migrate.run import events, no_transaction, planning, recovery, retries, transaction
 from outreach_migrate.run.no_transaction import Busy
 from outreach_migrate.run.plan import Pending, Planned
 from outreach_migrate.run.request import Request

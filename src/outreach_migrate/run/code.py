@@ -13,8 +13,7 @@ from outreach_migrate import errors
 from outreach_migrate.errors import Fate, Outcome, StatementError
 from outreach_migrate.history import code as history
 from outreach_migrate.postgres import connections, objects
-from outreach_migrate.run import code_plan, events, recovery, sending
-from outreach_migrate.run import request as planning
+from outreach_migrate.run import code_plan, events, planning, recovery, sending
 from outreach_migrate.run.sending import Message
 from outreach_migrate.run.transaction import ENDING
 

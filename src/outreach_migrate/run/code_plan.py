@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from outreach_migrate.history.table import Table
 
 
-class State(StrEnum):
+class CodeState(StrEnum):
     """The state of a file of code, seen from the file and its record."""
 
     CURRENT = "current"
@@ -28,31 +28,31 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class CodeStep:
     """A file of code, or the record of one that is gone."""
 
     path: str
-    state: State
+    state: CodeState
     code: Code | None
     record: Record | None
 
     @property
     def is_current(self) -> bool:
         """Whether the file is as it was carried out."""
-        return self.state is State.CURRENT
+        return self.state is CodeState.CURRENT
 
     @property
     def is_gone(self) -> bool:
         """Whether there is a record without a file."""
-        return self.state is State.GONE
+        return self.state is CodeState.GONE
 
     @property
     def is_changed(self) -> bool:
         """Whether the next run carries the file out."""
-        return self.state is State.CHANGED
+        return self.state is CodeState.CHANGED
 
 
-def compare(codes: Iterable[Code], records: dict[str, Record]) -> tuple[Step, ...]:
+def compare(codes: Iterable[Code], records: dict[str, Record]) -> tuple[CodeStep, ...]:
     """Compare files and records, in the order in which files are carried out; the records of gone files come last."""
     steps = []
     for code in codes:
@@ -60,11 +60,11 @@ def compare(codes: Iterable[Code], records: dict[str, Record]) -> tuple[Step, ..
         same = record is not None and record.checksum == code.checksum and not record.missing
         # a file that drops its objects has nothing to do where it has no record
         current = same or (code.drops and record is None)
-        steps.append(Step(code.path, State.CURRENT if current else State.CHANGED, code, record))
+        steps.append(CodeStep(code.path, CodeState.CURRENT if current else CodeState.CHANGED, code, record))
     known = {step.path for step in steps}
-    return (*steps, *(Step(path, State.GONE, None, records[path]) for path in sorted(records.keys() - known)))
+    return (*steps, *(CodeStep(path, CodeState.GONE, None, records[path]) for path in sorted(records.keys() - known)))
 
 
-def steps(connection: Connection, codes: Iterable[Code], table: Table) -> tuple[Step, ...]:
+def steps(connection: Connection, codes: Iterable[Code], table: Table) -> tuple[CodeStep, ...]:
     """Read the records, and compare files of code with them; write nothing."""
     return compare(codes, history.read(connection, table))

@@ -15,21 +15,20 @@ from outreach_migrate.errors import Blocker, Contradiction, Problem
 from outreach_migrate.history import progress, read, write
 from outreach_migrate.history.read import History
 from outreach_migrate.postgres import activity, connections
-from outreach_migrate.run import half_done, plan
-from outreach_migrate.run import request as planning
+from outreach_migrate.run import half_done, plan, planning
 from outreach_migrate.run.plan import Pending, Plan
 from outreach_migrate.run.request import Request
 
 if TYPE_CHECKING:
     from outreach_migrate.history.batches import Progress
-    from outreach_migrate.run.code_plan import Step as CodeStep
+    from outreach_migrate.run.code_plan import CodeStep
 
 _AGAIN = 0.5  # s between two looks, while another process migrates
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """The history and the plan at one moment.
+class Comparison:
+    """The history at one moment, and the plan made of it.
 
     `at_work` maps the version of an unfinished file to its living run, `batched` one in batches to its progress.
     """
@@ -55,21 +54,22 @@ class Look:
 
 
 @contextmanager
-def reading(request: Request, tell: Callable[[read.Locked], None]) -> Iterator[Look]:
+def reading(request: Request, tell: Callable[[read.Locked], None]) -> Iterator[Comparison]:
     """Read the history and compare the files with it, on a connection that lasts to the end of the block.
 
     Nothing is written or created. Raise HistoryError when the table is not a history, or ConnectionFailed.
     """
     with connections.translated(), connections.of(request.connection, request.target, wait=request.wait) as connection:
         past = read.history(connection, request.table, search_path=request.target.schema, tell=tell)
-        yield seen(connection, past, request)
+        yield compare(connection, past, request)
 
 
-def seen(connection: psycopg.Connection, past: History, request: Request) -> Look:
+def compare(connection: psycopg.Connection, past: History, request: Request) -> Comparison:
     """Compare the files with a history that was read."""
     made = plan.make(request.files, past.entries)
     batched = half_done.of(connection, past, made)
-    return Look(connection, past, made, _at_work(connection, past), batched, planning.unadopted(past, request.files))
+    unadopted = planning.unadopted(past, request.files)
+    return Comparison(connection, past, made, _at_work(connection, past), batched, unadopted)
 
 
 def _at_work(connection: psycopg.Connection, past: History) -> dict[str, Blocker]:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from outreach_migrate.postgres import connections
-from outreach_migrate.run import request as planning
-from outreach_migrate.run import sessions
+from outreach_migrate.run import planning, sessions
 
 if TYPE_CHECKING:
     from outreach_migrate.history.read import History
@@ -32,14 +31,14 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class Prepared:
     """The history that a run's caller has read, and the plan made of it; a run that finds it stale reads it again."""
 
     past: History
     planned: Planned
 
 
-def run(request: Request, tell: events.Tell, stop: Stop, known: Known | None = None) -> Result:
+def run(request: Request, tell: events.Tell, stop: Stop, known: Prepared | None = None) -> Result:
     """Compare the files with the history, unless that is `known`, and apply the pending files in order.
 
     Raise errors.MigrateError; its `outcome` is the state that the run left the database in.

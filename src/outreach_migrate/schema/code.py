@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from outreach_migrate.history import code as history
 from outreach_migrate.postgres import objects
 from outreach_migrate.run import code_plan
-from outreach_migrate.run.code_plan import State
+from outreach_migrate.run.code_plan import CodeState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from psycopg import Connection
 
-    from outreach_migrate.run.code_plan import Step
+    from outreach_migrate.run.code_plan import CodeStep
     from outreach_migrate.run.request import Request
     from outreach_migrate.schema.catalog import Object
     from outreach_migrate.schema.differences import Difference
@@ -29,7 +29,7 @@ class Compared:
     as the file does, so they are left out.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[CodeStep, ...]
     files: dict[str, str]
     pending: frozenset[tuple[str, str]]
 
@@ -46,18 +46,18 @@ class Compared:
         """Add the paths of their files to differences."""
         return [replace(one, code=self.files.get(_key(one))) for one in found]
 
-    def states(self, found: Iterable[Difference]) -> tuple[Step, ...]:
+    def states(self, found: Iterable[Difference]) -> tuple[CodeStep, ...]:
         """Give the steps; a file is drifted if one of its objects differs."""
         differ = {one.code for one in found}
         drifted = {step.path for step in self.steps if step.is_current} & differ
-        return tuple(replace(one, state=State.DRIFTED) if one.path in drifted else one for one in self.steps)
+        return tuple(replace(one, state=CodeState.DRIFTED) if one.path in drifted else one for one in self.steps)
 
 
 def _key(one: Object | Difference) -> str:
     return one.name.removeprefix("on ") if one.kind == "privileges" else f"{one.kind} {one.name}"
 
 
-def steps(connection: Connection, request: Request) -> tuple[Step, ...]:
+def steps(connection: Connection, request: Request) -> tuple[CodeStep, ...]:
     """Compare the files of code with the records of a database; an object that is gone is drift, not a change."""
     if request.code is None:
         return ()
@@ -65,7 +65,7 @@ def steps(connection: Connection, request: Request) -> tuple[Step, ...]:
     return code_plan.compare(request.code, {path: one._replace(missing=()) for path, one in records.items()})
 
 
-def of_scratch(request: Request, found: Sequence[Step]) -> Request:
+def of_scratch(request: Request, found: Sequence[CodeStep]) -> Request:
     """Give the request for a scratch database: it carries out the files of code that are as they were carried out.
 
     A migration that needs another one carries it out all the same.
@@ -73,7 +73,7 @@ def of_scratch(request: Request, found: Sequence[Step]) -> Request:
     return replace(request, code_only=frozenset(step.path for step in found if step.is_current))
 
 
-def compared(connection: Connection, other: Connection, request: Request, found: Sequence[Step]) -> Compared:
+def compared(connection: Connection, other: Connection, request: Request, found: Sequence[CodeStep]) -> Compared:
     """Find the objects of the files in the database and in the scratch database."""
     if not found:
         return Compared((), {}, frozenset())

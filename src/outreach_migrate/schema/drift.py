@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from outreach_migrate.errors import Problem
     from outreach_migrate.files.migrations import Migration
-    from outreach_migrate.run.code_plan import Step
+    from outreach_migrate.run.code_plan import CodeStep
     from outreach_migrate.run.plan import Plan
     from outreach_migrate.run.request import Request
     from outreach_migrate.schema.catalog import Object
@@ -46,7 +46,7 @@ class Drift:
     files: tuple[Migration, ...]
     scratch: Scratch
     servers: tuple[int, int]
-    code: tuple[Step, ...] = ()
+    code: tuple[CodeStep, ...] = ()
 
 
 class Drifted(errors.MigrateError):
@@ -107,7 +107,7 @@ def beside(
     files: Sequence[Migration],
     made: Scratch,
     *,
-    steps: Sequence[Step] = (),
+    steps: Sequence[CodeStep] = (),
     ignore: Collection[str] = (),
 ) -> Drift:
     """Compare the database of a connection, the request's, with the scratch database `made` that has the files.
@@ -130,7 +130,7 @@ def compared(
     files: Sequence[Migration],
     made: Scratch,
     *,
-    steps: Sequence[Step] = (),
+    steps: Sequence[CodeStep] = (),
     ignore: Collection[str] = (),
 ) -> Drift:
     """Compare the request's database, `here`, with the scratch database `made` that has the files, `there`.
