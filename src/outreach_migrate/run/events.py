@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from outreach_migrate.errors import Blocker, ServerMessage, StatementError
 from outreach_migrate.files.migrations import Migration
@@ -13,39 +13,34 @@ from outreach_migrate.postgres.connections import Unreachable
 from outreach_migrate.run.plan import Planned as Planned
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(NamedTuple):
     """A file is about to run."""
 
     migration: Migration
 
 
-@dataclass(frozen=True, slots=True)
-class Noticed:
+class Noticed(NamedTuple):
     """The server sent a notice or a warning, such as a file's RAISE."""
 
     migration: Migration
     notice: ServerMessage
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(NamedTuple):
     """A file waits for these sessions."""
 
     migration: Migration
     blockers: tuple[Blocker, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Progressing:
+class Progressing(NamedTuple):
     """A long statement reports its progress."""
 
     migration: Migration
     progress: Progress
 
 
-@dataclass(frozen=True, slots=True)
-class Retrying:
+class Retrying(NamedTuple):
     """A file was rolled back, as after a lock timeout, and runs again in `seconds`; `left` counts this retry too."""
 
     migration: Migration
@@ -54,8 +49,7 @@ class Retrying:
     left: int
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(NamedTuple):
     """A file is applied and recorded; `seconds` is the time from its entry's start to its end.
 
     `statements` are the command tags of its statements, empty after a lost connection.
@@ -81,48 +75,42 @@ class Applied:
         return self.migration.path
 
 
-@dataclass(frozen=True, slots=True)
-class Recovered:
+class Recovered(NamedTuple):
     """The connection was lost, but the file was already committed; `reason` is libpq's message."""
 
     migration: Migration
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class AwaitingOrphan:
+class AwaitingOrphan(NamedTuple):
     """A killed run's statement still runs on the server, and this run waits for its end; `pid` is null if unknown."""
 
     migration: Migration
     pid: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class IndexFound:
-    """An earlier run built this index, and was stopped before it could record that."""
+class IndexFound(NamedTuple):
+    """An earlier run built the index of this name, and was stopped before it could record that."""
 
     migration: Migration
-    index: str
+    name: str
 
 
-@dataclass(frozen=True, slots=True)
-class IndexDropped:
-    """An earlier attempt left this index invalid, so it is dropped before the next."""
+class IndexDropped(NamedTuple):
+    """An earlier attempt left the index of this name invalid, so it is dropped before the next."""
 
     migration: Migration
-    index: str
+    name: str
 
 
-@dataclass(frozen=True, slots=True)
-class AlreadyDone:
+class AlreadyDone(NamedTuple):
     """An earlier run did the statement, and was stopped before it could record that; `error` is the server's proof."""
 
     migration: Migration
     error: ServerMessage
 
 
-@dataclass(frozen=True, slots=True)
-class CodeApplied:
+class CodeApplied(NamedTuple):
     """A file of code is carried out and recorded, in `seconds`.
 
     `objects` are those that it makes, `stale` those among them that it made before and no longer does, `dropped` those
@@ -137,16 +125,14 @@ class CodeApplied:
     shared: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class CodeGone:
+class CodeGone(NamedTuple):
     """A file of code is gone; its objects stay."""
 
     path: str
     objects: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Batched:
+class Batched(NamedTuple):
     """A range of a file in batches is done, and committed with the progress.
 
     `rows` of about `total` rows are done, `per_second` by this run, whose ranges have changed `changed`; `size` is the
@@ -166,8 +152,7 @@ class Batched:
         return (self.total - self.rows) / self.per_second if self.per_second else None
 
 
-@dataclass(frozen=True, slots=True)
-class GivingWay:
+class GivingWay(NamedTuple):
     """These sessions waited for a range of a file in batches, so the next is smaller: `size` rows."""
 
     migration: Migration
@@ -175,8 +160,7 @@ class GivingWay:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Lagging:
+class Lagging(NamedTuple):
     """A file in batches pauses, because a replica is behind by more seconds than `limit`."""
 
     migration: Migration
@@ -188,8 +172,7 @@ class Lagging:
 OfCode = CodeApplied | CodeGone
 
 
-@dataclass(frozen=True, slots=True)
-class Unseen:
+class Unseen(NamedTuple):
     """So many replicas may be behind, but `role`, a quoted name, may not see how far; a file in batches goes on."""
 
     migration: Migration
