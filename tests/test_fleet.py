@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -254,6 +256,14 @@ def test_a_line_that_names_no_target_is_not_quoted(text: str, words: str, migrat
     assert run.exit_code == 2
     assert words in run.stderr
     assert "hunter2" not in run.output
+
+
+def test_targets_from_a_closed_stdin_are_wrong_usage(migrate: Migrate) -> None:
+    """There is no list to read, and the error says so."""
+    migrate.write([FIRST])
+    command = 'exec "$0" -m outreach_migrate fleet --targets - status <&-'
+    ended = subprocess.run(["sh", "-c", command, sys.executable], cwd=migrate.folder, capture_output=True, check=False)
+    assert (ended.returncode, b"stdin is closed" in ended.stderr) == (2, True), ended
 
 
 # Failures

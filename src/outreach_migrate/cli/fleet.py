@@ -207,6 +207,8 @@ def members(chosen: Chosen, out: Report) -> Iterator[tuple[Member, ...]]:
 
 
 def _lines(path: str) -> list[str]:
+    if path == "-" and sys.stdin is None:
+        raise errors.UsageError("cannot read the targets in -: stdin is closed")
     try:
         with click.open_file(path, encoding="utf-8") as file:
             return list(file)

@@ -132,6 +132,8 @@ class FleetReport(printer.Report):
         """Name the targets that a signal ended too late to find out their state."""
         for target in self.at_work:
             self.aside(f"{display.in_line(target)}  is abandoned: fleet status shows its state")
+        self.wrong += self.at_work
+        self.done += len(self.at_work)
         return errors.Outcome(None, before=self.applied)
 
     def target_failed(self, target: str, error: MigrateError) -> None:
