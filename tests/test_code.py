@@ -132,6 +132,33 @@ def test_a_statement_that_needs_its_own_transaction_is_refused_with_its_place(mi
     assert run.stderr.endswith("Nothing was run.\n")
 
 
+def test_directives_stand_where_they_mean_something(migrate: Migrate, code: Code) -> None:
+    """One that would be ignored is an error with its line: of code in a migration, of a migration in code."""
+    migrate.write(
+        {
+            "2_a.sql": "-- migrate: drop-first\nselect 1;",
+            "3_a.sql": "-- migrate: no-transaction\n-- migrate: code a.sql\nselect 1;",
+        }
+    )
+    code(
+        {
+            "a.sql": "-- migrate: drop\nselect 1;",
+            "b.sql": "-- migrate: code a.sql\nselect 1;",
+            "c.sql": "-- migrate: drop\n/* twice is no longer used */",
+        }
+    )
+    (migrate.files / "code" / "up").symlink_to(migrate.files / "code")
+    assert "sql/code/up: error: the folder cannot be read: it is a link to a folder" in migrate("check").stdout
+    (migrate.files / "code" / "up").unlink()
+    run = migrate("up")
+    assert [line for line in run.stderr.splitlines() if ": error:" in line] == [
+        "sql/code/a.sql:1:12: error: drop must be all that a file of code has, and it has statements",
+        "sql/code/b.sql:1:12: error: code is for migrations; a file of code has after",
+        "sql/2_a.sql:1:12: error: only a file of code may have this directive",
+        "sql/3_a.sql:2:12: error: code needs a transaction, in which the files of code are carried out",
+    ]
+
+
 def test_drop_first_makes_objects_anew_that_can_not_be_replaced(migrate: Migrate, code: Code, rows: Rows) -> None:
     """A function's new return type needs it dropped, with the views on it; all are made anew, with their grants."""
     code(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -13,6 +15,7 @@ from outreach_migrate.errors import Location, Problem
 from outreach_migrate.files import copies, folders, rules, scanner, statements
 from outreach_migrate.files.migrations import Migration
 from outreach_migrate.files.scanner import Kind
+from outreach_migrate.files.statements import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,8 +23,7 @@ if TYPE_CHECKING:
     from outreach_migrate.files.folders import File, Folder
     from outreach_migrate.files.scanner import Token
 
-FOLDER = "code"
-_DROP = re.compile(r"\s*--[ \t]*migrate:[ \t]*drop[ \t]*\s*", re.IGNORECASE)
+FOLDER = rules.CODE
 _FOREIGN = re.compile(r"^[ \t]*--[ \t]*migrate:[ \t]*(no-transaction|after-deploy|batches)\b", re.M | re.I)
 _ROUTINES = {"function", "procedure", "aggregate"}
 _LOCAL = {"trigger", "policy", "rule", "publication", "operator"}  # no other statement uses their names
@@ -54,7 +56,7 @@ class Code:
     @property
     def drops(self) -> bool:
         """Whether the file's only content says that its objects are to be dropped."""
-        return _DROP.fullmatch(self.migration.sql) is not None
+        return self.migration.directives.drops
 
     @property
     def drops_first(self) -> bool:
@@ -69,7 +71,12 @@ def read(folder: Folder) -> tuple[tuple[Code, ...], list[Problem]]:
     """
     found: list[Code] = []
     problems: list[Problem] = []
-    for path, file in _files(folder, ""):
+    try:
+        files = list(_files(folder, "", ()))
+    except OSError as error:
+        place = Location(display.in_line(str(error.filename or folder)))
+        return (), [Problem(f"the folder cannot be read: {error.strerror}", place)]
+    for path, file in files:
         try:
             sql, copied = copies.read(file)
         except OSError as error:
@@ -81,14 +88,18 @@ def read(folder: Folder) -> tuple[tuple[Code, ...], list[Problem]]:
             continue
         migration = Migration(FOLDER, path.removesuffix(".sql"), str(file.path), sql, copied)
         code = Code(path, migration, tuple(_made(sql)))
-        if not code.drops:
-            problems += _problems(migration)
+        problems += _problems(migration)
         found.append(code)
     ordered, circles = _ordered(found)
     return ordered, [*problems, *circles]
 
 
-def _files(folder: Folder, below: str) -> Iterator[tuple[str, File]]:
+def _files(folder: Folder, below: str, above: tuple[str, ...]) -> Iterator[tuple[str, File]]:
+    """Yield the files of a folder and of the folders in it; raise OSError, also for a link to a folder `above` it."""
+    if isinstance(folder, str | os.PathLike):
+        if (real := os.path.realpath(folder)) in above:
+            raise OSError(errno.ELOOP, "it is a link to a folder that it lies in", os.fspath(folder))
+        above = (*above, real)
     try:
         listed = folders.listed(folder)
     except (FileNotFoundError, NotADirectoryError):
@@ -96,23 +107,29 @@ def _files(folder: Folder, below: str) -> Iterator[tuple[str, File]]:
     for file in listed:
         if file.is_dir():
             inner: Folder = file.resource if isinstance(file, folders.Resource) else file.path
-            yield from _files(inner, f"{below}{file.name}/")
+            yield from _files(inner, f"{below}{file.name}/", above)
         elif file.name.lower().endswith(".sql"):
             yield below + file.name, file
 
 
 def _problems(migration: Migration) -> list[Problem]:
-    hint = "Make it a migration: outreach-migrate new NAME"
-    wrong = [
-        (statement.start, f"{command} cannot run in a transaction, and all files of code share one")
-        for statement, command in migration.outline.outside
-    ]
-    wrong += [(one.start, "COPY … FROM STDIN cannot be used in a file of code") for one, _ in migration.outline.copies]
+    wanted, whole = migration.directives, migration.outline
+    outside, wrong = "Make it a migration: outreach-migrate new NAME", list[Finding]()
+    for statement, command in whole.outside:
+        message = f"{command} cannot run in a transaction, and all files of code share one"
+        wrong.append(Finding(statement.start, message, outside))
+    for statement, _ in whole.copies:
+        wrong.append(Finding(statement.start, "COPY … FROM STDIN cannot be used in a file of code", outside))
+    if wanted.drops and whole.count:
+        message = "drop must be all that a file of code has, and it has statements"
+        wrong.append(Finding(wanted.of_code or 0, message))
+    if wanted.code_at is not None:
+        wrong.append(Finding(wanted.code_at, "code is for migrations; a file of code has after"))
     if not wrong and (mark := _FOREIGN.search(migration.sql)):
-        wrong.append((mark.start(1), f"{mark[1].lower()} cannot be used in a file of code"))
+        wrong.append(Finding(mark.start(1), f"{mark[1].lower()} cannot be used in a file of code", outside))
+    wrong.sort(key=lambda one: one.offset)
     problems = [
-        Problem(message, migration.location(offset), hint, migration.excerpt(offset))
-        for offset, message in sorted(wrong)
+        Problem(one.message, migration.location(one.offset), one.hint, migration.excerpt(one.offset)) for one in wrong
     ]
     return problems or rules.problems(migration)
 

@@ -24,6 +24,7 @@ _KNOWN = (
     "PATH, drop-first, drop."
 )
 _FLAGS = {"no-transaction", "after-deploy", "variables", "drop-first", "drop"}
+_OF_CODE = {"after", "drop-first", "drop"}
 _REPEATED = {"code", "after"}
 _BATCHES = 'Write it as: -- migrate: batches of "Table" by "key"; for ranges of two seconds, put "each 2s" at its end'
 _UNWRITTEN = "Write its SQL here, and remove this line."
@@ -64,6 +65,7 @@ class Directives:
     """A file's directives, with findings about wrong ones; `lock_timeout` is in seconds, 0 for no limit.
 
     A file that is `after_deploy` needs the new release, as one does that drops a column which the old release reads.
+    `of_code` is the offset of the first directive that only a file of code may have, `code_at` that of a `code`.
     """
 
     transaction: bool
@@ -76,6 +78,9 @@ class Directives:
     code: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     drops_first: bool = False
+    drops: bool = False
+    of_code: int | None = None
+    code_at: int | None = None
     batches: Batches | None = None
 
 
@@ -116,6 +121,9 @@ def _of(sql: str, outline: Outline, head: int, lines: list[re.Match[str]]) -> Di
         after_deploy="after-deploy" in given,
         has_variables="variables" in given,
         drops_first="drop-first" in given,
+        drops="drop" in given,
+        of_code=min((given[word].start(1) for word in _OF_CODE & given.keys()), default=None),
+        code_at=given["code"].start(1) if "code" in given else None,
     )
 
 

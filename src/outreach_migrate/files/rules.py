@@ -10,6 +10,8 @@ from outreach_migrate.files import commands, control, heads, statements, ways_do
 from outreach_migrate.files.commands import Command
 from outreach_migrate.files.statements import Finding
 
+CODE = "code"  # the folder of files of code, and the version that they have
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
@@ -30,6 +32,7 @@ def problems(migration: Migration) -> list[Problem]:
         *whole.findings,
         *controls,
         *_copies(migration),
+        *_of_code(migration),
     ]
     wrong.sort(key=lambda finding: finding.offset)
     if not wrong:
@@ -58,6 +61,16 @@ def without_code(migration: Migration, known: Collection[str]) -> list[Problem]:
         for path in migration.directives.code
         if path not in known
     ]
+
+
+def _of_code(migration: Migration) -> Iterator[Finding]:
+    """Find the directives for files of code in a migration, and `code` in a file without a transaction."""
+    wanted = migration.directives
+    if wanted.of_code is not None and migration.version != CODE:
+        yield Finding(wanted.of_code, "only a file of code may have this directive", "See outreach-migrate help code.")
+    if wanted.code_at is not None and not wanted.transaction:
+        message = "code needs a transaction, in which the files of code are carried out"
+        yield Finding(wanted.code_at, message, "Put it into a migration before this one.")
 
 
 def _copies(migration: Migration) -> Iterator[Finding]:
