@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +24,7 @@ from fix_waiting import GATE, Sessions, until
 import outreach_migrate
 from outreach_migrate import events
 from outreach_migrate.files import batches
+from outreach_migrate.report import printer
 from outreach_migrate.run.pace import Pace
 
 HEAD = '-- migrate: batches of steps by "id"\n'
@@ -36,6 +39,8 @@ KINDS = {  # a type, and values in no order, the first and the last row of the t
     "pair": "SELECT (i % 7, chr(40 + i % 60) || i)::pair FROM generate_series(1, 3000) i",
     "short": "SELECT i::text FROM generate_series(1, 3000) i",
     "int[]": "SELECT ARRAY[i % 3, i] FROM generate_series(1, 3000) i",
+    "ext.citext": "SELECT CASE i % 2 WHEN 0 THEN 'a' ELSE 'A' END || i FROM generate_series(1, 3000) i",
+    "ext.hstore": "SELECT ext.hstore('a', i::text) FROM generate_series(1, 3000) i",
 }
 
 
@@ -53,7 +58,8 @@ def counted(rows: Rows) -> list[tuple[Any, ...]]:
 
 def test_each_row_is_in_one_range_whatever_the_key_is(migrate: Migrate, rows: Rows) -> None:
     """Any type with an order is a key, also where the role's settings write and read its values in another way."""
-    rows('CREATE TYPE pair AS (a int, b text); CREATE DOMAIN short AS text COLLATE "C"')
+    rows('CREATE TYPE pair AS (a int, b text); CREATE DOMAIN short AS text COLLATE "C"; CREATE SCHEMA ext')
+    rows("CREATE EXTENSION citext SCHEMA ext; CREATE EXTENSION hstore SCHEMA ext")  # their operators are in no path
     odd = "-c DateStyle=SQL,DMY -c extra_float_digits=-5 -c IntervalStyle=sql_standard"
     files = []
     for number, (kind, values) in enumerate(KINDS.items()):
@@ -91,6 +97,29 @@ def test_a_killed_backfill_goes_on_where_it_was(migrate: Migrate, rows: Rows, se
         done = killed(migrate.start("up"), rows, after=done, seconds=luck.uniform(0, 0.05))
     assert migrate.process("up").exit_code == 0
     assert counted(rows) == [(1, 40_000)]
+
+
+def test_after_a_crash_of_the_server_a_backfill_goes_on(
+    private_server: Callable[..., PrivateServer], migrate: Migrate, seed: int
+) -> None:
+    """A range and its progress are there together, or not at all; the run says that the connection was lost."""
+    server = private_server()
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE steps (id int PRIMARY KEY, n int NOT NULL DEFAULT 0)")
+        connection.execute("INSERT INTO steps SELECT generate_series(1, 40000)")
+        migrate.write([f"{HEAD.strip()} each 5ms\nUPDATE steps SET n = n + 1 WHERE :range;"])
+        run, enough = migrate.start("up", url=server.url), random.Random(seed).randrange(20_000)
+        there = "SELECT to_regclass('schema_migrations_batches')::text"
+        until(lambda: connection.execute(there).fetchall()[0][0])
+        done = "SELECT FROM schema_migrations_batches WHERE rows > %s"
+        until(lambda: connection.execute(done, [enough]).fetchall())
+        of_the_run = "SELECT pid FROM pg_stat_activity WHERE application_name = 'outreach-migrate' ORDER BY pid"
+        os.kill(connection.execute(of_the_run).fetchall()[0][0], signal.SIGKILL)  # the server ends all sessions then
+    ended = run.end()
+    assert (ended.exit_code, "lost the connection while 1_a ran" in ended.stderr) == (1, True), ended.stderr
+    assert migrate.process("--wait", "30s", "up", url=server.url).exit_code == 0
+    with psycopg.connect(server.url) as connection:
+        assert connection.execute("SELECT n, count(*) FROM steps GROUP BY n").fetchall() == [(1, 40_000)]
 
 
 # --- the text
@@ -350,15 +379,19 @@ def test_a_replica_that_is_behind_is_waited_for(
 # --- telling
 
 
-def test_progress_is_shown(migrate: Migrate, rows: Rows) -> None:
-    """A bar on a terminal; the JSON has the last state of each file."""
+def test_progress_is_shown(migrate: Migrate, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bar on a terminal, elsewhere a line now and then; the JSON has the last state of each file."""
     steps(rows, 1500)
     migrate.write([BACKFILL])
     written = in_a_terminal(migrate, "up")
     bar = r"\[#{6}\.{4}\] 1,000 of about 1,500 rows \(66 %\), [\d,]+/s, .* left  1  a"
     assert re.search(bar, written), written
-    document = migrate("--json", "up", files={"2_b.sql": BACKFILL}).json
-    assert [(one["version"], one["rows"], one["changed"]) for one in document["batches"]] == [("2", 1500, 1500)]
+    monkeypatch.setattr(printer.Report, "every", 0.0)
+    line = r"2  b  1,000 of about [\d,]+ rows \(\d+ %\), [\d,]+/s, .* left\n2  b  1,500 of about 1,500 rows \(100 %\)"
+    plain = migrate("up", files={"2_b.sql": BACKFILL})
+    assert re.match(line, plain.stderr), plain.stderr
+    document = migrate("--json", "up", files={"3_c.sql": BACKFILL}).json
+    assert [(one["version"], one["rows"], one["changed"]) for one in document["batches"]] == [("3", 1500, 1500)]
     assert document["applied"][0]["statements"] == ["UPDATE 1500"]
 
 

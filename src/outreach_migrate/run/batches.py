@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import psycopg
+
 from outreach_migrate.errors import MigrateError, Phase, StatementError
 from outreach_migrate.files import batches as texts
 from outreach_migrate.files import statements
@@ -13,7 +15,7 @@ from outreach_migrate.history import batches as progress
 from outreach_migrate.history import progress as entries
 from outreach_migrate.history import write
 from outreach_migrate.history.batches import Progress
-from outreach_migrate.postgres import activity
+from outreach_migrate.postgres import activity, connections
 from outreach_migrate.run import events, keys, no_transaction, pace, retries, sending
 from outreach_migrate.run.pace import Pace
 from outreach_migrate.run.sending import Message
@@ -56,13 +58,26 @@ class _Work:
     def ask(self, query: str) -> PGresult:
         return no_transaction.ask(self.session, self.work, query, settings=keys.SETTINGS)
 
+    def look(self, query: str) -> PGresult:
+        return _look(self.session, self.work, self.wanted, query)
+
     def text(self, query: str) -> str:
-        return _text(self.ask(query))
+        return _text(self.look(query))
 
 
 def key_of(session: Session, work: Work, wanted: Batches) -> Key:
     """Find the key of a file in batches; raise MigrationFileError if there is none that will do."""
-    return keys.find(lambda query: _text(no_transaction.ask(session, work, query)), work.migration, wanted)
+    return keys.find(lambda query: _text(_look(session, work, wanted, query)), work.migration, wanted)
+
+
+def _look(session: Session, work: Work, wanted: Batches, query: str) -> PGresult:
+    """Ask for the key, or for keys; an error is placed at the directive, which names the table."""
+    try:
+        return no_transaction.ask(session, work, query, settings=keys.SETTINGS)
+    except psycopg.Error as error:
+        if connections.was_lost(error):
+            raise
+        raise sending.placed(session, work.migration, error, offset=wanted.offset) from error
 
 
 def _text(result: PGresult) -> str:
@@ -96,7 +111,7 @@ def _progress(one: _Work, *, from_start: bool, begun: bool) -> Progress:
     `begun` says whether a range is done; then the progress must be there, because the ranges must not be done again.
     """
     place, size = one.work.place, pace.FIRST
-    if one.text(progress.exists(place)) != "t":
+    if _text(one.ask(progress.exists(place))) != "t":
         one.ask(progress.create(place))
     if from_start:
         one.ask(progress.end(place))
@@ -163,7 +178,7 @@ def _next(one: _Work, now: Progress, size: int) -> _Range:
     limit = one.request.max_lag
     while True:
         end = keys.next_end(one.key, now.last_key, now.upper_key, size)
-        row = one.ask(f"SELECT {end}, lag.* FROM (VALUES (1)) AS one LEFT JOIN ({activity.LAG}) AS lag ON true")
+        row = one.look(f"SELECT {end}, lag.* FROM (VALUES (1)) AS one LEFT JOIN ({activity.LAG}) AS lag ON true")
         lag = float(row.get_value(0, 2) or 0)
         if not limit or lag <= limit:
             break

@@ -34,18 +34,20 @@ _LACKS = {  # of an index that begins with the key, the most frequent first
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key as SQL: its table and column, the column as the file's statement names it, and its type."""
+    """A key as SQL: its table and column, the column as the file's statement names it, its type and its operators."""
 
     table: str
     column: str
     named: str
     type: str
+    above: str
+    until: str
 
     def after(self, last: str, until: str, *, column: str | None = None) -> str:
         """Write the condition for the rows after one key, up to another; both are literals, NULL for no lower end."""
         column = column or self.named
-        lower = "" if last == NONE else f"{column} > {last}::{self.type} AND "
-        return f"{lower}{column} <= {until}::{self.type}"
+        lower = "" if last == NONE else f"{column} {self.above} {last}::{self.type} AND "
+        return f"{lower}{column} {self.until} {until}::{self.type}"
 
 
 def find(ask: Ask, migration: Migration, wanted: Batches) -> Key:
@@ -57,14 +59,24 @@ def find(ask: Ask, migration: Migration, wanted: Batches) -> Key:
     ]
     if problems:
         raise MigrationFileError(problems[:1])
-    return Key(facts["table"], facts["quoted"], wanted.key, facts["type"])
+    index = next(filter(_is_fit, facts["indexes"]))
+    return Key(facts["table"], facts["quoted"], wanted.key, facts["type"], index["above"], index["until"])
 
 
 def _query(wanted: Batches) -> str:
     """Write the query for the facts of the table, the column, and the indexes that begin with it, one JSON object.
 
-    A domain's values are compared as its base type's, because its checks may not hold for old rows.
+    A domain's values are compared as its base type's, because its checks may not hold for old rows. The operators are
+    those by which the index is ordered, because an extension's may not be in the search path: then citext's values
+    would be compared as text.
     """
+    operator = """(
+        SELECT CASE WHEN p.oprnamespace = 'pg_catalog'::pg_catalog.regnamespace THEN p.oprname::text
+                    ELSE pg_catalog.format('OPERATOR(%I.%s)', s.nspname, p.oprname) END
+          FROM pg_catalog.pg_amop f JOIN pg_catalog.pg_operator p ON p.oid = f.amopopr
+          JOIN pg_catalog.pg_namespace s ON s.oid = p.oprnamespace
+         WHERE f.amopfamily = o.opcfamily AND f.amopstrategy = {} AND f.amoppurpose = 's'
+           AND f.amoplefttype = o.opcintype AND f.amoprighttype = o.opcintype)"""
     return f"""
         SELECT pg_catalog.json_build_object(
             'kind', c.relkind, 'table', c.oid::pg_catalog.regclass::text, 'column', a.attname,
@@ -81,7 +93,7 @@ def _query(wanted: Batches) -> str:
             'indexes', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
                             'name', i.indexrelid::pg_catalog.regclass::text, 'alone', i.indnkeyatts = 1,
                             'unique', i.indisunique, 'whole', i.indpred IS NULL, 'valid', i.indisvalid,
-                            'btree', m.amname = 'btree',
+                            'btree', m.amname = 'btree', 'until', {operator.format(2)}, 'above', {operator.format(5)},
                             'usual', o.opcdefault AND i.indcollation[0] = a.attcollation))
                           FROM pg_catalog.pg_index i
                           JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
@@ -92,6 +104,10 @@ def _query(wanted: Batches) -> str:
           LEFT JOIN pg_catalog.pg_class c ON c.oid = w.oid
           LEFT JOIN pg_catalog.pg_attribute a
             ON a.attrelid = c.oid AND a.attname = {sql.quote(wanted.column)} AND a.attnum > 0 AND NOT a.attisdropped"""
+
+
+def _is_fit(index: dict[str, Any]) -> bool:
+    return all(index[name] for name in _LACKS)
 
 
 def _lacks(facts: dict[str, Any], wanted: Batches) -> Iterator[tuple[str, str | None]]:
@@ -107,7 +123,7 @@ def _lacks(facts: dict[str, Any], wanted: Batches) -> Iterator[tuple[str, str | 
             hint = f"Rows without a key would be in no range: ALTER TABLE {facts['table']} ALTER {facts['quoted']}"
             yield f"{column} is not NOT NULL", f"{hint} SET NOT NULL;"
         indexes = facts["indexes"] or []
-        if not any(all(index[name] for name in _LACKS) for index in indexes):
+        if not any(map(_is_fit, indexes)):
             why = "no index begins with it"
             if indexes:
                 nearest = max(indexes, key=lambda index: sum(index[name] for name in _LACKS))
