@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import zipfile
 from collections.abc import Callable
 
 import pytest
@@ -150,6 +152,9 @@ def test_directives_stand_where_they_mean_something(migrate: Migrate, code: Code
     (migrate.files / "code" / "up").symlink_to(migrate.files / "code")
     assert "sql/code/up: error: the folder cannot be read: it is a link to a folder" in migrate("check").stdout
     (migrate.files / "code" / "up").unlink()
+    (migrate.files / "code" / "two\nlines.sql").write_text("select 1;")
+    assert "two\\nlines.sql: error: the name has characters that can't be printed" in migrate("check").stdout
+    (migrate.files / "code" / "two\nlines.sql").unlink()
     run = migrate("up")
     assert [line for line in run.stderr.splitlines() if ": error:" in line] == [
         "sql/code/a.sql:1:12: error: drop must be all that a file of code has, and it has statements",
@@ -359,6 +364,33 @@ def test_a_migration_can_have_code_carried_out_first(migrate: Migrate, code: Cod
     (migrate.files / "3_bad.sql").unlink()
     failed = migrate("up")
     assert "sql/4_no.sql:2:8: error: column" in failed.stderr
+
+
+def test_code_comes_in_a_wheel_and_goes_through_a_pooler(
+    migrate: Migrate, rows: Rows, pgbouncer: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder is below the package's migrations, in an archive as well; four runs at once do each change once."""
+    wheel = migrate.folder / "app.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("coded_app/__init__.py", "")
+        archive.writestr("coded_app/sql/1_t.sql", TABLE + "create table ran (n int);")
+        archive.writestr("coded_app/sql/code/a/twice.sql", TWICE)
+        archive.writestr("coded_app/sql/code/größe.sql", VIEW + "insert into ran values (1);")
+    monkeypatch.syspath_prepend(str(wheel))
+    url, from_wheel = pgbouncer(pool_size=2), ("--dir", "coded_app:sql")
+    path = os.pathsep.join([str(wheel), os.environ.get("PYTHONPATH", "")])
+    runs = [migrate.start(*from_wheel, "up", url=url, PYTHONPATH=path) for _ in range(4)]
+    assert [run.end().exit_code for run in runs] == [0] * 4
+    assert rows("SELECT n FROM ran") == [(1,)]
+    assert migrate(*from_wheel, "status", "--check", url=url).exit_code == 0
+
+
+def test_before_a_deployment_changed_code_is_carried_out(migrate: Migrate, code: Code) -> None:
+    """The new release may need it, though a migration waits for the step after the deployment."""
+    migrate.write({"2_b.sql": "-- migrate: after-deploy\nalter table t drop n;"})
+    code({"v.sql": "create or replace view v as select id from t;"})
+    assert done(migrate, "--before-deploy") == ["v.sql"]
+    assert done(migrate) == []
 
 
 def test_to_leaves_code_that_may_need_later_files(migrate: Migrate, code: Code) -> None:

@@ -77,6 +77,9 @@ def read(folder: Folder) -> tuple[tuple[Code, ...], list[Problem]]:
         place = Location(display.in_line(str(error.filename or folder)))
         return (), [Problem(f"the folder cannot be read: {error.strerror}", place)]
     for path, file in files:
+        if (shown := display.in_line(path)) != path:  # it would break a dry run's comment
+            problems.append(Problem("the name has characters that can't be printed", Location(shown)))
+            continue
         try:
             sql, copied = copies.read(file)
         except OSError as error:
