@@ -414,3 +414,15 @@ def test_a_range_is_linted_as_a_condition(migrate: Migrate) -> None:
     """squawk finds no wrong syntax in :range."""
     found = migrate("check", "--lint", "--format", "json", files=[f"{HEAD}DELETE FROM steps WHERE :range;"])
     assert found.json["findings"] == []
+
+
+def test_a_role_that_may_read_the_history_alone_sees_the_state(
+    migrate: Migrate, rows: Rows, role: tuple[str, str]
+) -> None:
+    """Without a right on the table with the progress, `status` shows that the file is unfinished, and how to go on."""
+    steps(rows, 10)
+    assert migrate("up", files=[f"{HEAD}UPDATE steps SET n = 1 / (n - n) WHERE :range;"]).exit_code == 1
+    rows(f"GRANT SELECT ON schema_migrations TO {role[0]}")
+    run = migrate("status", url=role[1])
+    assert run.exit_code == 0
+    assert "sql/1_a.sql:2:1: error: unfinished\nhint: Run up, which goes on there" in run.stdout

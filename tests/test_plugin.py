@@ -171,6 +171,30 @@ def test_the_settings_are_the_projects(project: Project) -> None:
     assert ended.counts == {"passed": 1}, ended.output
 
 
+def test_files_of_code_are_in_the_template(project: Project) -> None:
+    """Those of the folder that the project names; another text, or another value of a variable, is another template."""
+    project.write(
+        {
+            "pyproject.toml": "[tool.outreach-migrate]\ncode = 'views'\nset = { n = 1 }\n",
+            "views/v.sql": "-- migrate: variables\nCREATE OR REPLACE VIEW v AS SELECT :'n'::int AS n;",
+        }
+    )
+    tests = """
+        def test_it(migrated_database, migration_at):
+            with migrated_database.connect() as connection:
+                assert connection.execute("SELECT n FROM v").fetchone() == (EXPECTED,)
+            with migration_at("3").connect() as connection:
+                assert connection.execute("SELECT to_regclass('v')").fetchone() == (None,)
+        """
+    for value in ("1", "2"):
+        ended = project(tests.replace("EXPECTED", value))
+        assert ended.counts == {"passed": 1}, ended.output
+        project.write({"pyproject.toml": "[tool.outreach-migrate]\ncode = 'views'\nset = { n = 2 }\n"})
+    project.write({"views/v.sql": "CREATE OR REPLACE VIEW v AS SELECT 3 AS n;"})
+    ended = project(tests.replace("EXPECTED", "3"))
+    assert ended.counts == {"passed": 1}, ended.output
+
+
 def test_an_error_in_a_file_is_reported_without_a_traceback(project: Project) -> None:
     """Each test that needs a database fails with the place in the migration, or in the seed, and the rest runs."""
     tests = """
