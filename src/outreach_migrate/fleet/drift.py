@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from psycopg import Connection, sql
 
-from outreach_migrate.errors import MigrateError
+from outreach_migrate.errors import ConnectionFailed, MigrateError
 from outreach_migrate.files import reach
 from outreach_migrate.files.migrations import Migration
 from outreach_migrate.postgres import connections
@@ -52,7 +52,7 @@ class Replay:
 
 
 class Once(Generic[T]):
-    """Values that are made once each, by the worker that is the first to need one; an error is kept as well."""
+    """Values that are made once each, by the worker that is the first to need one; an error is kept, too."""
 
     def __init__(self) -> None:
         self._locks: dict[object, threading.Lock] = defaultdict(threading.Lock)
@@ -67,6 +67,8 @@ class Once(Generic[T]):
             if key not in self._made:
                 try:
                     self._made[key] = make()
+                except ConnectionFailed:  # the next try may have a connection
+                    raise
                 except MigrateError as error:
                     self._made[key] = error
             value = self._made[key]
