@@ -652,6 +652,9 @@ def test_targets_with_the_same_files_share_a_replay(
     ended = migrate(*ALL, "drift")
     assert (ended.exit_code, f"{len(names) + 1} without drift" in ended.stdout) == (0, True), ended
     assert len(replays) == 2
+    assert migrate("fleet", "--schemas", "public", "up").exit_code == 0
+    ended = migrate("fleet", "--schemas-from", "SELECT 'tenant_1' UNION ALL SELECT 'public'", "drift")
+    assert "2 without drift" in ended.stdout, ended
     rows("GRANT SELECT ON tenant_2.note TO PUBLIC; DROP VIEW tenant_3.notes")
     ended = migrate("--json", *ALL, "drift")
     each, _ = lines(ended)

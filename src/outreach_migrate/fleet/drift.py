@@ -96,13 +96,15 @@ class Comparing:
         """Compare a target with a scratch database to which files are applied, and files of code carried out."""
         steps = code.steps(connection, request)
         request, current = code.of_scratch(request, steps), [one.code for one in steps if one.is_current and one.code]
-        if request.target.schema and any(map(reach.learns_its_schema, [*files, *(one.migration for one in current)])):
+        every, schema = [*files, *(one.migration for one in current)], request.target.schema
+        # every database has public, so no other schema's name can change to it
+        if schema == "public" or (schema and any(map(reach.learns_its_schema, every))):
             with ExitStack() as stack:
                 replay = self._replayed(connection, request, files, stack)
                 return self._compared(connection, request, files, replay, steps)
         host = tuple((name, value) for name, value in _key(request) if name != "dbname")
         of_files = (*((file.version, file.checksum) for file in files), *((one.path, one.checksum) for one in current))
-        key = (host, scratch.model(connection), request.target.schema is None, of_files)
+        key = (host, scratch.model(connection), schema is None, of_files)
         replay = self.replays.get(key, lambda: self._replayed(connection, request, files, self.stack))
         return self._compared(connection, request, files, replay, steps)
 
