@@ -53,7 +53,11 @@ def read(connection: Connection, table: Table) -> dict[str, Record]:
     Raise HistoryError when the role may not read them.
     """
     query = f"""
-        WITH known AS MATERIALIZED ({objects.there()})
+        WITH schemas AS MATERIALIZED (
+            SELECT n.oid FROM pg_catalog.pg_namespace n WHERE EXISTS (
+                SELECT FROM {name(table)} r, pg_catalog.unnest(r.objects) AS one
+                 WHERE pg_catalog.strpos(one, pg_catalog.quote_ident(n.nspname) || '.') > 0)),
+        known AS MATERIALIZED ({objects.there(schemas="SELECT oid FROM schemas")})
         SELECT path, checksum, objects, applied_at, applied_by,
                ARRAY(SELECT one FROM pg_catalog.unnest(objects) AS one WHERE one NOT IN (SELECT name FROM known))
           FROM {name(table)} ORDER BY path"""

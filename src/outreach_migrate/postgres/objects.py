@@ -34,8 +34,18 @@ _KINDS = (
         "SELECT FROM pg_catalog.pg_class c WHERE c.oid = typrelid AND c.relkind <> 'c')",
     ),
 )
+_OF_TABLE = "(SELECT c.relnamespace FROM pg_catalog.pg_class c WHERE c.oid = {})"
+_SCHEMAS = {  # of an object of each catalog
+    "pg_proc": "pronamespace",
+    "pg_class": "relnamespace",
+    "pg_trigger": _OF_TABLE.format("tgrelid"),
+    "pg_policy": _OF_TABLE.format("polrelid"),
+    "pg_rewrite": _OF_TABLE.format("ev_class"),
+    "pg_operator": "oprnamespace",
+    "pg_type": "typnamespace",
+}
 _INDEXES = """
-    SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::oid, i.indexrelid, i.ctid::text, i.xmin
+    SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::oid, i.indexrelid, i.ctid::text, i.xmin, v.relnamespace
       FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class v ON v.oid = i.indrelid WHERE v.relkind = 'm'"""
 _KIND = re.compile(r"(?:[A-Z]+ )+")  # a name in capitals has quotes
 _OF_NO_EXTENSION = """NOT EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.classid = k.class AND e.objid = k.object
@@ -62,21 +72,25 @@ class Resting(NamedTuple):
     internal: bool
 
 
-def there(*, named: str = "") -> str:
-    """Write the query for the database's objects of these kinds; `named` is an array of names without schemas."""
+def there(*, named: str = "", schemas: str = "") -> str:
+    """Write the query for the database's objects of these kinds.
+
+    `named` is an array of names without schemas, `schemas` a query for the OIDs of schemas; other objects are left out.
+    A database may have the same objects in thousands of schemas, and each costs time to name.
+    """
+    inside = f"WHERE k.schema IS NULL OR k.schema IN ({schemas})" if schemas else ""
     rows = " UNION ALL ".join(f"{_rows(*kind, named=named)} AND oid >= {_FIRST}" for kind in _KINDS)
     return f"""
         SELECT {_NAME} AS name, k.class::bigint AS class, k.object::bigint AS object
-          FROM ({rows} UNION ALL {_INDEXES}) AS k(class, object, mark, xmin),
-               LATERAL pg_catalog.pg_identify_object(k.class, k.object, 0) AS o
-         WHERE {_OF_NO_EXTENSION}"""
+          FROM ({rows} UNION ALL {_INDEXES}) AS k(class, object, mark, xmin, schema),
+               LATERAL pg_catalog.pg_identify_object(k.class, k.object, 0) AS o {inside}"""
 
 
 def _rows(catalog: str, name: str | None, condition: str, *, named: str) -> str:
     """Write the query for a kind's objects; `named` is an array of their names, or nothing."""
     return (
-        f"SELECT 'pg_catalog.{catalog}'::pg_catalog.regclass::oid, oid, ctid::text, xmin"
-        f" FROM pg_catalog.{catalog} WHERE {condition}"
+        f"SELECT 'pg_catalog.{catalog}'::pg_catalog.regclass::oid, oid, ctid::text, xmin,"
+        f" {_SCHEMAS.get(catalog, 'NULL::oid')} FROM pg_catalog.{catalog} WHERE {condition}"
     ) + (f" AND {name} = ANY ({named})" if named and name else "")
 
 
@@ -112,13 +126,13 @@ def made(connection: Connection, names: Sequence[str]) -> list[Made]:
     """
     rows = [_rows(*kind, named="%(names)s") for kind in _KINDS]
     rules = """
-        SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::oid, r.ev_class, r.ctid::text, r.xmin
+        SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::oid, r.ev_class, r.ctid::text, r.xmin, NULL::oid
           FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class c ON c.oid = r.ev_class
          WHERE r.rulename = '_RETURN' AND c.relname = ANY(%(names)s) AND c.relpersistence <> 't'"""
     query = f"""
         WITH ours AS MATERIALIZED (SELECT pg_catalog.pg_current_xact_id()::text::bigint AS xid)
         SELECT k.class::bigint, k.object::bigint, {_NAME}, pg_catalog.string_agg(k.mark, ' ' ORDER BY k.mark)
-          FROM ours, ({" UNION ALL ".join([*rows, rules, _INDEXES])}) AS k(class, object, mark, xmin),
+          FROM ours, ({" UNION ALL ".join([*rows, rules, _INDEXES])}) AS k(class, object, mark, xmin, schema),
                LATERAL pg_catalog.pg_identify_object(k.class, k.object, 0) AS o
          WHERE CASE WHEN pg_catalog.age(k.xmin) <= 0 THEN
                pg_catalog.pg_xact_status((ours.xid - pg_catalog.age(k.xmin))::text::pg_catalog.xid8) = 'in progress' END
