@@ -278,6 +278,15 @@ def test_a_migration_in_the_way_is_refused(
         assert verdicts(migrate(*command, "--accept-edited")) == {"1": "adopted", "2": "adopted"}
 
 
+def test_a_row_without_a_name_is_refused(migrate: Migrate, made: Any) -> None:
+    """The tool's own table can't have one, but a table of this form can."""
+    made("yoyo", "INSERT INTO _yoyo_migration VALUES ('c', null, '2024-01-03');")
+    assert problem(migrate("--json", "adopt")) == (
+        "public._yoyo_migration has a row without a version or name",
+        "Correct the row.",
+    )
+
+
 @pytest.mark.parametrize("tool", ["drizzle", "dbmate"])  # one in a schema of its own; the other renamed
 def test_the_tools_table_is_no_part_of_the_schema(tool: str, migrate: Migrate, rows: Rows, made: Any) -> None:
     """`drift` does not report it as extra, and `dump` and `types` leave it out."""

@@ -717,6 +717,16 @@ def test_a_text_that_is_not_utf8_is_refused(migrate: Migrate) -> None:
     assert "old/1_a/migration.sql: error: not UTF-8: byte 0xff at offset 8" in migrate("import", "old").stderr
 
 
+def test_a_migration_that_is_no_file_is_refused(migrate: Migrate) -> None:
+    """A link to nothing would be missing from the new folder, and nobody would see it."""
+    old(migrate, {"1_a.up.sql": A})
+    (migrate.folder / "old" / "2_b.up.sql").symlink_to("nowhere")
+    run = migrate("import", "old", "--from", "sqlx")
+    assert run.exit_code == 1
+    assert "old/2_b.up.sql: error: not a regular file, but perhaps a link to nothing" in run.stderr
+    assert not migrate.files.exists()
+
+
 def test_psycopg_is_not_imported(migrate: Migrate) -> None:
     """It works where no driver is, and needs no database."""
     old(migrate, TOOLS["goose"][0])

@@ -99,6 +99,9 @@ def listed(folder: str) -> list[os.DirEntry[str]]:
             found = [entry for entry in listing if not entry.name.startswith(".")]
     except OSError as error:
         raise _refused(folder, f"cannot be read: {error.strerror}") from error
+    for entry in found:
+        if entry.name.endswith(".sql") and not entry.is_file() and not entry.is_dir():  # its tool would miss it, too
+            raise _refused(display.in_line(entry.path), "not a regular file, but perhaps a link to nothing")
     return sorted(found, key=lambda entry: entry.name)
 
 

@@ -127,6 +127,8 @@ def read(connection: Connection, table: Foreign) -> Recorded:
     except psycopg.DataError as error:
         problem = Problem(f"{table} has a time that Python's datetime can't hold: {error}", hint="Correct the row.")
         raise NotAdopted([problem]) from error
+    if any(row[0] is None for row in rows):
+        raise NotAdopted([Problem(f"{table} has a row without a version or name", hint="Correct the row.")])
     last = dict[str, Record]()
     for row in rows:
         record = _record(table.tool, *row)
