@@ -40,6 +40,7 @@ end $f$;
 create procedure app.pr(inout a int) language plpgsql as $$ begin a := 1; end $$;
 create aggregate app.mysum(int) (sfunc = int4pl, stype = int, initcond = '0');
 create trigger t before insert on app.parent for each row when (new.n > 0) execute function app.tg();
+create trigger pt after insert on app.part for each row execute function app.tg();
 alter table app.parent disable trigger t;
 create rule r as on insert to app.u do also notify x;
 alter table app.ser enable row level security, force row level security;

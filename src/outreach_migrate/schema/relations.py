@@ -38,10 +38,19 @@ def queries(facts: Facts) -> Iterator[str]:
     yield _policies()
 
 
+def _options(relation: str) -> str:
+    """Write the expression for the storage options of a relation, and of the table for its long values."""
+    return f"""
+        'WITH (' || (SELECT string_agg(one, ', ' ORDER BY one) FROM (
+            SELECT unnest({relation}.reloptions) UNION ALL
+            SELECT 'toast.' || unnest(o.reloptions) FROM pg_class o WHERE o.oid = {relation}.reltoastrelid
+        ) AS options(one)) || ')'"""
+
+
 _PROPERTIES = (  # of a table
     "'PARTITION BY ' || pg_get_partkeydef(t.oid)",
     "(SELECT 'USING ' || quote_ident(amname) FROM pg_am WHERE pg_am.oid = t.relam AND amname <> 'heap')",
-    "'WITH (' || array_to_string(t.reloptions, ', ') || ')'",
+    _options("t"),
     "(SELECT 'TABLESPACE ' || quote_ident(spcname) FROM pg_tablespace s WHERE s.oid = t.reltablespace)",
     "(SELECT format('SERVER %I %s', srvname, {}) FROM pg_foreign_table f JOIN pg_foreign_server s"
     " ON s.oid = f.ftserver WHERE f.ftrelid = t.oid)".format(foreign_options("f.ftoptions").strip()),
@@ -122,7 +131,7 @@ def _views(facts: Facts) -> str:
           WHERE line <> 'COLUMN ' || quote_ident(attname))"""
     parts = lines(
         f"format('CREATE %sVIEW %s%s AS', CASE c.relkind WHEN 'm' THEN 'MATERIALIZED ' END, {REL},"
-        " ' WITH (' || array_to_string(c.reloptions, ', ') || ')')",
+        f" ' ' || {_options('c')})",
         "pg_get_viewdef(c.oid)",
         column,
         grants(facts, "r", "c.relacl", "c.relowner"),
@@ -179,11 +188,15 @@ def _indexes(facts: Facts) -> str:
 
 
 def _triggers() -> str:
+    """Write the query for triggers; that of a partition is the table's own, unless it fires otherwise."""
     definition = lines("pg_get_triggerdef(t.oid)", enabled("t.tgenabled"), comment("pg_trigger", "t.oid"))
     return f"""
         SELECT 'trigger', format('%I on %s', t.tgname, {REL}), {REL}, {definition}
           FROM pg_trigger t {OF_REL.format("t.tgrelid")}
-         WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND {plain()} AND {free("pg_class", "c.oid")}"""
+          LEFT JOIN pg_trigger above ON above.oid = t.tgparentid
+         WHERE NOT coalesce(above.tgisinternal, t.tgisinternal)  -- before 15 that of a partition is internal
+           AND t.tgenabled IS DISTINCT FROM above.tgenabled AND {plain()}
+           AND {free("pg_class", "c.oid")}"""
 
 
 def _rules() -> str:

@@ -95,9 +95,9 @@ def _enums_and_composites(facts: Facts) -> str:
 
 
 def _domains(facts: Facts) -> str:
-    checks = """
-        (SELECT string_agg(format('    CONSTRAINT %I %s', conname, pg_get_constraintdef(k.oid)),
-                           E'\\n' ORDER BY conname)
+    checks = f"""
+        (SELECT string_agg(concat(format('    CONSTRAINT %I %s', conname, pg_get_constraintdef(k.oid)),
+                                  ' ' || {comment("pg_constraint", "k.oid")}), E'\\n' ORDER BY conname)
            FROM pg_constraint k WHERE contypid = t.oid AND contype <> 'n')"""
     head = """concat(format('CREATE DOMAIN %s AS %s', {}, format_type(t.typbasetype, t.typtypmod)),
                      (SELECT format(' COLLATE %I.%I', m.nspname, l.collname) FROM pg_collation l
