@@ -60,6 +60,7 @@ def test_a_run_whose_dump_fails_says_that_it_applied(migrate: Migrate) -> None:
     ended = migrate("up", "--dump", "no/schema.sql", files=["SELECT 1"])
     assert ended.exit_code == 1
     assert "cannot write no/schema.sql: No such file or directory" in ended.stderr
+    assert "hint: When that is mended: outreach-migrate dump --out no/schema.sql\n" in ended.stderr
     assert ended.stderr.endswith("This run has applied and recorded 1 migration.\n")
 
 

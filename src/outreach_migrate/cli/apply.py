@@ -74,13 +74,17 @@ def _check_drift(ctx: click.Context, request: Request, out: RunReport) -> None:
 
 def _dump(request: Request, path: str, out: RunReport) -> None:
     """Write the schema; an error says that the run itself succeeded."""
+    import shlex
+
     from outreach_migrate.schema import dump
 
     try:
         dumped = dump.compared(path, dump.schema(request.target, request.table))
         dump.write(dumped)
     except errors.MigrateError as error:
-        raise error.after(errors.Outcome(None, before=len(out.applied))) from error.__cause__
+        again = f"outreach-migrate dump --out {shlex.quote(path)}"
+        hint = f"{error.hint}. Then: {again}" if error.hint else f"When that is mended: {again}"
+        raise error.after(errors.Outcome(None, before=len(out.applied)), hint=hint) from error.__cause__
     out.document["dump"] = path
     out.aside(f"{path} {'is written' if dumped.changed else 'is up to date'}.")
 
