@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from fix_plugin import XDIST, Project
 from fix_private_server import PrivateServer
-from fix_servers import Connect, url
+from fix_servers import url
 from fix_waiting import until
 from psycopg import sql
 
@@ -171,6 +171,25 @@ def test_the_settings_are_the_projects(project: Project) -> None:
     assert ended.counts == {"passed": 1}, ended.output
 
 
+def test_the_environment_comes_before_the_settings(project: Project) -> None:
+    """Its folders and its table count for tests as they do for a command."""
+    project.write({
+        "pyproject.toml": "[tool.outreach-migrate]\ndir = 'nowhere'\ntable = 'other'\ncode = 'nowhere'\n",
+        "views/names.sql": "CREATE VIEW names AS SELECT name FROM users;",
+    })  # fmt: skip
+    ended = project(
+        """
+        def test_it(migrated_connection):
+            query = "SELECT to_regclass('users'), to_regclass('past'), to_regclass('names')"
+            assert migrated_connection.execute(query).fetchone() == ("users", "past", "names")
+        """,
+        OUTREACH_MIGRATE_DIR="sql",
+        OUTREACH_MIGRATE_TABLE="past",
+        OUTREACH_MIGRATE_CODE="views",
+    )
+    assert ended.counts == {"passed": 1}, ended.output
+
+
 def test_files_of_code_are_in_the_template(project: Project) -> None:
     """Those of the folder that the project names; another text, or another value of a variable, is another template."""
     project.write(
@@ -289,16 +308,17 @@ def test_only_marked_databases_are_dropped_and_only_in_their_time(project: Proje
         assert {*go} & {*project.databases()} == set()
 
 
-def test_a_large_template_is_copied_as_files(connect: Connect) -> None:
-    """Up to 100 MB through the WAL, which spares the checkpoints; before PostgreSQL 15 there is no choice."""
-    connection = connect()
-    small = templates.found(connection, connection.info.dbname)
-    large = templates.found(connection, connection.info.dbname, large=1)
-    chosen = connection.info.server_version >= 150000
-    assert ("wal_log" in small.copy("x")[0].as_string(), "file_copy" in large.copy("x")[0].as_string()) == (
-        chosen,
-        chosen,
-    )
+@pytest.mark.parametrize(
+    ("fsync", "large", "strategy"), [("on", 10**9, "wal_log"), ("on", 1, "file_copy"), ("off", 10**9, "file_copy")]
+)
+def test_a_template_is_copied_in_the_cheaper_way(
+    private_server: Callable[..., PrivateServer], fsync: str, large: int, strategy: str
+) -> None:
+    """As files if it is large, or if checkpoints wait for no disk; before PostgreSQL 15 there is no choice."""
+    with psycopg.connect(private_server(fsync=fsync).url, autocommit=True) as connection:
+        [copy] = templates.found(connection, connection.info.dbname, large=large).copy("x")
+        expected = f" STRATEGY {strategy}" if connection.info.server_version >= 150000 else '"postgres"'
+    assert copy.as_string().endswith(expected)
 
 
 # Failures

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from outreach_migrate.files.folders import Folder
     from outreach_migrate.files.migrations import Migration
 
+_PREFIX = "OUTREACH_MIGRATE_"
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -70,17 +72,16 @@ def read(start: Path, seeds: Sequence[Path]) -> Recipe:
     root, settings = pyproject.find(str(start)) or (str(start), {})
     if not isinstance(settings, dict):
         raise errors.UsageError(f"{root}/pyproject.toml: [tool.{pyproject.KEY}] must be a table")
-    folder = folders.find(_folder(root, str(settings.get("dir", "sql"))))
+    folder = folders.find(_place(root, settings, "dir") or _folder(root, "sql"))
     found, problems = migrations.read(folder)
     if problems:
         raise errors.MigrationFileError(problems)
     texts = tuple((str(seed), _text(seed)) for seed in seeds)
     given = variables.of_project(settings.get("set", {}), f"{root}/pyproject.toml: [tool.{pyproject.KEY}.set]")
-    chosen = settings.get("code")
-    where = _folder(root, str(chosen)) if chosen else folders.below(folder, code.FOLDER)
+    where = _place(root, settings, "code") or folders.below(folder, code.FOLDER)
     codes = _code(where) if where else ()
     values = migrations.values([*found, *(one.migration for one in codes)], variables.lookup({}, os.environ, given))
-    table = str(settings.get("table", tables.NAME))
+    table = os.environ.get(f"{_PREFIX}TABLE") or str(settings.get("table", tables.NAME))
     return Recipe(folder, found, texts, table, values, tuple(one.checksum for one in codes), where)
 
 
@@ -90,6 +91,13 @@ def _code(where: Folder) -> tuple[Code, ...]:
     if problems:
         raise errors.MigrationFileError(problems)
     return found
+
+
+def _place(root: str, settings: Mapping[str, object], key: str) -> str | None:
+    """Give the folder that the environment names, from the current one on, else pyproject.toml, as for a command."""
+    if given := os.environ.get(_PREFIX + key.upper()):
+        return _folder(os.curdir, given)
+    return _folder(root, str(settings[key])) if key in settings else None
 
 
 def _folder(root: str, given: str) -> str:
