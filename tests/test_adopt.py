@@ -232,6 +232,7 @@ REFUSED: list[tuple[str, str, str, str]] = [  # the tool, more SQL, and parts of
     ("prisma", GONE.format("rolled_back_at = now()"), "2_two is rolled back", "prisma migrate deploy"),
     ("golang-migrate", "UPDATE schema_migrations SET dirty = true;", "2 is dirty", "migrate force 2."),
     ("golang-migrate", "UPDATE schema_migrations SET version = 7;", "has applied 7, and there is no file", "--to 2"),
+    ("golang-migrate", "INSERT INTO schema_migrations VALUES (7, false);", "has several rows: 2, 7", "a single row"),
     ("sqlx", "UPDATE _sqlx_migrations SET success = false WHERE version = 2;", "2 is dirty", "DELETE FROM"),
     (
         "flyway",
@@ -599,6 +600,19 @@ def test_behind_a_pooler(migrate: Migrate, rows: Rows, made: Any, pgbouncer: Cal
     url = pgbouncer(pool_size=1)
     assert migrate("adopt", url=url).exit_code == 0
     assert migrate("up", url=url).stdout == "Nothing is pending: 2 migrations are applied.\n"
+
+
+def test_only_the_owner_renames(migrate: Migrate, rows: Rows, role: tuple[str, str], made: Any) -> None:
+    """No GRANT is enough for --rename, so the error names none, before and after the role has one."""
+    made("dbmate")
+    rows("GRANT ALL ON SCHEMA public TO PUBLIC; GRANT SELECT ON schema_migrations TO PUBLIC")
+    for may_not in ("lock", "rename"):
+        run = migrate(*RECIPES["dbmate"].split(), "--from", "dbmate", url=role[1])
+        assert run.exit_code == 1
+        assert f" may not {may_not} public.schema_migrations" in run.stderr
+        assert "hint: Adopt as the role that owns it, because --rename needs that.\n" in run.stderr
+        rows("GRANT ALL ON schema_migrations TO PUBLIC")
+    assert rows("SELECT to_regclass('schema_migrations_dbmate') IS NULL") == [(True,)]
 
 
 def test_a_role_without_the_right_is_reported(migrate: Migrate, rows: Rows, role: tuple[str, str], made: Any) -> None:

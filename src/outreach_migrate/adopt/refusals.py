@@ -33,10 +33,13 @@ _BROKEN = {
 
 
 def heads(recorded: Recorded) -> Problem | None:
-    """Refuse a table of alembic's with several heads, because each rests on revisions of its own."""
+    """Refuse several rows where one stands for those before it: alembic's heads rest on revisions of their own."""
     if not recorded.up_to or len(recorded.records) <= 1:
         return None
     names = ", ".join(display.in_line(one.name) for one in recorded.records)
+    if recorded.table.tool != "alembic":
+        hint = f"{recorded.table.tool} keeps a single row: leave only the one that it last wrote."
+        return Problem(f"{recorded.table} has several rows: {names}", hint=hint)
     hint = "Merge them: alembic merge heads, then alembic upgrade head; and import the folder again."
     return Problem(f"{recorded.table} has several heads: {names}", hint=hint)
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from outreach_migrate.run.sessions import Session
     from outreach_migrate.run.stop import Stop
 
+_OWNER = "because --rename needs that."
 _SOON, _PATIENCE = 1, 29  # s until a wait for the table's lock is reported, and then until it is an error
 _TRIES = 20  # each fails because another session has changed the tables meanwhile
 # Another run made the table, or inserted an entry, first; or the other tool's table was renamed.
@@ -210,7 +211,8 @@ def _lock(session: Session, chosen: Foreign, mode: str) -> None:
             return
         except pg.InsufficientPrivilege as error:
             role = sql.Identifier(connection.info.user).as_string()
-            hint = f"Adopt as the role that owns it, or: GRANT SELECT, UPDATE ON {table.quoted} TO {role};"
+            grant = f"or: GRANT SELECT, UPDATE ON {table.quoted} TO {role};"
+            hint = f"Adopt as the role that owns it, {grant if mode == 'SHARE' else _OWNER}"
             raise MigrateError(f"the role {role} may not lock {table} against writes", hint=hint) from error
         except pg.LockNotAvailable:
             connection.execute("ROLLBACK")
@@ -245,5 +247,10 @@ def _renamed(connection: psycopg.Connection, theirs: Foreign, name: str) -> str:
         hint = f"Rename it: ALTER TABLE {new} RENAME TO …;"
         raise NotAdopted([Problem(f"{theirs} would be renamed to {name}, which is there already", hint=hint)])
     old, short = (sql.Identifier(one).as_string() for one in (theirs.form.name, name))
-    connection.execute(f"ALTER TABLE {theirs.table.quoted} RENAME TO {short}".encode())
+    try:
+        connection.execute(f"ALTER TABLE {theirs.table.quoted} RENAME TO {short}".encode())
+    except pg.InsufficientPrivilege as error:
+        role = sql.Identifier(connection.info.user).as_string()
+        hint = f"Adopt as the role that owns it, {_OWNER}"
+        raise MigrateError(f"the role {role} may not rename {theirs}", hint=hint) from error
     return f"ALTER TABLE {new} RENAME TO {old};"
