@@ -57,6 +57,8 @@ def test_the_sample_project_passes_and_notices_a_new_migration(sample: Project, 
     assert (migrate("types", "--check").exit_code, migrate("dump", "--check").exit_code) == (0, 0)
 
     sample.write({"sql/20260201000000_note.sql": 'ALTER TABLE "OutreachStep" ADD note text;'})
+    in_ci = [migrate(command, "--scratch", "--check") for command in ("types", "dump")]  # with nothing but the files
+    assert [(one.exit_code, "is out of date" in one.stderr) for one in in_ci] == [(1, True)] * 2
     outreach_migrate.up(migrate.url)
     assert (migrate("types", "--check").exit_code, migrate("dump", "--check").exit_code) == (1, 1)
     assert (migrate("types").exit_code, migrate("dump").exit_code) == (0, 0)
