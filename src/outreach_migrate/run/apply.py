@@ -48,7 +48,7 @@ def run(
     """
     applied: list[events.Applied] = []
     in_vain = 0
-    with _outcome_told(session, applied):
+    with _outcome_added(session, applied):
         while stopped := _apply_all(session, request, past, planned.steps, applied):
             _make_way(session, request, past, stopped, applied, in_vain=in_vain)
             # another run may have finished the file by now, and --from-start would run it a second time
@@ -61,7 +61,7 @@ def run(
 
 
 @contextmanager
-def _outcome_told(session: Session, applied: list[events.Applied]) -> Iterator[None]:
+def _outcome_added(session: Session, applied: list[events.Applied]) -> Iterator[None]:
     """Add the run's outcome to an error that is raised between two files."""
     try:
         with connections.translated():

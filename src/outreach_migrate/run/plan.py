@@ -191,16 +191,16 @@ def _conflict(step: Step, newest: int, from_start: int | None) -> Contradiction 
     migration, entry = step.migration, step.entry
     match step.state:
         case State.EDITED:
-            return _told(step, Conflict.EDITED)
+            return _contradiction(step, Conflict.EDITED)
         case State.MISSING:
-            return _told(step, Conflict.MISSING)
+            return _contradiction(step, Conflict.MISSING)
         case State.OUT_OF_ORDER:
-            return _told(step, Conflict.OUT_OF_ORDER)._replace(newest=newest)
+            return _contradiction(step, Conflict.OUT_OF_ORDER)._replace(newest=newest)
         case State.UNFINISHED if migration and entry:
             if migration.directives.transaction:
-                return _told(step, Conflict.UNFINISHED_WANTS_TRANSACTION)
+                return _contradiction(step, Conflict.UNFINISHED_WANTS_TRANSACTION)
             same = entry.done_checksum == _done_checksum(migration, entry)
-            return None if same or migration.number == from_start else _told(step, Conflict.UNFINISHED_CHANGED)
+            return None if same or migration.number == from_start else _contradiction(step, Conflict.UNFINISHED_CHANGED)
     return None
 
 
@@ -219,13 +219,13 @@ def _done_checksum(migration: Migration, entry: Entry) -> str | None:
 def _unfinished(step: Step) -> Contradiction:
     migration = step.migration
     if migration is None:
-        return _told(step, Conflict.UNFINISHED_WITHOUT_FILE)
-    told, whole = _told(step, Conflict.UNFINISHED), list(migration.pieces())
-    place = migration.location(whole[told.done].start) if told.done < len(whole) else told.location
-    return told._replace(location=place, statements=len(whole))
+        return _contradiction(step, Conflict.UNFINISHED_WITHOUT_FILE)
+    found, whole = _contradiction(step, Conflict.UNFINISHED), list(migration.pieces())
+    place = migration.location(whole[found.done].start) if found.done < len(whole) else found.location
+    return found._replace(location=place, statements=len(whole))
 
 
-def _told(step: Step, conflict: Conflict) -> Contradiction:
+def _contradiction(step: Step, conflict: Conflict) -> Contradiction:
     migration, entry = step.migration, step.entry
     return Contradiction(
         conflict,
