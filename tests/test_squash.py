@@ -108,13 +108,24 @@ def test_a_database_that_has_some_or_others_is_refused(four: None, migrate: Migr
     assert migrate("up").exit_code == 0
 
 
-def test_files_with_variables_are_not_squashed(migrate: Migrate) -> None:
-    """The new file would have their values, for all environments and in the repository."""
-    files = {"1_a.sql": "SELECT 1", "2_b.sql": "-- migrate: variables\nCREATE ROLE r PASSWORD :'pw'"}
-    ended = migrate("--set", "pw=sesame", "squash", "--through", "2", files=files)
-    assert ended.stderr.startswith(
-        "sql/2_b.sql: error: it has variables, and a squashed file would have their values\n"
-    )
+def test_files_with_variables_take_their_values(migrate: Migrate) -> None:
+    """A value that only steers the files is none of the new file's; a variable without a value is named."""
+    files = {"1_a.sql": "create table t (n int)", "2_b.sql": "-- migrate: variables\nSELECT :'where'"}
+    ended = migrate("squash", "--through", "2", files=files)
+    assert ended.exit_code == 1
+    assert ended.stderr.startswith("sql/2_b.sql:2:8: error: the variable where has no value\n")
+    assert migrate("--set", "where=Atlantis", "squash", "--through", "2").exit_code == 0
+    assert names(migrate) == ["2_squashed.sql"]
+
+
+@pytest.mark.parametrize(
+    "statement", ["CREATE ROLE r PASSWORD :'pw'", "CREATE TABLE t (c text DEFAULT :'pw')", 'CREATE SCHEMA :"pw"']
+)
+def test_a_squashed_file_has_no_values_of_variables(migrate: Migrate, statement: str) -> None:
+    """They are one environment's, and may be secret, and the file goes into the repository."""
+    files = {"1_a.sql": "SELECT 1", "2_b.sql": f"-- migrate: variables\n{statement}"}
+    ended = migrate("--set", "pw=it's sesame", "squash", "--through", "2", files=files)
+    assert ended.stderr.startswith("sql/2_b.sql: error: the squashed file would have the value of its variable pw\n")
     assert "sesame" not in ended.output
     assert names(migrate) == ["1_a.sql", "2_b.sql"]
 

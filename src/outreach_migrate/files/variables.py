@@ -65,6 +65,10 @@ class Written:
             text = _without(text, value, sign)
         return "".join(names.get(sign, sign) for sign in text)
 
+    def shown_in(self, text: str) -> list[str]:
+        """Name the variables whose whole values a text has; a short one counts where it stands as a word."""
+        return [name for name, value in self.values.items() if value and re.search(_pattern(value), text)]
+
 
 def _without(text: str, value: str, sign: str) -> str:
     """Put a sign in place of a value, as it is and as the server quotes it, and of the parts of it.
@@ -74,19 +78,25 @@ def _without(text: str, value: str, sign: str) -> str:
     """
     if not value:
         return text
+    text = re.sub(_pattern(value), sign, text)
     if len(value) < _SHORT:
-        return re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", sign, text)
-    doubled = value.replace("\\", "\\\\")
-    forms = {value, doubled, value.replace('"', '""'), doubled.replace('"', '\\"')}
-    forms |= {form.replace("'", "''") for form in (value, doubled)}
-    for form in sorted(forms, key=len, reverse=True):
-        text = text.replace(form, sign)
+        return text
     parts, done = list[str](), 0
     for start in re.finditer(r"(?<!\w)\S", text):
         if start.start() >= done and (end := _end_of_part(text, start.start(), value)):
             parts += [text[done : start.start()], sign]
             done = end
     return "".join([*parts, text[done:]])
+
+
+def _pattern(value: str) -> str:
+    """Write a pattern of a value, as it is and as the server quotes it."""
+    if len(value) < _SHORT:
+        return rf"(?<!\w){re.escape(value)}(?!\w)"
+    doubled = value.replace("\\", "\\\\")
+    forms = {value, doubled, value.replace('"', '""'), doubled.replace('"', '\\"')}
+    forms |= {form.replace("'", "''") for form in (value, doubled)}
+    return "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))
 
 
 def _end_of_part(text: str, start: int, value: str) -> int:

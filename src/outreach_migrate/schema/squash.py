@@ -49,7 +49,8 @@ def make(
     2. Their statements for the whole server, such as CREATE ROLE, come first, because no dump of a database has them.
     3. The new file is applied to another scratch database, which must have the same objects and the same rows.
 
-    Raise UsageError if no file has the version, MigrateError if the two differ, and the errors of scratch.migrated.
+    Raise UsageError if no file has the version, Refused if the file would have a variable's value, MigrateError if the
+    two differ, and the errors of scratch.migrated.
     """
     files = _chosen(request, through)
     if request.target.schema:
@@ -62,7 +63,9 @@ def make(
         refreshed = "" if with_rows else _refreshes(made)
     version = files[-1].version
     path = os.path.join(folder, f"{version}_{squashed.NAME}.sql")
-    file = Migration(version, squashed.NAME, path, f"{_head(files)}{_of_the_server(files)}{text}{refreshed}")
+    body = f"{_of_the_server(files)}{text}{refreshed}"
+    _must_have_no_values(files, body)
+    file = Migration(version, squashed.NAME, path, f"{_head(files)}{body}")
     with scratch.migrated(request, [file], private=private, beside=beside) as made:
         after, rows_after = _read(request, made)
     _must_be_alike(before, after, rows if with_rows else {}, rows_after)
@@ -70,20 +73,24 @@ def make(
 
 
 def _chosen(request: Request, through: int) -> list[Migration]:
-    """Choose the files, none of which may have variables: their values are this environment's, and may be secret."""
+    """Choose the files up to a version. Raise UsageError if no file has it."""
     if request.file_problems:
         raise errors.MigrationFileError(request.file_problems)
     files = [one for one in request.files if one.number <= through]
     if through not in {one.number for one in files}:
         raise errors.UsageError(f"no migration has version {through}")
-    if wrong := [
-        Problem("it has variables, and a squashed file would have their values", Location(one.path), hint)
-        for hint in ["Squash through an earlier version, or write a file without variables."]
-        for one in files
-        if one.written
-    ]:
-        raise errors.Refused(wrong)
     return files
+
+
+def _must_have_no_values(files: Sequence[Migration], body: str) -> None:
+    """Refuse a text with values of variables, because they are one environment's, and may be secret."""
+    if found := [
+        Problem(f"the squashed file would have the value of its variable {name}", Location(one.path), hint)
+        for hint in ["Squash through an earlier version, or write a file without this variable."]
+        for one in files
+        for name in (one.written.shown_in(body) if one.written else ())
+    ]:
+        raise errors.Refused(found)
 
 
 def write(squash: Squash) -> None:
