@@ -18,7 +18,7 @@ from psycopg import sql
 
 from outreach_migrate.postgres import dsn
 from outreach_migrate.testing import container, marks, servers, templates
-from outreach_migrate.testing.marks import Kind, Mark
+from outreach_migrate.testing.marks import Mark, Purpose
 
 ROOT = Path(__file__).parents[1]
 
@@ -290,9 +290,9 @@ def test_only_marked_databases_are_dropped_and_only_in_their_time(project: Proje
         go = [f"{name}_{suffix}" for name in ("e", "f", "g")]
         for name, mark in zip(stay, [
             None,
-            Mark(Kind.TEMPLATE, now - day // 2),
-            Mark(Kind.KEPT, now - 6 * day),
-            Mark(Kind.COPY, now, run),
+            Mark(Purpose.TEMPLATE, now - day // 2),
+            Mark(Purpose.KEPT, now - 6 * day),
+            Mark(Purpose.COPY, now, run),
             None,
         ], strict=True):  # fmt: skip
             make(name, mark)
@@ -300,7 +300,7 @@ def test_only_marked_databases_are_dropped_and_only_in_their_time(project: Proje
             sql.SQL("COMMENT ON DATABASE {} IS 'outreach-migrate testing: mine'").format(sql.Identifier(stay[-1]))
         )
         for name, mark in zip(go, [
-            Mark(Kind.TEMPLATE, now - 2 * day), Mark(Kind.KEPT, now - 8 * day), Mark(Kind.COPY, now, "1/2.3"),
+            Mark(Purpose.TEMPLATE, now - 2 * day), Mark(Purpose.KEPT, now - 8 * day), Mark(Purpose.COPY, now, "1/2.3"),
         ], strict=True):  # fmt: skip
             make(name, mark)
         assert project("def test_a(migrated_database): pass").counts == {"passed": 1}

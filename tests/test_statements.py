@@ -124,7 +124,7 @@ def words_of_postgresql(sql: str) -> list[tuple[tuple[int, int], tuple[str, ...]
     return found
 
 
-def findings(sql: str) -> list[statements.Finding]:
+def findings(sql: str) -> list[statements.Forbidden]:
     """The statements that a file with a transaction may not have."""
     made = outline.make(sql)
     controls = control.findings(sql, made, transaction=True, place=partial(statements.place, sql))

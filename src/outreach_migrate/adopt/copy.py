@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class TextChange:
     """Something that the new file lacks: its line in the old one, and the first line of its text."""
 
     part: Part
@@ -39,7 +39,7 @@ class New:
     version: str
     path: str
     text: str
-    changes: tuple[Change, ...]
+    changes: tuple[TextChange, ...]
     problems: tuple[Problem, ...]
 
     @property
@@ -107,7 +107,9 @@ def _new(source: Source, version: str, target: str, tool: str) -> New:
     text, cuts = convert.text(source, tool)
     path = os.path.join(target, f"{version}_{source.title}.sql")
     changes = [
-        Change(cut.part, statements.place(source.text, cut.start)[0], _first_line(source.text[cut.start : cut.stop]))
+        TextChange(
+            cut.part, statements.place(source.text, cut.start)[0], _first_line(source.text[cut.start : cut.stop])
+        )
         for cut in cuts
     ]
     migration = Migration(version, source.title, path, *copies.read(Text(path, text.encode())))

@@ -38,7 +38,7 @@ SIGINT and SIGTERM."""
 
 
 @click.group(
-    cls=group.Group,
+    cls=group.MainGroup,
     context_settings={
         "auto_envvar_prefix": project.PREFIX,
         "help_option_names": ["-h", "--help"],

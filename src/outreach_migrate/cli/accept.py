@@ -10,7 +10,7 @@ from outreach_migrate import errors
 from outreach_migrate.cli import options, usage
 
 
-@click.command(cls=usage.Command)
+@click.command(cls=usage.StrictCommand)
 @click.argument("versions", type=int, nargs=-1, required=True, metavar="VERSION...")
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @click.pass_obj

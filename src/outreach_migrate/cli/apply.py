@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from outreach_migrate.run.request import Request
 
 
-@click.command(cls=usage.Command)
+@click.command(cls=usage.StrictCommand)
 @options.of_a_run
 @click.option("--dry-run", is_flag=True, help="Print the SQL that would run, and run nothing.")
 @options.lock_retries
@@ -89,7 +89,7 @@ def _dump(request: Request, path: str, out: RunReport) -> None:
     out.aside(f"{path} {'is written' if dumped.changed else 'is up to date'}.")
 
 
-@click.command(cls=usage.Command)
+@click.command(cls=usage.StrictCommand)
 @options.of_a_run
 @options.format_of("rehearse", "markdown", "The output's format.")
 @click.pass_obj

@@ -11,7 +11,7 @@ import click
 from outreach_migrate.cli import options, usage
 
 
-@click.command(cls=usage.Command)
+@click.command(cls=usage.StrictCommand)
 @click.argument("name", nargs=-1, required=True)
 @click.option("--no-transaction", is_flag=True, help="For statements that can't run in a transaction.")
 @click.option("--edit", is_flag=True, help="Open the file in $VISUAL or $EDITOR.")
@@ -30,7 +30,9 @@ def new(common: options.Common, /, name: tuple[str, ...], no_transaction: bool, 
         click.edit(filename=path)
 
 
-@click.command(cls=usage.Command, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(
+    cls=usage.StrictCommand, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
+)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGUMENT]...")
 @click.pass_obj
 def psql(common: options.Common, /, arguments: tuple[str, ...]) -> None:

@@ -50,7 +50,7 @@ def _options(names: tuple[str, ...] | list[str]) -> str:
     return ", ".join(f"--{name.replace('_', '-')}" for name in names)
 
 
-@click.group(cls=usage.Group)
+@click.group(cls=usage.StrictGroup)
 @click.option("--schemas", metavar="PATTERN", help="The schemas of the database whose names match, as 'tenant_*'.")
 @click.option(
     "--schemas-from", metavar="QUERY", type=click.UNPROCESSED, help="The schemas of the database that a query names."
@@ -160,7 +160,7 @@ def status(chosen: Chosen, /, jobs: int, check: bool) -> None:
     from outreach_migrate.report import fleet_status as report
 
     common = chosen.common
-    out = report.StatusReport(as_json=common.as_json, verbosity=common.verbosity)
+    out = report.FleetStatusReport(as_json=common.as_json, verbosity=common.verbosity)
     with out, options.told(out):
         found = files(chosen)
         from outreach_migrate.fleet import status as many

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from outreach_migrate.fleet.each import Work
 
 
-@click.command(cls=usage.Command)
+@click.command(cls=usage.StrictCommand)
 @fleet.jobs
 @fleet.failures
 @options.of_a_takeover
@@ -33,7 +33,7 @@ def adopt(chosen: Chosen, /, jobs: int, keep_going: bool, max_failures: int, **g
     _done("adopt", chosen, lambda _: lambda request, stop: taking_over.run(request, wanted, _ignore, stop), jobs, most)
 
 
-@click.command(cls=usage.Command)
+@click.command(cls=usage.StrictCommand)
 @click.argument("version", type=int)
 @fleet.jobs
 @fleet.failures
@@ -55,7 +55,7 @@ def baseline(ctx: click.Context, /, version: int, keep_going: bool, max_failures
     _done("baseline", ctx.obj, work, given["jobs"], None if keep_going else max_failures)
 
 
-@click.command(cls=usage.Command)
+@click.command(cls=usage.StrictCommand)
 @fleet.jobs
 @options.ignoring("*.tmp_*", "index *.tmp_*")
 @click.pass_context

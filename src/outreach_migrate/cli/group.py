@@ -14,10 +14,10 @@ _WORDS = f"{__name__}.words"  # the key of the whole command line in click's met
 _HELP = {"-h", "--help", "-V", "--version"}
 
 
-class Group(click.Group):
+class MainGroup(click.Group):
     """A group whose options take their defaults from [tool.outreach-migrate] of the project's pyproject.toml."""
 
-    command_class = usage.Command
+    command_class = usage.StrictCommand
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> click.Context:
         """Read the options before the command."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from outreach_migrate.schema.drift import Drift
 
 
-@click.command(cls=usage.Command)
+@click.command(cls=usage.StrictCommand)
 @click.option("--check", is_flag=True, help="Exit with 3 when something is pending, with 1 when something is wrong.")
 @click.option(
     "--drift", is_flag=True, help="Compare the database with its applied files, as drift does, for the state drifted."
@@ -60,7 +60,7 @@ def _drift(ctx: click.Context, request: Request) -> Drift:
     return drift.find(request, private=options.scratch_folder(ctx.obj), ignore=ignore or ())
 
 
-@click.command(cls=usage.Command)
+@click.command(cls=usage.StrictCommand)
 @click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False), metavar="[FILE]...")
 @click.option("--lint", is_flag=True, help="Run squawk over the pending files too.")
 @click.option(

@@ -60,7 +60,7 @@ def contents() -> str:
     return "\n".join(["outreach-migrate help SUBJECT prints a page of the manual:", "", *lines])
 
 
-@click.command("help", cls=usage.Command)
+@click.command("help", cls=usage.StrictCommand)
 @click.argument("subject", required=False)
 @click.pass_context
 def help_(ctx: click.Context, /, subject: str | None) -> None:

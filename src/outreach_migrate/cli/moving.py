@@ -9,7 +9,7 @@ import click
 from outreach_migrate.cli import kinds, options, project, usage
 
 
-@click.command("import", cls=usage.Command)
+@click.command("import", cls=usage.StrictCommand)
 @click.argument("folder", type=click.Path(exists=True, file_okay=False), metavar="DIR")
 @click.option("--from", "tool", type=kinds.TOOL, metavar="TOOL", help="The tool that made it.  [default: by its shape]")
 @click.option(
@@ -43,7 +43,7 @@ def import_(ctx: click.Context, /, folder: str, tool: str | None, python: str | 
         out.imported(planned, written=not dry_run, can_adopt="adopt" in known)
 
 
-@click.command(cls=usage.Command)
+@click.command(cls=usage.StrictCommand)
 @options.of_a_takeover
 @click.pass_obj
 def adopt(common: options.Common, /, **given: Any) -> None:
@@ -70,7 +70,7 @@ def adopt(common: options.Common, /, **given: Any) -> None:
                 out.taken_over(done)
 
 
-@click.command(cls=usage.Command)
+@click.command(cls=usage.StrictCommand)
 @click.argument("version", type=int)
 @options.verifying
 @click.pass_context

@@ -32,7 +32,7 @@ def _of_a_file(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.command(cls=usage.Command)
+@click.command(cls=usage.StrictCommand)
 @_of_a_file
 @click.pass_obj
 def dump(common: options.Common, /, out: str | None, check: bool, scratch: bool) -> None:
@@ -48,7 +48,7 @@ def dump(common: options.Common, /, out: str | None, check: bool, scratch: bool)
     _make(common, "dump", "schema", text, out=out, check=check, scratch=scratch)
 
 
-@click.command(cls=usage.Command)
+@click.command(cls=usage.StrictCommand)
 @_of_a_file
 @click.option(
     "--style",
@@ -78,7 +78,7 @@ def types(
     from outreach_migrate.schema import classes, types
 
     def text(request: Request) -> str:
-        wanted = types.Wanted(schema or request.target.schema or "public", classes.Style(style), inserts=inserts)
+        wanted = types.TypesWanted(schema or request.target.schema or "public", classes.Style(style), inserts=inserts)
         path = os.path.relpath(out, common.project.root) if out else None
         return types.module(request, wanted, path)
 
@@ -118,7 +118,7 @@ def _make(
             report.dumped(dumped, written=not check)
 
 
-@click.command(cls=usage.Command)
+@click.command(cls=usage.StrictCommand)
 @options.ignoring("public.tmp_*", "index public.*")
 @options.format_of("drift", "github", "The output's format; github is for GitHub Actions.")
 @click.pass_obj
@@ -139,7 +139,7 @@ def drift(common: options.Common, /, ignore: tuple[str, ...], form: str) -> None
             out.found(comparing.find(request, private=options.scratch_folder(common), ignore=ignore))
 
 
-@click.command(cls=usage.Command)
+@click.command(cls=usage.StrictCommand)
 @click.option("--through", type=int, metavar="VERSION", required=True, help="The newest file to replace.")
 @click.option("--without-rows", is_flag=True, help="Leave out the rows that the files leave behind.")
 @click.pass_obj

@@ -35,7 +35,7 @@ def meant(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-class Command(click.Command):
+class StrictCommand(click.Command):
     """A command that refuses a URL as the value of any option or argument, and whose summary is never cut."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -53,10 +53,10 @@ class Command(click.Command):
         return super().get_short_help_str(max(limit, 1000))
 
 
-class Group(Command, click.Group):
+class StrictGroup(StrictCommand, click.Group):
     """A command with commands of its own, which are as strict."""
 
-    command_class = Command
+    command_class = StrictCommand
 
 
 def check(ctx: click.Context) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from outreach_migrate import durations
 from outreach_migrate.files import commands, scanner, statements
 from outreach_migrate.files.scanner import Kind
-from outreach_migrate.files.statements import Finding
+from outreach_migrate.files.statements import Forbidden
 from outreach_migrate.files.variables import Written
 
 if TYPE_CHECKING:
@@ -73,23 +73,23 @@ def uses(sql: str) -> Iterator[range]:
         before, colon = colon, token if token.text == ":" else None
 
 
-def findings(sql: str) -> Iterator[Finding]:
+def findings(sql: str) -> Iterator[Forbidden]:
     """Find why a text can't be run in batches: it must be one statement, with :range once."""
     first, *others = [*statements.split(sql), None]
     if first is None:
-        yield Finding(max(0, len(sql.rstrip()) - 1), "a file in batches needs a statement", _WHERE)
+        yield Forbidden(max(0, len(sql.rstrip()) - 1), "a file in batches needs a statement", _WHERE)
         return
     if others[0]:
-        yield Finding(others[0].start, "a file in batches has one statement", _ONE)
+        yield Forbidden(others[0].start, "a file in batches has one statement", _ONE)
         return
     if command := commands.outside(sql, first, set()) or commands.committing(sql, first):
-        yield Finding(first.start, f"{command} cannot run in batches", "Each range is a transaction.")
+        yield Forbidden(first.start, f"{command} cannot run in batches", "Each range is a transaction.")
         return
     found = list(uses(sql))
     if not found:
-        yield Finding(first.start, "the statement has no :range outside of strings and comments", _WHERE)
+        yield Forbidden(first.start, "the statement has no :range outside of strings and comments", _WHERE)
     for again in found[1:]:
-        yield Finding(again.start, "the statement has :range a second time", _WHERE)
+        yield Forbidden(again.start, "the statement has :range a second time", _WHERE)
 
 
 def within(sql: str, written: Written | None, condition: str) -> tuple[str, Written]:

@@ -15,7 +15,7 @@ from outreach_migrate.errors import Location, Problem
 from outreach_migrate.files import copies, folders, rules, scanner, statements
 from outreach_migrate.files.migrations import Migration
 from outreach_migrate.files.scanner import Kind
-from outreach_migrate.files.statements import Finding
+from outreach_migrate.files.statements import Forbidden
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -117,19 +117,19 @@ def _files(folder: Folder, below: str, above: tuple[str, ...]) -> Iterator[tuple
 
 def _problems(migration: Migration) -> list[Problem]:
     wanted, whole = migration.directives, migration.outline
-    outside, wrong = "Make it a migration: outreach-migrate new NAME", list[Finding]()
+    outside, wrong = "Make it a migration: outreach-migrate new NAME", list[Forbidden]()
     for statement, command in whole.outside:
         message = f"{command} cannot run in a transaction, and all files of code share one"
-        wrong.append(Finding(statement.start, message, outside))
+        wrong.append(Forbidden(statement.start, message, outside))
     for statement, _ in whole.copies:
-        wrong.append(Finding(statement.start, "COPY … FROM STDIN cannot be used in a file of code", outside))
+        wrong.append(Forbidden(statement.start, "COPY … FROM STDIN cannot be used in a file of code", outside))
     if wanted.drops and whole.count:
         message = "drop must be all that a file of code has, and it has statements"
-        wrong.append(Finding(wanted.of_code or 0, message))
+        wrong.append(Forbidden(wanted.of_code or 0, message))
     if wanted.code_at is not None:
-        wrong.append(Finding(wanted.code_at, "code is for migrations; a file of code has after"))
+        wrong.append(Forbidden(wanted.code_at, "code is for migrations; a file of code has after"))
     if not wrong and (mark := _FOREIGN.search(migration.sql)):
-        wrong.append(Finding(mark.start(1), f"{mark[1].lower()} cannot be used in a file of code", outside))
+        wrong.append(Forbidden(mark.start(1), f"{mark[1].lower()} cannot be used in a file of code", outside))
     wrong.sort(key=lambda one: one.offset)
     problems = [
         Problem(one.message, migration.location(one.offset), one.hint, migration.excerpt(one.offset)) for one in wrong

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from outreach_migrate.files import outline, statements
 from outreach_migrate.files.phrases import any_of
-from outreach_migrate.files.statements import Finding
+from outreach_migrate.files.statements import Forbidden
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -137,7 +137,7 @@ def _ends_with(sql: str, commit: Statement) -> bool:
 
 def findings(
     sql: str, whole: Outline, *, transaction: bool, place: Callable[[int], tuple[int, int]]
-) -> Iterator[Finding]:
+) -> Iterator[Forbidden]:
     """Yield the statements that a file may not have; BEGIN and COMMIT that belong together are one finding.
 
     Around a whole file in a transaction they are harmless, and so is SET TRANSACTION to the file's own level. `place`
@@ -155,22 +155,22 @@ def findings(
             following = next(left, None)
         else:
             message = outline.REFUSED.format(_name(statement))
-            yield Finding(statement.start, message, _ONE if transaction else _ONE_EACH)
+            yield Forbidden(statement.start, message, _ONE if transaction else _ONE_EACH)
 
 
-def _setting(sql: str, statement: Statement) -> Iterator[Finding]:
+def _setting(sql: str, statement: Statement) -> Iterator[Forbidden]:
     if wrong := _modes(sql, statement, transaction=True):
-        yield Finding(statement.start, outline.REFUSED.format(_name(statement)), " ".join(["Remove it.", *wrong]))
+        yield Forbidden(statement.start, outline.REFUSED.format(_name(statement)), " ".join(["Remove it.", *wrong]))
 
 
-def _pair(sql: str, first: Statement, second: Statement, *, transaction: bool, line: int) -> Finding:
+def _pair(sql: str, first: Statement, second: Statement, *, transaction: bool, line: int) -> Forbidden:
     lines = " lines" if "\n" in sql[first.start : second.start] else ""
     why = (
         "the whole file is one transaction" if transaction else "without a transaction each statement commits by itself"
     )
     modes = [mode for one in (first, second) for mode in _modes(sql, one, transaction=transaction)]
     message = outline.REFUSED.format(f"{_name(first)}, with {_name(second)} on line {line},")
-    return Finding(first.start, message, " ".join([f"Remove both{lines}: {why}.", *modes]))
+    return Forbidden(first.start, message, " ".join([f"Remove both{lines}: {why}.", *modes]))
 
 
 def _modes(sql: str, statement: Statement, *, transaction: bool) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from outreach_migrate import durations
 from outreach_migrate.files import control, squashed, statements
 from outreach_migrate.files.control import Isolation
-from outreach_migrate.files.statements import Finding
+from outreach_migrate.files.statements import Forbidden
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,7 +71,7 @@ class Directives:
     transaction: bool
     isolation: Isolation
     lock_timeout: float | None
-    findings: tuple[Finding, ...]
+    findings: tuple[Forbidden, ...]
     origin: Origin | None = None
     after_deploy: bool = False
     has_variables: bool = False
@@ -94,7 +94,7 @@ def read(sql: str, outline: Outline) -> Directives:
 
 
 def _of(sql: str, outline: Outline, head: int, lines: list[re.Match[str]]) -> Directives:
-    found, level, findings = _PLAIN, None, list[Finding]()
+    found, level, findings = _PLAIN, None, list[Forbidden]()
     given = dict[str, re.Match[str]]()
     for line in lines:
         text = line[1].strip()
@@ -127,13 +127,15 @@ def _of(sql: str, outline: Outline, head: int, lines: list[re.Match[str]]) -> Di
     )
 
 
-def _misplaced(sql: str, line: re.Match[str], head: int, word: str, given: dict[str, re.Match[str]]) -> Finding | None:
+def _misplaced(
+    sql: str, line: re.Match[str], head: int, word: str, given: dict[str, re.Match[str]]
+) -> Forbidden | None:
     """Find a directive below the head, or one that was given before."""
     if line.start() > head:
-        return Finding(line.start(1), "a directive belongs before the first statement")
+        return Forbidden(line.start(1), "a directive belongs before the first statement")
     if word in given and word not in _REPEATED:
         first, _ = statements.place(sql, given[word].start())
-        return Finding(line.start(1), f"{word} was given on line {first} already", "Remove one of the two.")
+        return Forbidden(line.start(1), f"{word} was given on line {first} already", "Remove one of the two.")
     return None
 
 
@@ -159,25 +161,27 @@ def _batches(value: str, offset: int) -> Batches | None:
     return batches.read(value, offset)
 
 
-def _unread(word: str, text: str, offset: int) -> Finding:
+def _unread(word: str, text: str, offset: int) -> Forbidden:
     """Give the finding about a directive that can't be read."""
     if word == "unwritten":
-        return Finding(offset, f"this migration has no SQL yet: {text.partition(' ')[2]}", _UNWRITTEN)
+        return Forbidden(offset, f"this migration has no SQL yet: {text.partition(' ')[2]}", _UNWRITTEN)
     if word == "batches":
-        return Finding(offset, "batches needs a table and its key", _BATCHES)
-    return Finding(offset, f"unknown directive: {text}", _KNOWN)
+        return Forbidden(offset, "batches needs a table and its key", _BATCHES)
+    return Forbidden(offset, f"unknown directive: {text}", _KNOWN)
 
 
 def _contradictions(
     sql: str, outline: Outline, line: re.Match[str] | None, level: Isolation | None, *, transaction: bool
-) -> Iterator[Finding]:
+) -> Iterator[Forbidden]:
     if not (line and level):
         return
     if not transaction:
         hint = "Remove it: each statement commits by itself, and is READ COMMITTED."
-        yield Finding(line.start(1), "a file without a transaction has no isolation level", hint)
+        yield Forbidden(line.start(1), "a file without a transaction has no isolation level", hint)
     elif outline.outer and control.names_level(outline.outer[0]) and control.isolation(sql, outline.outer[0]) != level:
-        yield Finding(line.start(1), "BEGIN asks for another isolation level", "Remove BEGIN and COMMIT, or this line.")
+        yield Forbidden(
+            line.start(1), "BEGIN asks for another isolation level", "Remove BEGIN and COMMIT, or this line."
+        )
 
 
 def _lines(sql: str) -> tuple[int, list[re.Match[str]]]:

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from outreach_migrate.files import foreign, statements, ways_down
-from outreach_migrate.files.statements import Finding
+from outreach_migrate.files.statements import Forbidden
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ _TERN, _DRIZZLE, _GRAPHILE = "---- tern: disable-tx ----", "--> statement-breakp
 _SQITCH = re.compile(r"-- Deploy \S+ to \w+\s")
 
 
-def findings(sql: str, path: str) -> Iterator[Finding]:
+def findings(sql: str, path: str) -> Iterator[Forbidden]:
     """Yield the mark of a tool that would run the file otherwise, if it is one without doubt."""
     folder, name = os.path.split(path)
     if sql.startswith(_SQLX):
@@ -38,24 +38,24 @@ def findings(sql: str, path: str) -> Iterator[Finding]:
             "sqlx runs such a file without a transaction. Write instead: -- migrate: no-transaction. If it needs none, "
             f"begin the comment with another word. {foreign.copied(folder, 'sqlx')}"
         )
-        yield Finding(0, f"sqlx's mark: {_SQLX}", hint)
+        yield Forbidden(0, f"sqlx's mark: {_SQLX}", hint)
     elif found := _LIQUIBASE.match(sql):
-        yield Finding(found.start("mark"), f"Liquibase's mark: {found['mark'].strip()}", foreign.RECIPE)
+        yield Forbidden(found.start("mark"), f"Liquibase's mark: {found['mark'].strip()}", foreign.RECIPE)
     elif found := _yoyos(sql, name):
         hint = f"Remove the line. {foreign.copied(folder, 'yoyo')}"
-        yield Finding(found.start("mark"), f"yoyo's mark: {found['mark'].strip()}", hint)
+        yield Forbidden(found.start("mark"), f"yoyo's mark: {found['mark'].strip()}", hint)
     elif (named := _DATED.fullmatch(name)) and _RANDOM.match(named["id"]):
         hint = "yoyo goes by the whole name. Here the version is its date alone, which another file may have."
-        yield Finding(0, "a name that yoyo gives", f"{hint} {foreign.copied(folder, 'yoyo')}")
+        yield Forbidden(0, "a name that yoyo gives", f"{hint} {foreign.copied(folder, 'yoyo')}")
     elif (at := _line(sql, _TERN)) is not None:
         hint = f"Write instead: -- migrate: no-transaction. {foreign.copied(folder, 'tern')}"
-        yield Finding(at, f"tern's mark: {_TERN}", hint)
+        yield Forbidden(at, f"tern's mark: {_TERN}", hint)
     elif (at := _line(sql, _DRIZZLE)) is not None:
         hint = (
             "Remove such lines, and end each statement with a semicolon. To copy drizzle's folder, the one with "
             "meta/_journal.json: outreach-migrate import FOLDER"
         )
-        yield Finding(at, f"drizzle's mark: {_DRIZZLE}", hint)
+        yield Forbidden(at, f"drizzle's mark: {_DRIZZLE}", hint)
 
 
 def tools(sql: str) -> Iterator[str]:

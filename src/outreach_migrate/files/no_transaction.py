@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from outreach_migrate.files import commands, statements
 from outreach_migrate.files.phrases import Phrases, any_of
-from outreach_migrate.files.statements import Finding
+from outreach_migrate.files.statements import Forbidden
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,16 +65,16 @@ _MAKES = any_of("create [or replace] function|procedure")
 _CALLERS = {"select", "with", "values", "table", "insert", "update", "delete", "merge", "explain", "copy", "call"}
 
 
-def findings(sql: str) -> Iterator[Finding]:
+def findings(sql: str) -> Iterator[Forbidden]:
     """Yield the statements that a file without a transaction can't have."""
     whole = list(statements.split(sql))
     alone = sum(one.words[:1] not in (("set",), ("reset",), ("load",)) for one in whole) <= 1
     for statement in whole:
         in_block = None if statement is whole[-1] else _block(sql, statement)  # after the last one nothing is left
         if found := _command(statement) or _call(sql, statement) or in_block:
-            yield Finding(statement.start, f"{found[0]} does not work in a file without a transaction", found[1])
+            yield Forbidden(statement.start, f"{found[0]} does not work in a file without a transaction", found[1])
         elif not alone and (command := commands.committing(sql, statement)):
-            yield Finding(statement.start, f"{command} must be a file's only statement besides SET", _AGAIN)
+            yield Forbidden(statement.start, f"{command} must be a file's only statement besides SET", _AGAIN)
 
 
 def _command(statement: Statement) -> Reason | None:

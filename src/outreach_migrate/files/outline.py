@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from outreach_migrate.files import commands, copies, statements
 from outreach_migrate.files.phrases import any_of
-from outreach_migrate.files.statements import Finding
+from outreach_migrate.files.statements import Forbidden
 
 if TYPE_CHECKING:
     from outreach_migrate.files.commands import Command
@@ -59,7 +59,7 @@ class Outline:
     client, with their numbers.
     """
 
-    findings: tuple[Finding, ...]
+    findings: tuple[Forbidden, ...]
     control: tuple[Statement, ...]
     outer: tuple[Statement, Statement] | None
     outside: tuple[tuple[Statement, Command], ...]
@@ -91,7 +91,7 @@ def make(sql: str) -> Outline:
         elif copy := copies.of(sql, found):
             copied.append((found, count))
             if copy.is_binary:
-                findings.append(Finding(found.start, REFUSED.format("COPY … FROM STDIN in binary"), _AS_TEXT))
+                findings.append(Forbidden(found.start, REFUSED.format("COPY … FROM STDIN in binary"), _AS_TEXT))
         count += 1
     outer = _outer(sql, first, last)
     lists = (tuple(findings), tuple(control), outer, tuple(outside), tuple(cuts))
@@ -130,12 +130,12 @@ def _is_restriction(sql: str, offsets: range, last: Statement | None) -> bool:
     return between and _RESTRICTION.fullmatch(line) is not None
 
 
-def _no_statement(sql: str, offsets: range) -> Finding:
+def _no_statement(sql: str, offsets: range) -> Forbidden:
     sign = sql[offsets.start]
     if sign == "\\":
         command = sql[offsets.start : offsets.stop].split()[0]
-        return Finding(offsets.start, REFUSED.format(command), f"{_ONLY_SQL} {_INSTEAD.get(command, '')}".rstrip())
-    return Finding(offsets.start, f"unterminated {_OPENERS.get(sign, 'quoted string')}")
+        return Forbidden(offsets.start, REFUSED.format(command), f"{_ONLY_SQL} {_INSTEAD.get(command, '')}".rstrip())
+    return Forbidden(offsets.start, f"unterminated {_OPENERS.get(sign, 'quoted string')}")
 
 
 def _words(sql: str, statement: Statement) -> list[str]:

@@ -68,7 +68,7 @@ class Statement:
     words: tuple[str, ...]
 
 
-class Finding(NamedTuple):
+class Forbidden(NamedTuple):
     """Something in a text that a migration may not have, and its offset in characters."""
 
     offset: int

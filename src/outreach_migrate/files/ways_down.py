@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from outreach_migrate.files import foreign, statements
-from outreach_migrate.files.statements import Finding
+from outreach_migrate.files.statements import Forbidden
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +57,7 @@ def tools(sql: str) -> set[str]:
     return {mark.tool for mark in _marks(sql) if not mark.says_more} if any(sign in sql for sign in _SIGNS) else set()
 
 
-def findings(sql: str, folder: str = "") -> Iterator[Finding]:
+def findings(sql: str, folder: str = "") -> Iterator[Forbidden]:
     """Yield the mark of a way down that has a statement, or else a tool's first mark, which it reads as an order.
 
     All marks of dbmate are yielded, because they look like directives.
@@ -78,19 +78,19 @@ def findings(sql: str, folder: str = "") -> Iterator[Finding]:
             keep = f"below {ups[0].text}" if end < len(sql) else "above this line"
             hint = f"Keep the part {keep}, and remove the rest: the whole file is run, and {foreign.NO_WAY_DOWN}."
             message = f"{mark.tool}'s way down begins here: {mark.text}"
-            yield Finding(mark.start, message, _or_copy(hint, mark.tool, folder))
+            yield Forbidden(mark.start, message, _or_copy(hint, mark.tool, folder))
             return
     if first := next((mark for mark in marks if not mark.says_more and mark.tool != "dbmate"), None):
         line = sql[first.start :].partition("\n")[0].strip()
         alone = " NO TRANSACTION becomes: -- migrate: no-transaction." if _ALONE.search(sql) else ""
         hint = f"Remove {first.tool}'s marks.{alone}"
-        yield Finding(first.start, f"{first.tool}'s mark: {line}", _or_copy(hint, first.tool, folder))
+        yield Forbidden(first.start, f"{first.tool}'s mark: {line}", _or_copy(hint, first.tool, folder))
 
 
-def _begins(sql: str, mark: _Mark, folder: str) -> Finding:
+def _begins(sql: str, mark: _Mark, folder: str) -> Forbidden:
     line = sql[mark.start :].partition("\n")[0].strip()
     hint = "Write instead: -- migrate: no-transaction." if "transaction:false" in line else "Remove the line."
-    return Finding(mark.start, f"dbmate's mark: {line}", _or_copy(hint, mark.tool, folder))
+    return Forbidden(mark.start, f"dbmate's mark: {line}", _or_copy(hint, mark.tool, folder))
 
 
 def _or_copy(hint: str, tool: str, folder: str) -> str:

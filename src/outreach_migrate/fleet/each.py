@@ -53,7 +53,7 @@ def run(each: Each, tell: events.Tell, stop: Stop) -> int:
                 worker.queue.fail()
                 tell(events.Failed(member.name, failed, time.monotonic() - began))
                 return
-        tell(events.Done(member.name, value, time.monotonic() - began))
+        tell(events.Succeeded(member.name, value, time.monotonic() - began))
 
     _, failures = workers.work(each.members, do, crew)
     stop.check()

@@ -45,7 +45,7 @@ class PutOff:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Reported:
     """The run of a target has reported this event."""
 
     target: str
@@ -107,7 +107,7 @@ class Would:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class Succeeded:
     """A target was adopted, recorded or compared, with this result."""
 
     target: str
@@ -125,6 +125,6 @@ class Failed:
 
 
 TOLD = (events.Noticed, events.Waiting, *get_args(events.OfBatches), *get_args(events.Beside))
-Event = Found | Begun | PutOff | Told | Fewer | Ended | Seen | Would | Done | Failed | Unreachable
+Event = Found | Begun | PutOff | Reported | Fewer | Ended | Seen | Would | Succeeded | Failed | Unreachable
 Tell = Callable[[Event], None]
 one_at_a_time = sessions.one_at_a_time

@@ -172,7 +172,7 @@ class _Doing:
             elif isinstance(event, of_run.CodeApplied):
                 code.append(event)
             elif isinstance(event, events.TOLD):
-                self._crew.tell(events.Told(job.member.name, event))
+                self._crew.tell(events.Reported(job.member.name, event))
             if isinstance(event, of_run.Batched):
                 batched.add(event.migration.version)
 

@@ -29,7 +29,7 @@ _LITERALS = (
 )
 
 
-class Progress(NamedTuple):
+class BatchProgress(NamedTuple):
     """A backfill's progress; the keys are literals of text, NULL before the first range and of an empty table.
 
     `rows` of about `total` are done, in `seconds`; `size` is the last range's, in rows.
@@ -107,15 +107,15 @@ def query(place: Place) -> str:
     )
 
 
-def of(result: PGresult) -> Progress | None:
+def of(result: PGresult) -> BatchProgress | None:
     """Read the progress from the result of `query`."""
     if not result.ntuples:
         return None
     last, upper, rows, total, seconds, size = ((result.get_value(0, n) or b"").decode() for n in range(6))
-    return Progress(last, upper, int(rows), int(total), float(seconds), int(size))
+    return BatchProgress(last, upper, int(rows), int(total), float(seconds), int(size))
 
 
-def read(connection: Connection, history: Table, positions: Collection[int]) -> dict[int, Progress]:
+def read(connection: Connection, history: Table, positions: Collection[int]) -> dict[int, BatchProgress]:
     """Read the progress of backfills by their positions; those without a row, or hidden from the role, are left out."""
     if not positions:
         return {}
@@ -127,4 +127,4 @@ def read(connection: Connection, history: Table, positions: Collection[int]) -> 
         found = connection.execute(wanted.encode()).fetchall()
     except (pg.InsufficientPrivilege, pg.UndefinedTable):
         return {}
-    return {position: Progress(*rest) for position, *rest in found if position in positions}
+    return {position: BatchProgress(*rest) for position, *rest in found if position in positions}

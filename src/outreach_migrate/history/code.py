@@ -28,7 +28,7 @@ _COLUMNS = """
 """
 
 
-class Record(NamedTuple):
+class CodeRecord(NamedTuple):
     """A file of code as it was last carried out; `objects` are those that it made, as in FUNCTION public.f(integer).
 
     `missing` are those among them that are gone by now, as those that a migration has dropped.
@@ -47,7 +47,7 @@ def name(table: Table) -> str:
     return table.beside("_code").quoted
 
 
-def read(connection: Connection, table: Table) -> dict[str, Record]:
+def read(connection: Connection, table: Table) -> dict[str, CodeRecord]:
     """Read the records, by path, in one round trip; none where the table is absent, which fails an open transaction.
 
     Raise HistoryError when the role may not read them.
@@ -67,7 +67,7 @@ def read(connection: Connection, table: Table) -> dict[str, Record]:
         return {}
     except pg.InsufficientPrivilege as error:
         raise HistoryError([_hidden(connection, table)]) from error
-    return {row[0]: Record(row[0], row[1], tuple(row[2]), row[3], row[4], tuple(row[5])) for row in rows}
+    return {row[0]: CodeRecord(row[0], row[1], tuple(row[2]), row[3], row[4], tuple(row[5])) for row in rows}
 
 
 def _hidden(connection: Connection, table: Table) -> Problem:

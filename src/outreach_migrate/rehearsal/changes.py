@@ -22,7 +22,7 @@ _OPTIONS = {"concurrently", "if", "not", "exists", "only"}
 _CONSTRAINTS = {"primary", "unique", "foreign", "check", "exclude", "not"}
 
 
-class Kind(Enum):
+class NameKind(Enum):
     """The kinds of names; two names of one kind can't be the same."""
 
     RELATION = "relation"
@@ -34,29 +34,29 @@ class Kind(Enum):
 
 
 _KINDS = {
-    **dict.fromkeys(("table", "index", "view", "sequence"), Kind.RELATION),
-    **dict.fromkeys(("function", "procedure", "aggregate", "routine"), Kind.FUNCTION),
-    "schema": Kind.SCHEMA,
-    **dict.fromkeys(("type", "domain", "extension", "trigger", "policy", "rule", "collation"), Kind.OTHER),
-    **dict.fromkeys(("role", "user", "publication", "server", "statistics"), Kind.OTHER),
+    **dict.fromkeys(("table", "index", "view", "sequence"), NameKind.RELATION),
+    **dict.fromkeys(("function", "procedure", "aggregate", "routine"), NameKind.FUNCTION),
+    "schema": NameKind.SCHEMA,
+    **dict.fromkeys(("type", "domain", "extension", "trigger", "policy", "rule", "collation"), NameKind.OTHER),
+    **dict.fromkeys(("role", "user", "publication", "server", "statistics"), NameKind.OTHER),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class NameChange:
     """A name that is made, or taken away; without a `schema` it is in the search path's first.
 
     `owner` is the table of a column or a constraint, the type of a value.
     """
 
     made: bool
-    kind: Kind
+    kind: NameKind
     name: str
     schema: str | None = None
     owner: str | None = None
 
 
-def of(texts: Iterable[str]) -> Iterator[Change]:
+def of(texts: Iterable[str]) -> Iterator[NameChange]:
     """Yield the changes of statements, in order, which start in a clean session."""
     path: str | None = None
     for text in texts:
@@ -95,7 +95,7 @@ def plain(token: str) -> str:
     return kept.encode()[:_LONGEST].decode(errors="ignore")
 
 
-def _made_or_dropped(tokens: list[str], words: list[str]) -> Iterator[Change]:
+def _made_or_dropped(tokens: list[str], words: list[str]) -> Iterator[NameChange]:
     at = _after(words, 1, _MODIFIERS)
     if at >= len(words) or words[at] not in _KINDS:
         return
@@ -107,40 +107,45 @@ def _made_or_dropped(tokens: list[str], words: list[str]) -> Iterator[Change]:
             # an index is in its table's schema
             (*schema_of_table, owner_name), _ = name(tokens, _after(words, words.index("on", end) + 1, _OPTIONS))
             owner, schema = [owner_name], schema or (schema_of_table if what == "index" else [])
-        yield Change(made, _KINDS[what], last, schema[-1] if schema else None, *owner)
+        yield NameChange(made, _KINDS[what], last, schema[-1] if schema else None, *owner)
 
 
-def _altered(tokens: list[str], words: list[str]) -> Iterator[Change]:
+def _altered(tokens: list[str], words: list[str]) -> Iterator[NameChange]:
     at = _after(words, 1, _MODIFIERS)
     if at >= len(words) or words[at] not in _KINDS:
         return
     what, at = words[at], _after(words, at + 1, _OPTIONS)
     (*schema, last), at = name(tokens, at) if at < len(tokens) else (("",), at)
-    whole = Change(True, _KINDS[what], last, *schema[-1:])
+    whole = NameChange(True, _KINDS[what], last, *schema[-1:])
     for start in _starts(words, at):
         yield from _clause(tokens[start:], words[start:], whole)
 
 
-def _clause(tokens: list[str], words: list[str], whole: Change) -> Iterator[Change]:
+def _clause(tokens: list[str], words: list[str], whole: NameChange) -> Iterator[NameChange]:
     """Read one clause of an ALTER, if it makes or takes away a name."""
 
-    def part(at: int, kind: Kind, *, made: bool) -> Iterator[Change]:
+    def part(at: int, kind: NameKind, *, made: bool) -> Iterator[NameChange]:
         at = _after(words, at, _OPTIONS)
         if at < len(tokens):
-            yield Change(made, kind, plain(tokens[at]), whole.schema, whole.name)
+            yield NameChange(made, kind, plain(tokens[at]), whole.schema, whole.name)
 
-    kinds = {"column": Kind.COLUMN, "constraint": Kind.OTHER, "value": Kind.VALUE, "attribute": Kind.COLUMN}
+    kinds = {
+        "column": NameKind.COLUMN,
+        "constraint": NameKind.OTHER,
+        "value": NameKind.VALUE,
+        "attribute": NameKind.COLUMN,
+    }
     verb, what = (*words[:2], "", "")[:2]
     if verb in ("add", "drop") and what in kinds:
         yield from part(2, kinds[what], made=verb == "add")
     elif verb in ("add", "drop") and what not in _CONSTRAINTS:
-        yield from part(1, Kind.COLUMN, made=verb == "add")
+        yield from part(1, NameKind.COLUMN, made=verb == "add")
     elif verb == "rename" and what == "to" and len(tokens) > 2:
         yield replace(whole, made=False)
         yield replace(whole, name=plain(tokens[2]))
     elif verb == "rename" and "to" in words:
-        yield from part(1 + (what in kinds), kinds.get(what, Kind.COLUMN), made=False)
-        yield from part(words.index("to") + 1, kinds.get(what, Kind.COLUMN), made=True)
+        yield from part(1 + (what in kinds), kinds.get(what, NameKind.COLUMN), made=False)
+        yield from part(words.index("to") + 1, kinds.get(what, NameKind.COLUMN), made=True)
 
 
 def _after(words: Sequence[str], at: int, skipped: set[str]) -> int:

@@ -131,7 +131,7 @@ NOTHING = Effects((), (), (), (), ())
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Moment:
     """A relation at a moment, as the run's session sees it: the session's locks and scans, and the relation's file.
 
     Without locks it was not looked at; without a `file` it is gone.
@@ -143,7 +143,7 @@ class Seen:
     rows_read: int = 0  # by these scans
 
 
-Changes = Mapping[int, tuple[Seen, Seen]]  # of the relations that changed between two looks
+Changes = Mapping[int, tuple[Moment, Moment]]  # of the relations that changed between two looks
 
 
 def lost(changed: Changes) -> set[int]:
@@ -159,7 +159,7 @@ Indexes = dict[tuple[int | None, str], int]  # files by table and name, because 
 
 
 def between(
-    changed: Changes, known: Mapping[int, Relation], tag: str, *, locked: Mapping[int, Seen], indexes: Indexes
+    changed: Changes, known: Mapping[int, Relation], tag: str, *, locked: Mapping[int, Moment], indexes: Indexes
 ) -> Effects:
     """Find the effects of a statement with this tag, from two looks, on relations that other sessions know.
 
@@ -184,15 +184,15 @@ def between(
     )
 
 
-def _taken(changed: Changes, known: Mapping[int, Relation], locked: Mapping[int, Seen]) -> Iterator[Lock]:
+def _taken(changed: Changes, known: Mapping[int, Relation], locked: Mapping[int, Moment]) -> Iterator[Lock]:
     new = [(known[oid], mode) for oid, (before, after) in changed.items() for mode in after.modes - before.modes]
     for relation, mode in sorted(new, key=lambda lock: (not lock[0].is_table, lock[0].name, -lock[1])):
-        of_table = [one.weakest_blocked for one in locked.get(relation.table_oid or 0, Seen()).modes]
+        of_table = [one.weakest_blocked for one in locked.get(relation.table_oid or 0, Moment()).modes]
         harmless = min([Mode.SHARE, *of_table])  # an index's weaker locks block nothing that matters
         yield Lock(relation, mode, covered=not relation.is_table and mode.weakest_blocked >= harmless)
 
 
-def _is_rewritten(relation: Relation, before: Seen, after: Seen, indexes: Indexes) -> bool:
+def _is_rewritten(relation: Relation, before: Moment, after: Moment, indexes: Indexes) -> bool:
     """Tell whether its data are in another file than before; a rebuilt index may have kept its file."""
     old = relation.file if before.file is None else before.file
     new = after.file or indexes.get((relation.table_oid, relation.plain_name), old)
@@ -204,7 +204,7 @@ def _goes_with_its_table(relation: Relation, gone: set[int]) -> bool:
     return relation.table_oid in gone or relation.kind.startswith("TOAST")
 
 
-def _is_scanned(relation: Relation, before: Seen, after: Seen) -> bool:
+def _is_scanned(relation: Relation, before: Moment, after: Moment) -> bool:
     """Tell whether it was read from end to end; a scan that LIMIT ended after some rows does not count.
 
     When several processes read a table, as for an index, the session's counters have its own share only.

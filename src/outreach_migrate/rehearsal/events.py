@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class Rehearsing:
     """A file is about to be rehearsed."""
 
     migration: Migration
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class StatementDone:
     """A statement, or a group, was carried out; `tag` is its command tag, with the number of the group's rows."""
 
     migration: Migration
@@ -48,7 +48,7 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class FileRehearsed:
     """A file was carried out, with the checks that COMMIT would make; `seconds` includes them."""
 
     migration: Migration
@@ -105,4 +105,4 @@ class Stopped:
     error: errors.StatementError | None = None
 
 
-Event = Begun | Done | Ended | Estimated | Skipped | Stopped | run.Event
+Event = Rehearsing | StatementDone | FileRehearsed | Estimated | Skipped | Stopped | run.Event

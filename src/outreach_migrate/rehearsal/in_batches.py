@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from outreach_migrate.rehearsal import groups, snapshots
-from outreach_migrate.rehearsal.one_file import Part
+from outreach_migrate.rehearsal.one_file import Share
 from outreach_migrate.run import batches, keys, pace
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from outreach_migrate.rehearsal.one_file import File, Stage
 
 
-def next_range(stage: Stage, file: File, wanted: Batches) -> Part:
+def next_range(stage: Stage, file: File, wanted: Batches) -> Share:
     """Give a file over the next range of its key; raise MigrationFileError if that is none."""
     session, migration = stage.session, file.migration
     session.exchange("; ".join((*session.opening(), *keys.SETTINGS)))
@@ -32,4 +32,4 @@ def next_range(stage: Stage, file: File, wanted: Batches) -> Part:
         end = ask(f"SELECT {keys.next_end(key, last, upper, size)}")
         rows = size if end else int(ask(keys.count(key, last, upper)))
         part = batches.in_range(migration, key, last, end or upper)
-    return Part(replace(file, migration=part, groups=groups.cut(part)), rows, max(left, rows))
+    return Share(replace(file, migration=part, groups=groups.cut(part)), rows, max(left, rows))

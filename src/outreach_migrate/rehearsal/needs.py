@@ -9,31 +9,31 @@ from typing import TYPE_CHECKING
 
 from outreach_migrate.files import scanner
 from outreach_migrate.rehearsal import changes
-from outreach_migrate.rehearsal.changes import Kind
+from outreach_migrate.rehearsal.changes import NameKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from outreach_migrate.errors import ServerMessage
     from outreach_migrate.files.migrations import Migration
-    from outreach_migrate.rehearsal.changes import Change
+    from outreach_migrate.rehearsal.changes import NameChange
 
 # The kind of the name that a statement misses, or finds taken, by SQLSTATE.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _MISSING = {
-    "42P01": {Kind.RELATION},
-    "42704": {Kind.RELATION, Kind.OTHER},
-    "42703": {Kind.COLUMN},
-    "42883": {Kind.FUNCTION},
-    "3F000": {Kind.SCHEMA},
-    "22P02": {Kind.VALUE},
+    "42P01": {NameKind.RELATION},
+    "42704": {NameKind.RELATION, NameKind.OTHER},
+    "42703": {NameKind.COLUMN},
+    "42883": {NameKind.FUNCTION},
+    "3F000": {NameKind.SCHEMA},
+    "22P02": {NameKind.VALUE},
 }
 _TAKEN = {
-    "42P07": {Kind.RELATION},
-    "42710": {Kind.RELATION, Kind.OTHER},
-    "42701": {Kind.COLUMN},
-    "42723": {Kind.FUNCTION},
-    "42P06": {Kind.SCHEMA},
+    "42P07": {NameKind.RELATION},
+    "42710": {NameKind.RELATION, NameKind.OTHER},
+    "42701": {NameKind.COLUMN},
+    "42723": {NameKind.FUNCTION},
+    "42P06": {NameKind.SCHEMA},
 }
 # The text has the name, and nothing else: PostgreSQL fills an error's table, column and constraint fields only for
 # violated constraints, not for names that are missing or taken, nor for a value of an enum.
@@ -50,7 +50,7 @@ class Earlier:
     """A file's changes before the failed statement, which may be its own, and whether they were carried out."""
 
     migration: Migration
-    changes: Sequence[Change]
+    changes: Sequence[NameChange]
     rehearsed: bool
 
 
@@ -85,23 +85,23 @@ def adding_value(report: ServerMessage, earlier: Iterable[Earlier]) -> Migration
         file.migration
         for file in earlier
         for change in file.changes
-        if change.kind is Kind.VALUE and change.made and change.name in names(report.message)
+        if change.kind is NameKind.VALUE and change.made and change.name in names(report.message)
     ]
     return adding[-1] if adding else None
 
 
-def _is_meant(change: Change, failure: Failure, home: str | None) -> bool:
+def _is_meant(change: NameChange, failure: Failure, home: str | None) -> bool:
     """Tell whether the name in the server's message can only be this one."""
     said = names(failure.report.message)
     qualifiers = [one.removesuffix(change.name).rstrip(".") for one in said if _is(one, change.name)]
     owner = change.owner or ""
-    if change.kind is Kind.VALUE:
+    if change.kind is NameKind.VALUE:
         return change.name in said and owner in re.findall(r"[\w$]+", failure.report.message)
-    if not qualifiers or change.kind is Kind.SCHEMA:
+    if not qualifiers or change.kind is NameKind.SCHEMA:
         return bool(qualifiers)
-    if change.kind is Kind.COLUMN:
+    if change.kind is NameKind.COLUMN:
         return _is_column_of(owner, qualifiers[0], [one for one in said if not _is(one, change.name)], failure.text)
-    if change.kind is Kind.OTHER and owner:
+    if change.kind is NameKind.OTHER and owner:
         return any(_is(one, owner) for one in said)
     if failure.report.sqlstate == "42P01" and _only_qualifies(change.name, failure.text):  # no FROM clause has it
         return False

@@ -15,7 +15,7 @@ from outreach_migrate import errors
 from outreach_migrate.files import scanner
 from outreach_migrate.postgres import messages
 from outreach_migrate.rehearsal import changes, effects, lock_times, snapshots
-from outreach_migrate.rehearsal.events import Begun, Done, Ended
+from outreach_migrate.rehearsal.events import FileRehearsed, Rehearsing, StatementDone
 from outreach_migrate.rehearsal.groups import Group
 from outreach_migrate.run import events, sending, sessions, transaction
 from outreach_migrate.run.sending import Message
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from outreach_migrate.files.migrations import Migration
-    from outreach_migrate.history.batches import Progress
-    from outreach_migrate.rehearsal.changes import Change
+    from outreach_migrate.history.batches import BatchProgress
+    from outreach_migrate.rehearsal.changes import NameChange
     from outreach_migrate.rehearsal.effects import Effects
     from outreach_migrate.rehearsal.events import Event
     from outreach_migrate.rehearsal.relations import Before
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 SAVEPOINT = "outreach_migrate_rehearsal"
 
 
-class Told:
+class Holding:
     """Reports events, but holds notices back, because each belongs after its statement."""
 
     def __init__(self, tell: Callable[[Event], None]) -> None:
@@ -66,7 +66,7 @@ class Stage:
     """The state of a rehearsal."""
 
     session: Session
-    told: Told
+    told: Holding
     request: Request
     before: Before
     looks: Looks
@@ -78,10 +78,10 @@ class File:
 
     migration: Migration
     groups: tuple[Group, ...]
-    progress: Progress | None = None
+    progress: BatchProgress | None = None
 
     @cached_property
-    def changes(self) -> tuple[Change, ...]:
+    def changes(self) -> tuple[NameChange, ...]:
         """The names that its statements make and take away."""
         return tuple(changes.of(group.text for group in self.groups if not group.changes_rows))
 
@@ -104,7 +104,7 @@ _MODE = "citus.multi_shard_modify_mode"
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Share:
     """A file to carry out; of one in batches over one range, with `rows` of about `left`."""
 
     file: File
@@ -113,7 +113,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class FailedStatement:
     """A statement failed; `path` was the search path."""
 
     error: errors.StatementError
@@ -148,7 +148,7 @@ def _sequential(stage: Stage) -> list[str]:
     return [f"SET LOCAL {_MODE} = 'sequential'"] if found else []
 
 
-def carry_out(stage: Stage, file: File, *, savepoint: bool) -> Failed | None:
+def carry_out(stage: Stage, file: File, *, savepoint: bool) -> FailedStatement | None:
     """Carry out one file, in a session as clean as it can be inside a transaction; give the statement that failed.
 
     A look takes time for each lock that any session holds, so consecutive statements that name no old relation share
@@ -158,11 +158,11 @@ def carry_out(stage: Stage, file: File, *, savepoint: bool) -> Failed | None:
     migration, session, looks = file.migration, stage.session, stage.looks
     limits = stage.request.limits.of_file(migration.directives.lock_timeout)
     mark = [f"SAVEPOINT {SAVEPOINT}"] if savepoint else []
-    stage.told(Begun(migration))
+    stage.told(Rehearsing(migration))
     before = (*session.opening(), *_sequential(stage), *session.limit(limits), *mark)
     sending.send(session, migration, Message(before=before))
     looks.begin_file()
-    done, waiting, taken = list[Done](), list[_Carried](), set[int]()
+    done, waiting, taken = list[StatementDone](), list[_Carried](), set[int]()
     for group in file.groups:
         is_quiet = group.is_plain and not stage.before.may_be_named(group.whole)
         if waiting and not is_quiet:
@@ -171,9 +171,9 @@ def carry_out(stage: Stage, file: File, *, savepoint: bool) -> Failed | None:
             waiting.append(_timed(stage, migration, group))
         except errors.StatementError as error:
             for one in waiting:  # the transaction is aborted, so its locks are gone
-                _tell(stage, Done(migration, one.group, one.seconds, one.tag, effects.NOTHING), one.notices)
+                _tell(stage, StatementDone(migration, one.group, one.seconds, one.tag, effects.NOTHING), one.notices)
             stage.told.notices()
-            return Failed(error, group, looks.path)
+            return FailedStatement(error, group, looks.path)
         if not is_quiet or len(waiting) >= looks.stride:
             done += _settled(stage, migration, waiting, taken)
     done += _settled(stage, migration, waiting, taken)
@@ -181,11 +181,11 @@ def carry_out(stage: Stage, file: File, *, savepoint: bool) -> Failed | None:
     if savepoint:
         session.exchange(f"RELEASE {SAVEPOINT}")
     looks.end_file(is_plain=file.is_plain and not checks)
-    stage.told(Ended(migration, sum(one.seconds for one in done) + checks, lock_times.of_file(done, checks)))
+    stage.told(FileRehearsed(migration, sum(one.seconds for one in done) + checks, lock_times.of_file(done, checks)))
     return None
 
 
-def _settled(stage: Stage, migration: Migration, waiting: list[_Carried], taken: set[int]) -> list[Done]:
+def _settled(stage: Stage, migration: Migration, waiting: list[_Carried], taken: set[int]) -> list[StatementDone]:
     """Look at the effects of the groups that were carried out, report them, and clear the list.
 
     If several groups together had effects, they are reported as one, and later groups are looked at singly.
@@ -200,7 +200,9 @@ def _settled(stage: Stage, migration: Migration, waiting: list[_Carried], taken:
     found = []
     for one in waiting:
         presumed = _presumed(stage, one, did, taken)
-        found.append(Done(migration, one.group, one.seconds, one.tag, replace(did, locks=did.locks + presumed)))
+        found.append(
+            StatementDone(migration, one.group, one.seconds, one.tag, replace(did, locks=did.locks + presumed))
+        )
         _tell(stage, found[-1], one.notices)
     waiting.clear()
     return found
@@ -224,7 +226,7 @@ def _presumed(stage: Stage, one: _Carried, did: Effects, taken: set[int]) -> tup
     return presumed
 
 
-def _tell(stage: Stage, done: Done, notices: Sequence[events.Noticed]) -> None:
+def _tell(stage: Stage, done: StatementDone, notices: Sequence[events.Noticed]) -> None:
     stage.told(done)
     stage.told.notices(notices)
 

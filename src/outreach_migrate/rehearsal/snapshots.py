@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import pq
 
-from outreach_migrate.rehearsal.effects import Mode, Seen
+from outreach_migrate.rehearsal.effects import Mode, Moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -31,13 +31,13 @@ class Looks:
     """
 
     def __init__(self, session: Session, *, newest: int) -> None:
-        self.locked: dict[int, Seen] = {}
+        self.locked: dict[int, Moment] = {}
         self.path: tuple[str, ...] = ()  # the schemas of the search path, at the last look
         self._session = session
         self._newest = newest
         # the server reports scans late, and behind a pooler the session was another client's
-        self._earlier = {oid: Seen(frozenset(), None, *counts) for oid, *counts in _earlier_scans(session)}
-        self._at_first: dict[int, Seen] = {}
+        self._earlier = {oid: Moment(frozenset(), None, *counts) for oid, *counts in _earlier_scans(session)}
+        self._at_first: dict[int, Moment] = {}
         self._hashes: dict[int, str] = {}
         self._path_at_first: tuple[str, ...] | None = None
         self._statements = 0
@@ -67,7 +67,7 @@ class Looks:
 
     def at_first(self, oid: int) -> frozenset[Mode]:
         """Give the modes in which a relation was locked when the file began."""
-        return self._at_first.get(oid, self.locked.get(oid, Seen())).modes
+        return self._at_first.get(oid, self.locked.get(oid, Moment())).modes
 
     def look(self, statements: int) -> Changes:
         """Look at the locks, after this number of statements."""
@@ -86,16 +86,16 @@ class Looks:
         self._hashes |= hashes
         return changed
 
-    def _before(self, oid: int) -> Seen:
-        return self.locked.get(oid) or self._earlier.get(oid) or Seen()
+    def _before(self, oid: int) -> Moment:
+        return self.locked.get(oid) or self._earlier.get(oid) or Moment()
 
-    def _ask(self, known: Iterable[str]) -> tuple[int, dict[int, Seen], dict[int, str]]:
+    def _ask(self, known: Iterable[str]) -> tuple[int, dict[int, Moment], dict[int, str]]:
         """Give the number of locked relations, and those whose hash is not known, with the hash."""
         ((found,),) = ask(self._session, _locked(self._newest, known))
         path, number, rows = json.loads(found)
         self.path = tuple(path)
         seen = {
-            oid: Seen(frozenset(mode for mode in Mode if modes >> mode & 1), file, scans, read)
+            oid: Moment(frozenset(mode for mode in Mode if modes >> mode & 1), file, scans, read)
             for oid, modes, file, scans, read, _ in rows or ()
         }
         return number, seen, {row[0]: row[-1] for row in rows or ()}

@@ -15,7 +15,7 @@ from outreach_migrate.postgres import connections, messages
 from outreach_migrate.rehearsal import groups, needs, one_file, relations, snapshots
 from outreach_migrate.rehearsal.effects import Mode
 from outreach_migrate.rehearsal.events import Estimated, Skipped, Stopped, Unrehearsed, Why
-from outreach_migrate.rehearsal.one_file import SAVEPOINT, File, Part, Stage, Told
+from outreach_migrate.rehearsal.one_file import SAVEPOINT, File, Holding, Share, Stage
 from outreach_migrate.run import comparison, half_done, planning, sessions
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from outreach_migrate.files.migrations import Migration
     from outreach_migrate.rehearsal.events import Estimated, Event
-    from outreach_migrate.rehearsal.one_file import Failed
+    from outreach_migrate.rehearsal.one_file import FailedStatement
     from outreach_migrate.run.code_plan import CodeStep
     from outreach_migrate.run.plan import Planned
     from outreach_migrate.run.request import Request
@@ -41,7 +41,7 @@ def run(request: Request, tell: Callable[[Event], None], stop: Stop) -> None:
 
     Raise errors.MigrateError, as a run would.
     """
-    told = Told(tell)
+    told = Holding(tell)
     with connections.translated(), sessions.of(request, told, stop) as session:
         past = session.history()
         planned = planning.to_carry_out(past, request)
@@ -96,7 +96,7 @@ def _files(stage: Stage, files: list[File]) -> None:
         migration = file.migration
         with stage.session.at_work(migration):
             part = _part(stage, file, files, left)
-            if not isinstance(part, Part):
+            if not isinstance(part, Share):
                 left.append(migration)
                 is_marked = True
                 stage.told(part)
@@ -117,7 +117,7 @@ def _files(stage: Stage, files: list[File]) -> None:
         is_marked = is_marked or file.adds_values
 
 
-def _part(stage: Stage, file: File, files: list[File], left: list[Migration]) -> Part | Skipped | Stopped:
+def _part(stage: Stage, file: File, files: list[File], left: list[Migration]) -> Share | Skipped | Stopped:
     """Choose the part of a file that is carried out, or give the reason why none is."""
     migration = file.migration
     wanted = migration.directives.batches
@@ -126,7 +126,7 @@ def _part(stage: Stage, file: File, files: list[File], left: list[Migration]) ->
     if migration.directives.isolation != _level(files):
         return Stopped(migration, Why.ISOLATION)
     if not wanted:
-        return Part(file)
+        return Share(file)
     from outreach_migrate.rehearsal import in_batches  # here, because few files need it
 
     try:
@@ -145,7 +145,7 @@ def _hint(error: errors.StatementError, left: list[Migration]) -> str | None:
 
 
 def _stopped(
-    stage: Stage, failed: Failed, files: list[File], left: list[Migration], *, is_marked: bool
+    stage: Stage, failed: FailedStatement, files: list[File], left: list[Migration], *, is_marked: bool
 ) -> Stopped | None:
     """Tell whether a run would go on where only the rehearsal fails; if so, roll the last of these files back."""
     error, migration = failed.error, files[-1].migration

@@ -9,7 +9,7 @@ from outreach_migrate.report import pages, sentences
 
 if TYPE_CHECKING:
     from outreach_migrate.errors import Contradiction, Location, MigrateError, Problem, ServerMessage
-    from outreach_migrate.history.batches import Progress
+    from outreach_migrate.history.batches import BatchProgress
     from outreach_migrate.run import events
     from outreach_migrate.run.code_plan import CodeStep
     from outreach_migrate.run.plan import Step
@@ -83,7 +83,7 @@ def batched(event: events.Batched) -> dict[str, Any]:
     }
 
 
-def progress(version: str, progress: Progress) -> dict[str, Any]:
+def progress(version: str, progress: BatchProgress) -> dict[str, Any]:
     """Turn the recorded progress of an unfinished file in batches into JSON."""
     return {
         "version": version,

@@ -51,7 +51,7 @@ class FleetReport(printer.Report):
                 self.aside(f"waiting for the server: {why}")
             case events.PutOff():
                 self._put_off(event)
-            case events.Told(target, told):
+            case events.Reported(target, told):
                 self._told(target, told)
 
     def leave(self, target: str) -> None:

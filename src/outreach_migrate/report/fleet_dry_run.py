@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Group:
+class SameFiles:
     """Targets that would get the same files: path, first line, SQL, and the file itself."""
 
     files: list[tuple[str, int, str, Migration]]
@@ -26,7 +26,7 @@ class DryReport(fleet.FleetReport):
 
     def __init__(self, *, as_json: bool, verbosity: int) -> None:
         super().__init__("fleet up", as_json=as_json, verbosity=verbosity)
-        self.groups: dict[object, Group] = {}
+        self.groups: dict[object, SameFiles] = {}
         self.up_to_date = 0
 
     def event(self, event: events.Event) -> None:
@@ -56,7 +56,7 @@ class DryReport(fleet.FleetReport):
             self.result(f"{display.in_line(event.target)}  {f'{count} would run' if files else 'up to date'}")
         if files:
             key = tuple((path, line) for path, line, *_ in files)
-            self.groups.setdefault(key, Group(files)).targets.append(event.target)
+            self.groups.setdefault(key, SameFiles(files)).targets.append(event.target)
         else:
             self.up_to_date += 1
 

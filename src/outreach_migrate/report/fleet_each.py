@@ -41,7 +41,7 @@ class EachReport(fleet.FleetReport):
         from outreach_migrate.fleet import events
 
         match event:
-            case events.Done(target, value, seconds):
+            case events.Succeeded(target, value, seconds):
                 self.leave(target)
                 self._done(target, seconds, worded(value))
             case events.Failed(target, error, seconds):

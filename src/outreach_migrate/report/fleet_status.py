@@ -18,7 +18,7 @@ _SHOWN = 5  # targets whose problems are shown, unless all are asked for
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class StateGroup:
     """The words for the state of targets, and a remark; `is_current` if they have all files."""
 
     words: str
@@ -26,13 +26,13 @@ class Group:
     is_current: bool = False
 
 
-class StatusReport(fleet.FleetReport):
+class FleetStatusReport(fleet.FleetReport):
     """The output of `fleet status`."""
 
     def __init__(self, *, as_json: bool, verbosity: int) -> None:
         super().__init__("fleet status", as_json=as_json, verbosity=verbosity)
-        self.groups: dict[Group, list[str]] = {}  # targets by their state, but not the names of current ones
-        self.counts = Counter[Group]()
+        self.groups: dict[StateGroup, list[str]] = {}  # targets by their state, but not the names of current ones
+        self.counts = Counter[StateGroup]()
         self.behind = 0
         self.unreadable = 0
 
@@ -82,21 +82,21 @@ class StatusReport(fleet.FleetReport):
         return " · ".join(parts) or "no targets"
 
 
-def _group(event: events.Seen, pending: list[Step]) -> Group:
+def _group(event: events.Seen, pending: list[Step]) -> StateGroup:
     """Word the state of a target, and add a remark."""
     if event.plan is None:
-        return Group("unreadable")
+        return StateGroup("unreadable")
     if event.problems:
         states = {str(one.conflict).partition(",")[0] for one in event.problems if isinstance(one, Contradiction)}
-        return Group(" and ".join(sorted(states)) or "with a file that can't run")
+        return StateGroup(" and ".join(sorted(states)) or "with a file that can't run")
     left = [f"{len(pending)} pending"] if pending else []
     left += [sentences.count(len(event.code), "file of code", "files of code")] if event.code else []
     if left:
-        return Group("behind", ", ".join(left))
+        return StateGroup("behind", ", ".join(left))
     newest = max((step for step in event.plan.steps if step.entry), key=lambda step: int(step.version), default=None)
     is_ahead = event.plan.counts().get("ahead")
     at = f"at {newest.version if newest else 'nothing'}"
-    return Group(at, "ahead" if is_ahead else "up to date", is_current=True)
+    return StateGroup(at, "ahead" if is_ahead else "up to date", is_current=True)
 
 
 def _as_line(event: events.Seen, pending: list[Step]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class RehearsalReport(run.RunReport):
     def __init__(self, form: str, verbosity: int) -> None:
         super().__init__("rehearse", as_json=form == "json", verbosity=verbosity)
         self.form = form
-        self.ends: list[events.Ended] = []
+        self.ends: list[events.FileRehearsed] = []
         self.markdown: list[str] = []
         del self.document["applied"]
         self.document |= {"warning": _WARNING, "complete": False, "files": [], "blocked": []}
@@ -48,12 +48,12 @@ class RehearsalReport(run.RunReport):
         from outreach_migrate.run import events as of_run
 
         match event:
-            case events.Begun(migration):
+            case events.Rehearsing(migration):
                 self.result(sentences.title(migration))
                 self.document["files"].append(_file_value(migration))
-            case events.Done():
+            case events.StatementDone():
                 self._done(event)
-            case events.Ended(_, seconds, held):
+            case events.FileRehearsed(_, seconds, held):
                 self.ends.append(event)
                 values = [_held_value(one) for one in held]
                 self.document["files"][-1] |= {"milliseconds": as_json.milliseconds(seconds), "held": values}
@@ -73,7 +73,7 @@ class RehearsalReport(run.RunReport):
             case _:
                 self.event(event)
 
-    def _done(self, done: events.Done) -> None:
+    def _done(self, done: events.StatementDone) -> None:
         self.document["files"][-1]["statements"].append(_done_value(done))
         self.markdown.append(_markdown_row(done))
         several = f"{len(done.group.members)} statements, " if len(done.group.members) > 1 else ""
@@ -157,14 +157,14 @@ def _markdown_head(count: int) -> list[str]:
     ]
 
 
-def _markdown_row(done: events.Done) -> str:
+def _markdown_row(done: events.StatementDone) -> str:
     lines = "<br>".join(line for line, _ in rehearsal_text.effect_lines(done.effects, every=False))
     rows = "" if done.rows is None else str(done.rows)
     several = f" ({len(done.group.members)} statements)" if len(done.group.members) > 1 else ""
     return _markdown_cells(_place(done) + several, done.group.shown, rehearsal_text.span(done.seconds), rows, lines)
 
 
-def _place(done: events.Done) -> str:
+def _place(done: events.StatementDone) -> str:
     """Give the line of a statement, or the first and the last one of several."""
     first, last = done.location.line, done.group.members[-1].last_line
     return f"{done.location.path}:{first}{f'-{last}' if len(done.group.members) > 1 else ''}"
@@ -184,7 +184,7 @@ def _file_value(migration: Migration) -> dict[str, Any]:
     }
 
 
-def _done_value(done: events.Done) -> dict[str, Any]:
+def _done_value(done: events.StatementDone) -> dict[str, Any]:
     did = done.effects
     return {
         **as_json.location(done.location),

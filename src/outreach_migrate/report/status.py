@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from outreach_migrate.errors import Blocker, Contradiction, Problem
-    from outreach_migrate.history.batches import Progress
+    from outreach_migrate.history.batches import BatchProgress
     from outreach_migrate.run.code_plan import CodeStep
     from outreach_migrate.run.plan import Plan, Step
     from outreach_migrate.schema.drift import Drift
@@ -36,7 +36,7 @@ class StatusReport(printer.Report):
         plan: Plan,
         problems: Sequence[Problem | Contradiction],
         at_work: dict[str, Blocker],
-        batched: dict[str, Progress],
+        batched: dict[str, BatchProgress],
     ) -> None:
         """Print every version with its state, a line of counts, the runs at work, and the problems."""
         if self.as_json:

@@ -14,7 +14,7 @@ from outreach_migrate.files import statements
 from outreach_migrate.history import batches as progress
 from outreach_migrate.history import progress as entries
 from outreach_migrate.history import write
-from outreach_migrate.history.batches import Progress
+from outreach_migrate.history.batches import BatchProgress
 from outreach_migrate.postgres import activity, connections
 from outreach_migrate.run import events, keys, no_transaction, pace, retries, sending
 from outreach_migrate.run.pace import Pace
@@ -46,7 +46,7 @@ class _Range:
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
+class _Backfill:
     """A backfill at work: where its session, its file's place and its key are."""
 
     session: Session
@@ -95,7 +95,7 @@ def apply(
     row = no_transaction.ask(session, work, entries.unfinished(work.place, work.migration))
     if not row.ntuples:
         return Overtaken()
-    one = _Work(session, request, work, wanted, key_of(session, work, wanted))
+    one = _Backfill(session, request, work, wanted, key_of(session, work, wanted))
     now = _progress(one, from_start=from_start, begun=row.get_value(0, 1) == b"1")
     if request.max_lag:
         _tell_unseen(one)
@@ -105,7 +105,7 @@ def apply(
     return Done((f"{tag} {changed}",) if tag else (), write.seconds(finished))
 
 
-def _progress(one: _Work, *, from_start: bool, begun: bool) -> Progress:
+def _progress(one: _Backfill, *, from_start: bool, begun: bool) -> BatchProgress:
     """Read the progress; of a file that begins, fix the upper end of its key.
 
     `begun` says whether a range is done; then the progress must be there, because the ranges must not be done again.
@@ -124,10 +124,10 @@ def _progress(one: _Work, *, from_start: bool, begun: bool) -> Progress:
     upper = one.text(keys.upper(one.key))
     total = keys.estimate(one.text, one.key) if upper != keys.NONE else 0
     one.ask(progress.begin(place, upper_key=upper, total=total, size=size))
-    return Progress(keys.NONE, upper, 0, total, 0.0, size)
+    return BatchProgress(keys.NONE, upper, 0, total, 0.0, size)
 
 
-def _tell_unseen(one: _Work) -> None:
+def _tell_unseen(one: _Backfill) -> None:
     """Tell of replicas whose lag the role may not see."""
     found = one.ask(activity.UNSEEN)
     if found.ntuples:
@@ -135,7 +135,7 @@ def _tell_unseen(one: _Work) -> None:
         one.session.tell(events.Unseen(one.work.migration, replicas, role))
 
 
-def _ranges(one: _Work, claim: Claim, now: Progress) -> tuple[int, str]:
+def _ranges(one: _Backfill, claim: Claim, now: BatchProgress) -> tuple[int, str]:
     """Run the ranges up to the last; give the number of rows that they changed, and the statement's command."""
     speed, changed, tag = Pace(now.size), 0, ""
     began, before, failures = time.monotonic(), now.rows, 0
@@ -173,7 +173,7 @@ def _ranges(one: _Work, claim: Claim, now: Progress) -> tuple[int, str]:
     return changed, tag.removesuffix(" 0")
 
 
-def _next(one: _Work, now: Progress, size: int) -> _Range:
+def _next(one: _Backfill, now: BatchProgress, size: int) -> _Range:
     """Choose the next range, once no replica is too far behind."""
     limit = one.request.max_lag
     while True:
@@ -192,7 +192,7 @@ def _next(one: _Work, now: Progress, size: int) -> _Range:
 
 
 def _carry_out(
-    one: _Work, claim: Claim, of: _Range, speed: Pace, *, is_first: bool
+    one: _Backfill, claim: Claim, of: _Range, speed: Pace, *, is_first: bool
 ) -> tuple[list[str] | None, tuple[Waiter, ...]]:
     """Run the statement over a range; give its command tags, and the sessions that waited for it.
 
@@ -231,7 +231,7 @@ def _is_overtaken(error: StatementError) -> bool:
     return error.phase is Phase.BEGIN and error.sqlstate == "22012"
 
 
-def _again(one: _Work, error: StatementError) -> Progress:
+def _again(one: _Backfill, error: StatementError) -> BatchProgress:
     """Read the progress that another server process has made."""
     one.session.clean()
     if found := progress.of(one.ask(progress.query(one.work.place))):
@@ -239,7 +239,7 @@ def _again(one: _Work, error: StatementError) -> Progress:
     raise error
 
 
-def _pause(one: _Work, error: StatementError, failures: int) -> None:
+def _pause(one: _Backfill, error: StatementError, failures: int) -> None:
     session = one.session
     session.clean()
     pause = retries.pause_after(failures)

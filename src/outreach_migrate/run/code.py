@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from outreach_migrate.files.code import Code
-    from outreach_migrate.history.code import Record
+    from outreach_migrate.history.code import CodeRecord
     from outreach_migrate.history.read import History
     from outreach_migrate.run.request import Request
     from outreach_migrate.run.sessions import Session
@@ -115,7 +115,7 @@ def within(session: Session, request: Request, codes: Sequence[Code]) -> tuple[e
     remade = (
         _drop(session, request, [step.record for step in dropped if step.record], records) if dropped else set[str]()
     )
-    work = _Work(session, request, records, {step.path for step in changed} | remade)
+    work = _CodeWork(session, request, records, {step.path for step in changed} | remade)
     return tuple(work.carry_out(code) for code in ((request.code or ()) if remade else codes) if code.path in work.left)
 
 
@@ -124,14 +124,14 @@ def _run(session: Session, commands: Sequence[str]) -> None:
         session.connection.execute(message.encode())
 
 
-class _Work:
+class _CodeWork:
     """Files of code that one transaction carries out.
 
     `left` are the paths of those that it still has to, `marks` those of the objects that it has made, and `owners` the
     files that made objects last.
     """
 
-    def __init__(self, session: Session, request: Request, records: dict[str, Record], left: set[str]) -> None:
+    def __init__(self, session: Session, request: Request, records: dict[str, CodeRecord], left: set[str]) -> None:
         self.left = left
         self._session = session
         self._request = request
@@ -184,7 +184,7 @@ class _Work:
             self._owners[one] = code.path
 
 
-def _drop(session: Session, request: Request, going: Sequence[Record], records: dict[str, Record]) -> set[str]:
+def _drop(session: Session, request: Request, going: Sequence[CodeRecord], records: dict[str, CodeRecord]) -> set[str]:
     """Drop the objects of these records, and those of other files that rest on them; give these files' paths.
 
     Raise MigrateError, and drop nothing, when an object that no file of code makes rests on them.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from outreach_migrate.files.code import Code
-    from outreach_migrate.history.code import Record
+    from outreach_migrate.history.code import CodeRecord
     from outreach_migrate.history.table import Table
 
 
@@ -34,7 +34,7 @@ class CodeStep:
     path: str
     state: CodeState
     code: Code | None
-    record: Record | None
+    record: CodeRecord | None
 
     @property
     def is_current(self) -> bool:
@@ -52,7 +52,7 @@ class CodeStep:
         return self.state is CodeState.CHANGED
 
 
-def compare(codes: Iterable[Code], records: dict[str, Record]) -> tuple[CodeStep, ...]:
+def compare(codes: Iterable[Code], records: dict[str, CodeRecord]) -> tuple[CodeStep, ...]:
     """Compare files and records, in the order in which files are carried out; the records of gone files come last."""
     steps = []
     for code in codes:

@@ -20,7 +20,7 @@ from outreach_migrate.run.plan import Pending, Plan
 from outreach_migrate.run.request import Request
 
 if TYPE_CHECKING:
-    from outreach_migrate.history.batches import Progress
+    from outreach_migrate.history.batches import BatchProgress
     from outreach_migrate.run.code_plan import CodeStep
 
 _AGAIN = 0.5  # s between two looks, while another process migrates
@@ -37,7 +37,7 @@ class Comparison:
     past: History
     plan: Plan
     at_work: dict[str, Blocker]
-    batched: dict[str, Progress]
+    batched: dict[str, BatchProgress]
     unadopted: tuple[Problem, ...] = ()
 
     def problems(self) -> list[Problem | Contradiction]:

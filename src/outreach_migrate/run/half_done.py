@@ -9,12 +9,12 @@ from outreach_migrate.run.plan import State
 if TYPE_CHECKING:
     from psycopg import Connection
 
-    from outreach_migrate.history.batches import Progress
+    from outreach_migrate.history.batches import BatchProgress
     from outreach_migrate.history.read import History
     from outreach_migrate.run.plan import Plan
 
 
-def of(connection: Connection, past: History, plan: Plan) -> dict[str, Progress]:
+def of(connection: Connection, past: History, plan: Plan) -> dict[str, BatchProgress]:
     """Read the progress of a plan's unfinished files in batches, by their versions."""
     unfinished = plan.having(State.UNFINISHED)
     steps = [step for step in unfinished if step.migration and step.migration.directives.batches]

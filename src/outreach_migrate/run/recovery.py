@@ -17,7 +17,7 @@ from outreach_migrate.run import events
 from outreach_migrate.run.sessions import Session
 
 if TYPE_CHECKING:
-    from outreach_migrate.history.batches import Progress
+    from outreach_migrate.history.batches import BatchProgress
 
 _RECONNECT = 10.0  # s: the least time to reconnect in
 _AGAIN = 0.1  # s between two attempts on a server that is crashing
@@ -128,7 +128,7 @@ def _outcome(
     )
 
 
-def _batched(session: Session, migration: Migration, entry: Entry) -> Progress | None:
+def _batched(session: Session, migration: Migration, entry: Entry) -> BatchProgress | None:
     """Read the progress of a file in batches."""
     if not migration.directives.batches:
         return None

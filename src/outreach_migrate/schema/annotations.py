@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from outreach_migrate.schema.rows import Kind
+from outreach_migrate.schema.rows import TypeKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,11 +66,11 @@ class Annotations:
         if oid in self.classes:
             return self.classes[oid]
         match found.kind:
-            case Kind.ARRAY:
+            case TypeKind.ARRAY:
                 return f"{self.word('list')}[{self.of(found.of)}]"
-            case Kind.RANGE:
+            case TypeKind.RANGE:
                 return f"{self.word('Range')}[{self.of(found.of)}]"
-            case Kind.MULTIRANGE:
+            case TypeKind.MULTIRANGE:
                 return f"{self.word('Multirange')}[{self.of(self.types[found.of].of)}]"
         return self.word(_BASES.get(found.name, "str") if found.schema == "pg_catalog" else "str")
 
@@ -81,6 +81,6 @@ class Annotations:
     def may_be_newtype(self, oid: int) -> bool:
         """Tell whether type checkers accept a NewType of a type: of no union, and of no class that is final."""
         found = self.types[oid]
-        if found.kind is Kind.DOMAIN:
+        if found.kind is TypeKind.DOMAIN:
             return self.may_be_newtype(found.of)
-        return found.kind is not Kind.ENUM and _BASES.get(found.name) not in _NOT_FOR_NEWTYPE
+        return found.kind is not TypeKind.ENUM and _BASES.get(found.name) not in _NOT_FOR_NEWTYPE

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from outreach_migrate.schema import naming, registration
 from outreach_migrate.schema.annotations import ALIASES, MODULES, Annotations
-from outreach_migrate.schema.rows import Kind
+from outreach_migrate.schema.rows import TypeKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from outreach_migrate.schema.rows import Column, Relation, Rows, Type
+    from outreach_migrate.schema.rows import Catalog, Column, RowRelation, Type
 
 
 class Style(StrEnum):
@@ -89,7 +89,7 @@ _OF_A_MODEL = {  # pydantic.BaseModel
 _OF_A_TUPLE = {"count", "index"}
 
 
-def of(rows: Rows, style: Style, *, inserts: bool) -> Classes:
+def of(rows: Catalog, style: Style, *, inserts: bool) -> Classes:
     """Name the classes and fields of a schema's rows, the same in every run."""
     tables = naming.assigned(
         [relation.name for relation in rows.relations],
@@ -98,7 +98,7 @@ def of(rows: Rows, style: Style, *, inserts: bool) -> Classes:
         _RESERVED,
     )
     fields = {relation.name: _fields(relation, style) for relation in rows.relations}
-    of_composites = {oid: _of_composite(type_) for oid, type_ in rows.types.items() if type_.kind is Kind.COMPOSITE}
+    of_composites = {oid: _of_composite(type_) for oid, type_ in rows.types.items() if type_.kind is TypeKind.COMPOSITE}
     in_fields = {
         name for names in (*fields.values(), *of_composites.values()) for pair in names.items() for name in pair
     }
@@ -114,7 +114,7 @@ def of(rows: Rows, style: Style, *, inserts: bool) -> Classes:
     )
 
 
-def _fields(relation: Relation, style: Style) -> dict[str, str]:
+def _fields(relation: RowRelation, style: Style) -> dict[str, str]:
     """Give the columns' Python names, which are the columns' own wherever they can be."""
     names = [column.name for column in relation.columns]
     if style is Style.TYPEDDICT:
@@ -139,7 +139,7 @@ def _of_types(types: Mapping[int, Type], taken: set[str]) -> dict[int, str]:
         for part in (found.of, *(part for _, part in found.fields)):
             if part and part not in named:
                 name(part)
-        if found.kind in (Kind.ENUM, Kind.COMPOSITE, Kind.DOMAIN):
+        if found.kind in (TypeKind.ENUM, TypeKind.COMPOSITE, TypeKind.DOMAIN):
             named[oid] = naming.unique(naming.pascal(found.name), {*taken, *named.values()})
 
     for oid in sorted(types, key=lambda oid: (types[oid].schema, types[oid].name)):
@@ -152,10 +152,10 @@ def _of_type(oid: int, annotations: Annotations, fields: Mapping[str, str]) -> L
     found, name = annotations.types[oid], annotations.classes[oid]
     written = f"{found.schema}.{found.name}"
     match found.kind:
-        case Kind.ENUM:
+        case TypeKind.ENUM:
             members = tuple(zip(_members(found.labels), found.labels, strict=True))
             return Labels(name, found.comment or f"A label of {written}.", members)
-        case Kind.DOMAIN:
+        case TypeKind.DOMAIN:
             return Domain(name, annotations.of(found.of), not annotations.may_be_newtype(found.of), found.comment)
     parts = tuple(Field(fields[field], field, f"{annotations.of(part)} | None") for field, part in found.fields)
     return Class(name, found.comment or f"A value of {written}.", None, parts)
@@ -168,7 +168,9 @@ def _members(labels: Iterable[str]) -> list[str]:
     return names
 
 
-def _row(relation: Relation, tables: Mapping[str, str], fields: Mapping[str, str], annotations: Annotations) -> Class:
+def _row(
+    relation: RowRelation, tables: Mapping[str, str], fields: Mapping[str, str], annotations: Annotations
+) -> Class:
     name, kind = tables[relation.name], "table" if relation.is_table else "view"
     columns = tuple(
         Field(fields[column.name], column.name, _annotation(column, annotations), column.comment)
@@ -184,7 +186,7 @@ def _annotation(column: Column, annotations: Annotations) -> str:
 
 
 def _inserts(
-    relations: Iterable[Relation], tables: Mapping[str, str], taken: set[str], annotations: Annotations
+    relations: Iterable[RowRelation], tables: Mapping[str, str], taken: set[str], annotations: Annotations
 ) -> Iterator[Class]:
     """Make a class for each table with the columns that an INSERT gives."""
     used = {*taken, *_RESERVED}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class CodeCompared:
     """The steps of files of code, and `files` with the path of each object's file; an object is its kind and name.
 
     `pending` are the kinds and the names, without schemas, of the objects of changed files. A database can't have them
@@ -73,10 +73,10 @@ def of_scratch(request: Request, found: Sequence[CodeStep]) -> Request:
     return replace(request, code_only=frozenset(step.path for step in found if step.is_current))
 
 
-def compared(connection: Connection, other: Connection, request: Request, found: Sequence[CodeStep]) -> Compared:
+def compared(connection: Connection, other: Connection, request: Request, found: Sequence[CodeStep]) -> CodeCompared:
     """Find the objects of the files in the database and in the scratch database."""
     if not found:
-        return Compared((), {}, frozenset())
+        return CodeCompared((), {}, frozenset())
     made = {path: record.objects for path, record in history.read(other, request.table).items()}
     files = dict[str, str]()
     for step in found:
@@ -84,7 +84,7 @@ def compared(connection: Connection, other: Connection, request: Request, found:
         titles = {**_titles(other, every), **_titles(connection, every)}
         files |= dict.fromkeys([*titles.values(), *map(_title, every)], step.path)
     pending = {(kind, name) for step in found if step.is_changed and step.code for kind, name in step.code.named}
-    return Compared(tuple(found), files, frozenset(pending))
+    return CodeCompared(tuple(found), files, frozenset(pending))
 
 
 def _title(recorded: str) -> str:

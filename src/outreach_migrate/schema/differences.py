@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from outreach_migrate.schema.catalog import Object
 
 
-class Change(StrEnum):
+class Deviation(StrEnum):
     """The ways in which an object can differ from the files' schema."""
 
     EXTRA = "extra"
@@ -29,7 +29,7 @@ class Difference:
     `code` is the path of the file of code that made it, if one did.
     """
 
-    change: Change
+    change: Deviation
     kind: str
     name: str
     actual: str | None
@@ -45,7 +45,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class SchemaComparison:
     """The differences of two schemas, sorted by kind and name, and the number of those that a pattern left out."""
 
     differences: tuple[Difference, ...]
@@ -53,7 +53,7 @@ class Comparison:
     ignored: int = 0
 
 
-def find(actual: Iterable[Object], expected: Iterable[Object], *, ignore: Collection[str] = ()) -> Comparison:
+def find(actual: Iterable[Object], expected: Iterable[Object], *, ignore: Collection[str] = ()) -> SchemaComparison:
     """Compare two schemas; the definition of an extra or a missing table has everything that belongs to it.
 
     `ignore` has patterns, with * and ?, of an object's name, of its kind and name, or of the table that it belongs to.
@@ -66,7 +66,7 @@ def find(actual: Iterable[Object], expected: Iterable[Object], *, ignore: Collec
         if here.get(key) != there.get(key)
     ]
     kept = [one for one, parent in found if not _is_ignored(one, parent, ignore)]
-    return Comparison(tuple(kept), len(here), len(found) - len(kept))
+    return SchemaComparison(tuple(kept), len(here), len(found) - len(kept))
 
 
 _Key = tuple[str, str]  # kind and name
@@ -90,7 +90,7 @@ def _without_absent(here: dict[_Key, Object], there: dict[_Key, Object]) -> dict
 
 def _difference(actual: Object | None, expected: Object | None) -> tuple[Difference, str | None]:
     """Give a difference, and the table that the object belongs to."""
-    change = Change.MISSING if actual is None else Change.EXTRA if expected is None else Change.CHANGED
+    change = Deviation.MISSING if actual is None else Deviation.EXTRA if expected is None else Deviation.CHANGED
     (one, *_) = (side for side in (actual, expected) if side)
     here, there = (side.definition if side else None for side in (actual, expected))
     return Difference(change, one.kind, one.name, here, there), one.parent

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from outreach_migrate.run.plan import Plan
     from outreach_migrate.run.request import Request
     from outreach_migrate.schema.catalog import Object
-    from outreach_migrate.schema.differences import Comparison
+    from outreach_migrate.schema.differences import SchemaComparison
     from outreach_migrate.schema.scratch import Scratch
 
 _PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
@@ -42,7 +42,7 @@ class Drift:
     the files of code.
     """
 
-    comparison: Comparison
+    comparison: SchemaComparison
     files: tuple[Migration, ...]
     scratch: Scratch
     servers: tuple[int, int]

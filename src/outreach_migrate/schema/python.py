@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from outreach_migrate.schema.classes import Classes, Field
-    from outreach_migrate.schema.rows import Rows
+    from outreach_migrate.schema.rows import Catalog
 
 _IMPORTED = {
     **dict.fromkeys(("BaseModel", "ConfigDict", "Field"), "pydantic"),
@@ -30,7 +30,7 @@ _OF_STYLE = {
 }
 
 
-def module(rows: Rows, style: Style, *, inserts: bool, title: str, command: str) -> str:
+def module(rows: Catalog, style: Style, *, inserts: bool, title: str, command: str) -> str:
     """Write the module; the `command` that its head names makes it again."""
     found = classes.of(rows, style, inserts=inserts)
     register, of_register = registration.text(rows.types, found.annotations.classes)

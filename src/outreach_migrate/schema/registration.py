@@ -8,7 +8,7 @@ from psycopg import adapters, sql
 
 from outreach_migrate.schema import literals
 from outreach_migrate.schema.annotations import WORD
-from outreach_migrate.schema.rows import Kind
+from outreach_migrate.schema.rows import TypeKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -16,31 +16,31 @@ if TYPE_CHECKING:
     from outreach_migrate.schema.rows import Type
 
 _OF_KIND = {
-    Kind.ENUM: """\
+    TypeKind.ENUM: """\
     for name, enum in _ENUMS.items():
         found = _found(EnumInfo.fetch(connection, name), name)
         mapping = {member: member.value for member in enum}
         register_enum(found, context, enum, mapping=mapping)
 """,
-    Kind.COMPOSITE: """\
+    TypeKind.COMPOSITE: """\
     for name, make in _COMPOSITES.items():
         composite = _found(CompositeInfo.fetch(connection, name), name)
         register_composite(composite, context, make)
 """,
-    Kind.RANGE: """\
+    TypeKind.RANGE: """\
     for name in _RANGES:
         register_range(_found(RangeInfo.fetch(connection, name), name), context)
 """,
-    Kind.MULTIRANGE: """\
+    TypeKind.MULTIRANGE: """\
     for name in _MULTIRANGES:
         multirange = _found(MultirangeInfo.fetch(connection, name), name)
         register_multirange(multirange, context)
 """,
-    Kind.BASE: """\
+    TypeKind.BASE: """\
     for name in _ELEMENTS:
         _found(TypeInfo.fetch(connection, name), name).register(context)
 """,
-    Kind.DOMAIN: """\
+    TypeKind.DOMAIN: """\
     known = context.adapters if context else adapters
     for name, base in _DOMAINS.items():
         domain = _found(TypeInfo.fetch(connection, name), name)
@@ -52,12 +52,12 @@ _OF_KIND = {
 """,
 }
 _TABLES = {
-    Kind.ENUM: "_ENUMS: dict[str, type[StrEnum]] = {",
-    Kind.COMPOSITE: "_COMPOSITES: dict[str, Callable[..., Any]] = {",
-    Kind.RANGE: "_RANGES = [",
-    Kind.MULTIRANGE: "_MULTIRANGES = [",
-    Kind.BASE: "_ELEMENTS = [",
-    Kind.DOMAIN: "_DOMAINS = {",
+    TypeKind.ENUM: "_ENUMS: dict[str, type[StrEnum]] = {",
+    TypeKind.COMPOSITE: "_COMPOSITES: dict[str, Callable[..., Any]] = {",
+    TypeKind.RANGE: "_RANGES = [",
+    TypeKind.MULTIRANGE: "_MULTIRANGES = [",
+    TypeKind.BASE: "_ELEMENTS = [",
+    TypeKind.DOMAIN: "_DOMAINS = {",
 }
 _MODULES = {
     **dict.fromkeys(("Any", "TypeVar"), "typing"),
@@ -98,7 +98,7 @@ def text(types: Mapping[int, Type], classes: Mapping[int, str]) -> tuple[str, di
 
     `classes` are the names of the types' classes by OID, each after those that it is made of.
     """
-    tables: dict[Kind, list[str]] = {}
+    tables: dict[TypeKind, list[str]] = {}
     for kind, entry in _entries(types, classes):
         tables.setdefault(kind, []).append(entry)
     if not tables:
@@ -110,30 +110,30 @@ def text(types: Mapping[int, Type], classes: Mapping[int, str]) -> tuple[str, di
     return body, {name: module for name, module in _MODULES.items() if name in WORD.findall(body)}
 
 
-def _closed(kind: Kind) -> str:
+def _closed(kind: TypeKind) -> str:
     return "]" if _TABLES[kind].endswith("[") else "}"
 
 
-def _entries(types: Mapping[int, Type], classes: Mapping[int, str]) -> Iterator[tuple[Kind, str]]:
+def _entries(types: Mapping[int, Type], classes: Mapping[int, str]) -> Iterator[tuple[TypeKind, str]]:
     """Yield the types to register, a domain after its base.
 
     The server names the base for a column of a domain, but the domain itself in arrays, composites and ranges.
     """
-    elements = {type_.of for type_ in types.values() if type_.kind is Kind.ARRAY}
-    within = elements | {type_.of for type_ in types.values() if type_.kind is Kind.RANGE}
+    elements = {type_.of for type_ in types.values() if type_.kind is TypeKind.ARRAY}
+    within = elements | {type_.of for type_ in types.values() if type_.kind is TypeKind.RANGE}
     within |= {oid for type_ in types.values() for _, oid in type_.fields}
-    while more := {types[oid].of for oid in within if types[oid].kind is Kind.DOMAIN} - within:
+    while more := {types[oid].of for oid in within if types[oid].kind is TypeKind.DOMAIN} - within:
         within |= more
     for oid in [*classes, *(oid for oid in types if oid not in classes)]:
         found, name = types[oid], literals.string(_quoted(types[oid]))
         match found.kind:
-            case Kind.ENUM | Kind.COMPOSITE:
+            case TypeKind.ENUM | TypeKind.COMPOSITE:
                 yield found.kind, f"{name}: {classes[oid]}"
-            case Kind.DOMAIN if oid in within:
+            case TypeKind.DOMAIN if oid in within:
                 yield found.kind, f"{name}: {literals.string(_quoted(types[found.of]))}"
-            case Kind.RANGE | Kind.MULTIRANGE if found.schema != "pg_catalog":
+            case TypeKind.RANGE | TypeKind.MULTIRANGE if found.schema != "pg_catalog":
                 yield found.kind, name
-            case Kind.BASE if oid in elements and (found.schema != "pg_catalog" or not adapters.types.get(oid)):
+            case TypeKind.BASE if oid in elements and (found.schema != "pg_catalog" or not adapters.types.get(oid)):
                 yield found.kind, name
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from outreach_migrate.history.table import Table
 
 
-class Kind(Enum):
+class TypeKind(Enum):
     """The kinds of types, as pg_type.typtype has them; an array is known by its element."""
 
     BASE = "b"
@@ -37,7 +37,7 @@ class Type:
 
     schema: str
     name: str
-    kind: Kind
+    kind: TypeKind
     of: int
     labels: tuple[str, ...]
     fields: tuple[tuple[str, int], ...]
@@ -57,7 +57,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Relation:
+class RowRelation:
     """A table, a foreign table, a view, or a materialised view, with its columns in their order."""
 
     name: str
@@ -67,10 +67,10 @@ class Relation:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class Catalog:
     """The relations of a schema in the order of their names, and all types that their columns need, by OID."""
 
-    relations: tuple[Relation, ...]
+    relations: tuple[RowRelation, ...]
     types: dict[int, Type]
 
 
@@ -136,7 +136,7 @@ _TYPES = """
 """
 
 
-def read(connection: Connection, schema: str, history: Table) -> Rows:
+def read(connection: Connection, schema: str, history: Table) -> Catalog:
     """Read the relations of a schema, without the tables of histories, and the types that they need.
 
     The role needs no privilege on the relations. Raise UsageError when there is no such schema.
@@ -155,8 +155,8 @@ def read(connection: Connection, schema: str, history: Table) -> Rows:
     for oid, number, name, kind, _, is_optional, is_insertable, comment in rows:
         may_be_null = origins.get((oid, number), (oid, number)) not in full
         columns[oid].append(Column(name, kind, may_be_null, is_optional, is_insertable, comment))
-    return Rows(
-        tuple(Relation(name, kind in "rpf", tuple(columns[oid]), comment) for oid, name, kind, comment in found),
+    return Catalog(
+        tuple(RowRelation(name, kind in "rpf", tuple(columns[oid]), comment) for oid, name, kind, comment in found),
         _types(connection, {column.type for oid in relations for column in columns[oid]}),
     )
 
@@ -169,7 +169,7 @@ def _types(connection: Connection, wanted: set[int]) -> dict[int, Type]:
             _TYPES, (list(wanted),)
         ).fetchall():
             made_of = tuple((field, type_) for field, type_ in fields or ())
-            types[oid] = Type(schema, name, Kind(kind), of, tuple(labels or ()), made_of, comment)
+            types[oid] = Type(schema, name, TypeKind(kind), of, tuple(labels or ()), made_of, comment)
         parts = {part for oid in wanted for part in (types[oid].of, *(type_ for _, type_ in types[oid].fields))}
         wanted = parts - types.keys() - {0}
     return types

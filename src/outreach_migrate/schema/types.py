@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class TypesWanted:
     """The rows that a module is for, and the kind of its classes."""
 
     schema: str
@@ -24,7 +24,7 @@ class Wanted:
     inserts: bool
 
 
-def module(request: Request, wanted: Wanted, path: str | None) -> str:
+def module(request: Request, wanted: TypesWanted, path: str | None) -> str:
     """Write the module for the request's database; its head has the command that makes the file of `path` again.
 
     Raise UsageError for a schema that is not there, ConnectionFailed, MigrateError.
@@ -38,7 +38,7 @@ def module(request: Request, wanted: Wanted, path: str | None) -> str:
     return python.module(found, wanted.style, inserts=wanted.inserts, title=title, command=_command(wanted, path))
 
 
-def _command(wanted: Wanted, path: str | None) -> str:
+def _command(wanted: TypesWanted, path: str | None) -> str:
     """Write the command; it names no database, because another one with the same schema gives the same module."""
     words = ["outreach-migrate", "types"]
     if path is not None:

@@ -11,7 +11,7 @@ import psycopg
 
 from outreach_migrate import errors
 from outreach_migrate.testing import marks, templates
-from outreach_migrate.testing.marks import Kind, Mark
+from outreach_migrate.testing.marks import Mark, Purpose
 from outreach_migrate.testing.servers import Server
 from outreach_migrate.testing.templates import Template
 
@@ -55,7 +55,7 @@ class Copies:
         """Make a copy and give its name."""
         name = f"outreach_test_{secrets.token_hex(8)}"
         connection = self._line.get()
-        templates.create(connection, template.copy(name), name, Mark(Kind.COPY, self._line.now, self._line.run))
+        templates.create(connection, template.copy(name), name, Mark(Purpose.COPY, self._line.now, self._line.run))
         self.live.add(name)
         return name
 
@@ -67,7 +67,7 @@ class Copies:
     def keep(self, name: str) -> None:
         """Mark a copy as one that is kept, so that it is not dropped."""
         self.live.discard(name)
-        self._line.get().execute(marks.write(name, Mark(Kind.KEPT, self._line.now)))
+        self._line.get().execute(marks.write(name, Mark(Purpose.KEPT, self._line.now)))
 
     def later(self, work: Callable[[psycopg.Connection], None]) -> None:
         """Do work in the background; a lost connection ends it."""

@@ -12,7 +12,7 @@ from psycopg import Connection, sql
 PREFIX = "outreach-migrate testing: "
 
 
-class Kind(StrEnum):
+class Purpose(StrEnum):
     """The use of a database; a scratch database is a template that is being built."""
 
     SCRATCH = "scratch"
@@ -25,7 +25,7 @@ class Kind(StrEnum):
 class Mark:
     """A database's use, the server's time in seconds when it was last used, and the run that uses it."""
 
-    kind: Kind
+    kind: Purpose
     used: int
     run: str = ""
 
@@ -84,6 +84,6 @@ def _mark(comment: str) -> Mark | None:
     """Read a mark; None for one of another version, which is left alone."""
     try:
         fields = json.loads(comment.removeprefix(PREFIX))
-        return Mark(Kind(fields["kind"]), int(fields["used"]), str(fields["run"]))
+        return Mark(Purpose(fields["kind"]), int(fields["used"]), str(fields["run"]))
     except (ValueError, TypeError, KeyError):
         return None

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from outreach_migrate.testing.databases import Database, DatabaseBefore
-    from outreach_migrate.testing.session import Session
+    from outreach_migrate.testing.session import PluginSession
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,7 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def _migrations(pytestconfig: pytest.Config) -> Iterator[Session]:
+def _migrations(pytestconfig: pytest.Config) -> Iterator[PluginSession]:
     from outreach_migrate.testing import session
 
     with session.opened(pytestconfig) as opened:
@@ -32,28 +32,30 @@ def _migrations(pytestconfig: pytest.Config) -> Iterator[Session]:
 
 
 @pytest.fixture
-def migrated_database(_migrations: Session, request: pytest.FixtureRequest) -> Iterator[Database]:
+def migrated_database(_migrations: PluginSession, request: pytest.FixtureRequest) -> Iterator[Database]:
     """A database of the test's own that has all migrations and seeds: `.url`, `.connect()`, `.name`."""
     with _migrations.database(request.node) as database:
         yield database
 
 
 @pytest.fixture
-def migrated_connection(_migrations: Session) -> Iterator[psycopg.Connection]:
+def migrated_connection(_migrations: PluginSession) -> Iterator[psycopg.Connection]:
     """A connection to a database that has all migrations and seeds, in a transaction that is rolled back."""
     with _migrations.connection() as connection:
         yield connection
 
 
 @pytest.fixture(scope="session")
-def migrated_template(_migrations: Session) -> Iterator[Database]:
+def migrated_template(_migrations: PluginSession) -> Iterator[Database]:
     """A read-only database that has all migrations and seeds, shared by the tests of this process."""
     with _migrations.template() as database:
         yield database
 
 
 @pytest.fixture
-def migration_at(_migrations: Session, request: pytest.FixtureRequest) -> Iterator[Callable[[str], DatabaseBefore]]:
+def migration_at(
+    _migrations: PluginSession, request: pytest.FixtureRequest
+) -> Iterator[Callable[[str], DatabaseBefore]]:
     """A function that makes a database just before a version; its `.apply()` applies that migration."""
     with _migrations.before(request.node) as made:
         yield made

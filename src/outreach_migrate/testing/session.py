@@ -23,7 +23,7 @@ _copies_of = pytest.StashKey[list[str]]()
 
 
 @contextmanager
-def opened(config: pytest.Config) -> Iterator[Session]:
+def opened(config: pytest.Config) -> Iterator[PluginSession]:
     """Find the server and read the files; skip where there is no server, fail where something is wrong."""
     root = config.inipath.parent if config.inipath else config.rootpath
     keep = bool(config.option.migrate_keep)
@@ -31,7 +31,7 @@ def opened(config: pytest.Config) -> Iterator[Session]:
         with _in_few_words():
             asked = recipe.read(root, config.getini("migrate_seed"))
             server = stack.enter_context(servers.found(config, root, keep=keep))
-        session = Session(server, asked)
+        session = PluginSession(server, asked)
         stack.callback(session.close)
         if keep:
             config.pluginmanager.register(Keeping(session))
@@ -51,7 +51,7 @@ def _in_few_words() -> Iterator[None]:
         pytest.fail(f"error: the server for tests: {connections.reason(error)}", pytrace=False)
 
 
-class Session:
+class PluginSession:
     """The server and the files of a run, and the databases that this process has made."""
 
     def __init__(self, server: Server, asked: Recipe) -> None:
@@ -170,7 +170,7 @@ class Session:
 class Keeping:
     """The hook that keeps the databases of failed tests."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: PluginSession) -> None:
         self._session = session
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -15,7 +15,7 @@ from outreach_migrate import display, errors
 from outreach_migrate.files import statements
 from outreach_migrate.postgres import connections, dsn
 from outreach_migrate.testing import marks
-from outreach_migrate.testing.marks import Kind, Mark
+from outreach_migrate.testing.marks import Mark, Purpose
 from outreach_migrate.testing.recipe import Recipe
 from outreach_migrate.testing.servers import Server
 
@@ -24,7 +24,7 @@ from outreach_migrate.testing.servers import Server
 LARGE = 100_000_000
 _TOUCH = 3600  # s after which the use of a template is noted again
 _DAY = 86_400
-_LIFE = {Kind.TEMPLATE: _DAY, Kind.KEPT: 7 * _DAY}  # s that a database stays unused
+_LIFE = {Purpose.TEMPLATE: _DAY, Purpose.KEPT: 7 * _DAY}  # s that a database stays unused
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +65,9 @@ def ready(server: Server, connection: Connection, recipe: Recipe) -> Template:
         run, now = marks.run(connection)
         mark = marks.read(connection, name)
         if mark is None:
-            _build(server, connection, recipe, name, Mark(Kind.SCRATCH, now, run))
+            _build(server, connection, recipe, name, Mark(Purpose.SCRATCH, now, run))
         elif now - mark.used > _TOUCH:
-            connection.execute(marks.write(name, Mark(Kind.TEMPLATE, now)))
+            connection.execute(marks.write(name, Mark(Purpose.TEMPLATE, now)))
     return found(connection, name)
 
 
@@ -78,7 +78,7 @@ def clean(server: Server, connection: Connection) -> None:
     """
     _, now = marks.run(connection)
     for one in marks.of_role(connection):
-        if _is_old(one, now) or (one.mark.kind in (Kind.COPY, Kind.SCRATCH) and not one.lives):
+        if _is_old(one, now) or (one.mark.kind in (Purpose.COPY, Purpose.SCRATCH) and not one.lives):
             with suppress(psycopg.Error), _locked(server, one.name):
                 if marks.read(connection, one.name) == one.mark:  # else it has been used meanwhile
                     connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(one.name)))
@@ -107,7 +107,7 @@ def _build(server: Server, connection: Connection, recipe: Recipe, name: str, ma
         if recipe.seeds:
             _seed(made, recipe)
         connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(quoted))
-        connection.execute(marks.write(scratch, Mark(Kind.TEMPLATE, mark.used)))
+        connection.execute(marks.write(scratch, Mark(Purpose.TEMPLATE, mark.used)))
         connection.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(quoted, sql.Identifier(name)))
     except BaseException as error:
         drop(connection, scratch)

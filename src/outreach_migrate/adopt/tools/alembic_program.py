@@ -28,11 +28,11 @@ class Asked(Exception):
     """A revision needs the database."""
 
 
-class Done(BaseException):
+class Enough(BaseException):
     """A revision has written its SQL; env.py need not go on."""
 
 
-class Text(str):
+class Tabbed(str):
     """A statement's text that keeps its tabs where alembic's DefaultImpl writes four spaces in their place."""
 
     def replace(self, old: str, new: str, *count: Any) -> str:
@@ -115,7 +115,7 @@ class Run:
         except Exception as error:
             self.error = self.error or shown(error)
         self.sql = self.buffer.getvalue()[begin:]
-        raise Done
+        raise Enough
 
 
 def shown(error: BaseException) -> str:
@@ -138,7 +138,7 @@ def described(config: Any, script: Any, revision: Any) -> dict[str, Any]:
     try:
         with run.environment:
             script.run_env()
-    except Done:
+    except Enough:
         pass
     else:
         raise Asked("env.py runs no migration in alembic's offline mode")
@@ -155,7 +155,7 @@ def described(config: Any, script: Any, revision: Any) -> dict[str, Any]:
 def keep_tabs() -> None:
     """Make alembic write statements as they are, because a tab in a value, or in a function's text, is a part of it."""
     compiled = Compiled.__str__
-    Compiled.__str__ = lambda self: Text(compiled(self))
+    Compiled.__str__ = lambda self: Tabbed(compiled(self))
 
 
 def main() -> None:
