@@ -101,7 +101,8 @@ def measured(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             yield document
         if _wanted("testing", options.only):
             _tell("testing: a database for a test …")
-            document["testing"] = databases.measured(server, cache / "peers", Path(folder), count, sizes.tested)
+            folders = databases.folders(sizes.tested, sizes.tested_project)
+            document["testing"] = databases.measured(cache / "peers", Path(folder), count, folders)
             yield document
         if _wanted("backfill", options.only):
             _tell(f"backfill: {sizes.backfilled:,} rows …")

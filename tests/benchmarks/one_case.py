@@ -3,6 +3,8 @@
 import json
 import os
 import secrets
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,6 +65,14 @@ def anew(admin: psycopg.Connection) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture
+def command(admin: psycopg.Connection) -> Iterator[str]:
+    for url in made(admin, ""):
+        arguments = ["--database", url, "--dir", str(FOLDER), "up"]
+        subprocess.run([sys.executable, "-m", "outreach_migrate", *arguments], check=True, capture_output=True)
+        yield url
+
+
 def migrate(url: str) -> None:
     import outreach_migrate
 
@@ -101,6 +111,9 @@ def timed(request: pytest.FixtureRequest) -> None:
     BEGINNINGS.append(time.monotonic())
     request.getfixturevalue(CASE)
     WAITS.append(time.monotonic() - BEGINNINGS[-1])
+    if CASE == "migrated_database" and len(WAITS) == 1:
+        with request.getfixturevalue(CASE).connect() as connection:
+            connection.execute("SELECT FROM bench_1")  # else these are other migrations
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -48,6 +48,24 @@ ALTER TABLE bench_{max(1, number - 1)} ADD COLUMN note_{number} text;
         )
 
 
+def project(tables: int) -> Iterator[File]:
+    """Generate files as a project has them: five a table, for the table, columns, a constraint, an index, a trigger."""
+    for number in range(1, tables + 1):
+        table = f"bench_{number}"
+        for place, text in enumerate((
+            f"CREATE TABLE {table} (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL, "
+            f"email text NOT NULL, created_at timestamptz NOT NULL DEFAULT now());\n"
+            f"CREATE INDEX {table}_email ON {table} (email);\n",
+            f"ALTER TABLE {table} ADD COLUMN note text, ADD COLUMN flag boolean NOT NULL DEFAULT false;\n",
+            f"ALTER TABLE {table} ADD CONSTRAINT {table}_named CHECK (name <> '');\n",
+            f"CREATE INDEX {table}_name ON {table} (lower(name), created_at);\n",
+            f"CREATE FUNCTION {table}_touch() RETURNS trigger LANGUAGE plpgsql\n"
+            f"    AS $$ BEGIN NEW.created_at := now(); RETURN NEW; END $$;\n"
+            f"CREATE TRIGGER touch BEFORE UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION {table}_touch();\n",
+        )):  # fmt: skip
+            yield File(5 * number - 4 + place, text)
+
+
 def inserts(megabytes: float, rows: int) -> Iterator[File]:
     """Generate one file of INSERTs of so many rows each."""
     lines, size, number = ["CREATE TABLE bench_1 (id integer, name text, email text, note text);\n"], 0, 0

