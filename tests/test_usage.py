@@ -228,6 +228,13 @@ def test_a_wrong_configuration_is_one_document(
 # Options
 
 
+@pytest.mark.parametrize(("command", "argument"), [("new", "NAME..."), ("import", "DIR"), ("accept", "VERSION...")])
+def test_an_argument_that_is_missing_is_named(command: str, argument: str, run: Callable[..., Result]) -> None:
+    """click words that error itself, without a message of its own, as one for a URL has none."""
+    done = run(command)
+    assert (done.exit_code, f"Missing argument '{argument}'" in done.stderr) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("words", "place"),
     [

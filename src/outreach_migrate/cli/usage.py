@@ -102,7 +102,7 @@ def _safe(error: click.ClickException) -> click.ClickException:
         return error
     ctx, message = error.ctx, error.format_message()
     param = error.param if isinstance(error, click.BadParameter) else None
-    if _QUOTED.search(message) or (param and not error.message):
+    if _QUOTED.search(message) or (param and not error.message and not isinstance(error, click.MissingParameter)):
         where = f"{_place(param, ctx)} has a URL, or a part of one," if param and ctx else "There is a URL"
         message = f"{where} in the wrong place: {WAY_OUT}, before the command."
     elif isinstance(error, click.NoSuchOption) and ctx:
