@@ -711,6 +711,15 @@ def test_it_ends_with_the_commands_that_come_next(migrate: Migrate) -> None:
     assert os.listdir("new place")
 
 
+def test_a_tool_with_its_history_elsewhere_is_followed_by_a_baseline(migrate: Migrate) -> None:
+    """Hasura keeps it in a database of its own, so `adopt` has nothing to read there, and names the command, too."""
+    old(migrate, TOOLS["hasura"][0])
+    following = migrate("--json", "import", "old").json["next"]
+    assert [one.split()[1] for one in following] == ["check", "baseline", "up"]
+    run = migrate("adopt")
+    assert (run.exit_code, following[1].partition("#")[0].strip() in run.stderr) == (0, True)
+
+
 def test_a_text_that_is_not_utf8_is_refused(migrate: Migrate) -> None:
     """With the byte and its place."""
     old(migrate, {"1_a/migration.sql": b"select '\xff';", "migration_lock.toml": LOCK})

@@ -32,6 +32,7 @@ TOOLS: dict[str, Callable[[str], Folder]] = {
     "yoyo": yoyo.yoyo,
     "alembic": alembic.alembic,
 }
+ELSEWHERE = frozenset({"hasura"})  # the tools whose history is not in the database that they migrate
 _SHAPES = {
     "prisma": "VERSION_name/migration.sql",
     "dbmate": "VERSION_name.sql with -- migrate:up",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from outreach_migrate import display
+from outreach_migrate.adopt import folders
 from outreach_migrate.report import printer, sentences, terminal
 
 if TYPE_CHECKING:
@@ -82,6 +83,10 @@ class AdoptReport(printer.Report):
             places = f"the {'schema' if len(found.schemas) == 1 else 'schemas'} {', '.join(found.schemas)}"
             whose = f"{' or '.join(found.tools)} has" if found.tools else "no tool has"
             self.aside(f"There is nothing to adopt: {whose} {'no' if found.tools else 'a'} table in {places}.")
+        for tool in folders.ELSEWHERE.intersection(found.tools):
+            self.aside(
+                f"{tool} keeps its history elsewhere. If it has run the files: outreach-migrate baseline VERSION"
+            )
         for other in found.others:
             self.aside(f"{_whose(other)} is there. If that is the one: outreach-migrate adopt --from {other.tool}")
 

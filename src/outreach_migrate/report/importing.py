@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from outreach_migrate import display
+from outreach_migrate.adopt import folders
 from outreach_migrate.report import as_json, printer, sentences, terminal
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class ImportReport(printer.Report):
 def _next(planned: Import, *, can_adopt: bool) -> list[str]:
     program = "outreach-migrate" if planned.target == "sql" else f"outreach-migrate --dir {shlex.quote(planned.target)}"
     there = [f"{program} adopt     # a database that {planned.tool} has migrated"] if can_adopt else []
+    if planned.tool in folders.ELSEWHERE:
+        there = [f"{program} baseline VERSION     # a database that {planned.tool} has migrated up to VERSION"]
     return [f"{program} check", *there, f"{program} up        # an empty database"]
 
 
