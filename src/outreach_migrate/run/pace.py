@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 LEAST, MOST, FIRST = 100, 100_000, 1000  # rows of a range
 # How much a range may grow at once: fast while it is short; slowly once another session has waited, so that few do
 _SHORT, _FAST, _USUAL, _STEADY = 0.05, 2.0, 1.1, 1.01
-# s until the first look for sessions that wait for a range, and between two: together well under a tenth of a second,
-# which is the longest that a session should wait
-_LOOK, _AGAIN = 0.04, 0.02
+_LOOK = 0.02  # s between two looks for sessions that wait for a range; none should wait for a tenth of a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,7 @@ class Pace:
             if self.size > LEAST:
                 with suppress(psycopg.Error):  # a look that fails shows nothing; a lost claim is found after the range
                     waited[:] = activity.make_way(looking, session.token) or waited
-            return _AGAIN
+            return _LOOK
 
         with session.calling(messages.Silent(_LOOK, look)):
             yield waited
