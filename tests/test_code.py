@@ -175,8 +175,9 @@ def test_drop_first_makes_objects_anew_that_can_not_be_replaced(migrate: Migrate
     )
     done(migrate)
     code({"twice.sql": TWICE.replace("returns int", "returns numeric")})
-    failed = migrate("up")
-    assert "cannot change return type" in failed.stderr
+    failed = migrate("--json", "up")
+    assert "cannot change return type" in failed.json["error"]["message"]
+    assert failed.json["error"]["version"] is None
     code({"twice.sql": "-- migrate: drop-first\n" + TWICE.replace("returns int", "returns numeric")})
     assert done(migrate) == ["twice.sql", "v.sql", "w.sql"]
     assert (

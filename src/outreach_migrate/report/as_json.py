@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from outreach_migrate import errors
+from outreach_migrate.files import rules
 from outreach_migrate.report import pages, sentences
 
 if TYPE_CHECKING:
@@ -13,6 +14,11 @@ if TYPE_CHECKING:
     from outreach_migrate.run import events
     from outreach_migrate.run.code_plan import CodeStep
     from outreach_migrate.run.plan import Step
+
+
+def version(version: str) -> str | None:
+    """Give the version of a migration; a file of code has none."""
+    return None if version == rules.CODE else version
 
 
 def step(step: Step) -> dict[str, Any]:
@@ -115,7 +121,7 @@ def error(error: MigrateError) -> dict[str, Any]:
     }
     if isinstance(error, errors.StatementError):
         value |= {
-            "version": error.version,
+            "version": version(error.version),
             "statement": error.statement,
             "detail": error.report.detail,
             "context": error.report.context,

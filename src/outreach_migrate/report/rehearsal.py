@@ -108,7 +108,7 @@ class RehearsalReport(run.RunReport):
 
     def _stopped(self, stopped: events.Stopped) -> None:
         files, begun = self.document["files"], list[dict[str, Any]]()
-        if files and files[-1]["version"] == stopped.migration.version:
+        if files and files[-1]["path"] == stopped.migration.path:
             begun = files.pop()["statements"]
         self._not_rehearsed(stopped.migration, rehearsal_text.reason(stopped))
         files[-1] |= {"statements": begun, "needs": stopped.needs and stopped.needs.path}
@@ -135,7 +135,7 @@ class RehearsalReport(run.RunReport):
         if self.ends:
             self.result("Rolled back: nothing of it stays.")
         if left:
-            incomplete = f"{left} of {sentences.count(len(files), 'migration', 'migrations')} not rehearsed."
+            incomplete = f"{left} of {sentences.count(len(files), 'file', 'files')} not rehearsed."
             self.result(incomplete)
             self.markdown += ["", incomplete]
 
@@ -178,7 +178,7 @@ def _markdown_cells(place: str, text: str, took: str, rows: str, what: str) -> s
 
 def _file_value(migration: Migration) -> dict[str, Any]:
     return {
-        **{"version": migration.version, "name": migration.name, "path": migration.path},
+        **{"version": as_json.version(migration.version), "name": migration.name, "path": migration.path},
         **{"not_rehearsed": None, "needs": None, "milliseconds": None},
         **{"statements": [], "held": [], "batches": None},
     }

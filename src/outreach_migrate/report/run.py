@@ -134,7 +134,7 @@ class RunReport(printer.Report):
 
     def _noticed(self, migration: Migration, notice: ServerMessage) -> None:
         self.aside(f"{migration.path}: {notice.severity}: {notice.message}")
-        self.document["notices"].append({"version": migration.version, **as_json.notice(notice)})
+        self.document["notices"].append({"version": as_json.version(migration.version), **as_json.notice(notice)})
 
     def _progressing(self, migration: Migration, progress: Progress) -> None:
         percent = "" if progress.percent is None else f" {progress.percent:.0f} %"
