@@ -361,7 +361,8 @@ def test_a_migration_can_have_code_carried_out_first(migrate: Migrate, code: Cod
     migrate.write(
         {"3_bad.sql": "-- migrate: code nowhere.sql\nselect 1;", "4_no.sql": "-- migrate: code four.sql\nselect no;"}
     )
-    assert "there is no file nowhere.sql" in migrate("up").stderr
+    assert "sql/3_bad.sql:1:12: error: there is no file nowhere.sql" in migrate("check").stdout
+    assert "sql/3_bad.sql:1:12: error: there is no file nowhere.sql" in migrate("up").stderr
     (migrate.files / "3_bad.sql").unlink()
     failed = migrate("up")
     assert "sql/4_no.sql:2:8: error: column" in failed.stderr

@@ -11,7 +11,7 @@ from outreach_migrate.files import git, migrations, rules, statements
 from outreach_migrate.files.squashed import Replaced
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from outreach_migrate.files.migrations import Migration
 
@@ -43,11 +43,15 @@ def chosen(
     return [one for path, one in by_path.items() if path in wanted], [one for path, one in told if path in wanted]
 
 
-def files(found: Iterable[Migration], problems: Iterable[Problem]) -> list[Finding]:
-    """Check migrations as `up` does before it runs them; `problems` were met while they were read."""
+def files(found: Iterable[Migration], problems: Iterable[Problem], code: Collection[str]) -> list[Finding]:
+    """Check migrations as `up` does before it runs them.
+
+    `problems` were met while they were read, and `code` are the paths of the files of code.
+    """
     findings = [Finding(problem) for problem in problems]
     for migration in found:
-        findings += [Finding(problem) for problem in rules.problems(migration)]
+        wrong = [*rules.problems(migration), *rules.without_code(migration, code)]
+        findings += map(Finding, wrong)
         # a file that another tool made for a merge of two branches keeps its place in the order
         if not migration.directives.origin and next(statements.split(migration.sql), None) is None:
             findings.append(Finding(Problem("no statement in this file", Location(migration.path)), is_error=False))

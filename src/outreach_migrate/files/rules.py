@@ -55,7 +55,7 @@ def without_value(migration: Migration) -> list[Problem]:
 
 def without_code(migration: Migration, known: Collection[str]) -> list[Problem]:
     """List the files of code that a migration names and that are not there."""
-    place = Location(migration.path, 1, 1)
+    place = migration.location(migration.directives.code_at or 0)
     return [
         Problem(f"there is no file {path} in the folder of code", place, "Write its path below that folder.")
         for path in migration.directives.code
