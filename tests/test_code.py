@@ -413,8 +413,12 @@ def test_two_runs_at_once_carry_out_each_change_once(migrate: Migrate, code: Cod
 
 
 def test_a_dry_run_shows_the_changed_files(migrate: Migrate, code: Code) -> None:
-    """Its SQL stands after the migrations', and nothing runs."""
+    """Its SQL stands in the order of a run, before the migration that names a file, and nothing runs."""
     code({"twice.sql": TWICE})
+    migrate.write({"2_fill.sql": "-- migrate: code twice.sql\ninsert into t values (1, twice(1));"})
+    assert [line.rpartition("/")[2] for line in migrate("-q", "up", "--dry-run").stdout.split()] == [
+        *("1_t.sql", "twice.sql", "2_fill.sql"),
+    ]
     run = migrate("up", "--dry-run")
     assert f"-- {migrate.files.name}/code/twice.sql\n{TWICE}" in run.stdout
     assert states(migrate) == {"twice.sql": "changed"}
@@ -455,15 +459,35 @@ def test_the_due_steps_come_by_the_index(migrate: Migrate, rows: Rows) -> None:
 
 
 def test_a_rehearsal_carries_the_changed_files_out(migrate: Migrate, code: Code, rows: Rows) -> None:
-    """They come after the migrations, and nothing of them stays; one that drops objects is left out with its reason."""
+    """They come in the order of a run, before the migration that names them, or after all; nothing of them stays."""
     code({"twice.sql": TWICE, "v.sql": "-- migrate: drop-first\n" + VIEW})
+    migrate.write({"2_fill.sql": "-- migrate: code twice.sql\ninsert into t values (1, twice(1));"})
     run = migrate("--json", "rehearse")
     assert run.exit_code == 0, run.stderr
-    told = {one["path"].rpartition("/")[2]: one["not_rehearsed"] for one in run.json["files"]}
-    assert set(told) == {"1_t.sql", "twice.sql", "v.sql"}
-    assert told["twice.sql"] is None
-    assert "it drops objects" in told["v.sql"]
+    assert [one["path"].rpartition("/")[2] for one in run.json["files"]] == [
+        "1_t.sql",
+        "twice.sql",
+        "2_fill.sql",
+        "v.sql",
+    ]
+    assert [one["not_rehearsed"] for one in run.json["files"]] == [None] * 4
+    assert [one["version"] for one in run.json["files"]] == ["1", None, "2", None]
     assert rows("SELECT to_regproc('twice')::text") == [(None,)]
+
+
+def test_a_rehearsal_leaves_out_what_would_be_dropped(migrate: Migrate, code: Code, rows: Rows) -> None:
+    """A file that drops objects, and one that rests on it, are left out with their reasons, and nothing fails."""
+    code({"twice.sql": TWICE, "v.sql": VIEW, "x.sql": "create or replace view x as select 1 as one;"})
+    done(migrate)
+    code({"twice.sql": "-- migrate: drop-first\n" + TWICE.replace("returns int", "returns numeric")})
+    code({"v.sql": VIEW.replace("id,", "n as m,"), "x.sql": "create or replace view x as select 2 as one;"})
+    run = migrate("--json", "rehearse")
+    assert run.exit_code == 0, run.stderr
+    reasons = {one["path"].rpartition("/")[2]: one["not_rehearsed"] for one in run.json["files"]}
+    assert reasons["twice.sql"].startswith("it drops objects")
+    assert reasons["v.sql"] == f"it rests on {migrate.files.name}/code/twice.sql, which is not rehearsed"
+    assert reasons["x.sql"] is None
+    assert done(migrate) == ["twice.sql", "v.sql", "x.sql"]
 
 
 def test_a_fleet_puts_a_target_back_whose_code_meets_a_lock(

@@ -50,8 +50,8 @@ def up(ctx: click.Context, /, dry_run: bool, check_drift: bool, dump: str | None
             if dry_run:
                 with comparison.reading(request, out.event) as seen:
                     planned = planning.plan_of(seen.past, request)
-                    code = comparison.code_steps(seen.connection, request) if request.reaches(planned.plan) else ()
-                out.would_run(planned, code, from_start=request.from_start)
+                    codes = comparison.code_steps(seen.connection, request)
+                out.would_run(planned, comparison.in_order(planned, codes, request), from_start=request.from_start)
                 return
             work = partial(engine.run, request)
             out.succeeded(signals.carry_out(work, out.event, tick=out.tick, unknown=out.unknown))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from outreach_migrate.history.batches import BatchProgress
     from outreach_migrate.rehearsal.changes import NameChange
     from outreach_migrate.rehearsal.effects import Effects
-    from outreach_migrate.rehearsal.events import Event
+    from outreach_migrate.rehearsal.events import Event, Stopped
     from outreach_migrate.rehearsal.relations import Before
     from outreach_migrate.rehearsal.snapshots import Looks
     from outreach_migrate.run.request import Request
@@ -74,11 +74,15 @@ class Stage:
 
 @dataclass(frozen=True)
 class File:
-    """A file to rehearse, cut into groups of statements; one in batches with its progress, if it is unfinished."""
+    """A file to rehearse, cut into groups of statements; one in batches with its progress, if it is unfinished.
+
+    `left_out` is the reason why a file is not rehearsed that its text does not show.
+    """
 
     migration: Migration
     groups: tuple[Group, ...]
     progress: BatchProgress | None = None
+    left_out: Stopped | None = None
 
     @cached_property
     def changes(self) -> tuple[NameChange, ...]:

@@ -17,15 +17,16 @@ from outreach_migrate.rehearsal.effects import Mode
 from outreach_migrate.rehearsal.events import Estimated, Skipped, Stopped, Unrehearsed, Why
 from outreach_migrate.rehearsal.one_file import SAVEPOINT, File, Holding, Share, Stage
 from outreach_migrate.run import comparison, half_done, planning, sessions
+from outreach_migrate.run.plan import Pending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from outreach_migrate.files.migrations import Migration
+    from outreach_migrate.history.batches import BatchProgress
     from outreach_migrate.rehearsal.events import Estimated, Event
     from outreach_migrate.rehearsal.one_file import FailedStatement
     from outreach_migrate.run.code_plan import CodeStep
-    from outreach_migrate.run.plan import Planned
     from outreach_migrate.run.request import Request
     from outreach_migrate.run.sessions import Session
     from outreach_migrate.run.stop import Stop
@@ -46,16 +47,11 @@ def run(request: Request, tell: Callable[[Event], None], stop: Stop) -> None:
         past = session.history()
         planned = planning.to_carry_out(past, request)
         told(planned)
-        codes = [step.code for step in _changed(session, request, planned) if step.code]
-        for code in codes:
-            if code.drops or code.drops_first:
-                told(Stopped(code.migration, Why.DROPS))
-        migrations = [step.migration for step in planned.steps]
-        migrations += [code.migration for code in codes if not (code.drops or code.drops_first)]
-        if not migrations:
-            return
+        codes = comparison.code_steps(session.connection, request)
         batched = half_done.of(session.connection, past, planned.plan)
-        files = [File(migration, groups.cut(migration), batched.get(migration.version)) for migration in migrations]
+        files = list(_to_rehearse(comparison.in_order(planned, codes, request), batched))
+        if not files:
+            return
         with relations.Before(request.target) as before, connections.translated():
             before.look_up(group.whole for file in files for group in file.groups)
             try:
@@ -71,11 +67,21 @@ def run(request: Request, tell: Callable[[Event], None], stop: Stop) -> None:
                 session.clean()
 
 
-def _changed(session: Session, request: Request, planned: Planned) -> list[CodeStep]:
-    """Choose the files of code that a run would carry out after the migrations."""
-    if not request.reaches(planned.plan):
-        return []
-    return [step for step in comparison.code_steps(session.connection, request) if step.is_changed]
+def _to_rehearse(steps: Iterator[Pending | CodeStep], batched: dict[str, BatchProgress]) -> Iterator[File]:
+    """Cut the files into groups of statements; leave out those that drop objects, and those that rest on them."""
+    dropping: dict[str, Migration] = {}
+    for step in steps:
+        if isinstance(step, Pending):
+            migration, drops, uses = step.migration, False, step.migration.directives.code
+        elif step.code:
+            migration, drops, uses = step.code.migration, step.drops, step.code.rests_on
+        else:
+            continue
+        needed = next((dropping[path] for path in uses if path in dropping), None)
+        stopped = Stopped(migration, Why.DROPS, None if drops else needed) if drops or needed else None
+        if stopped and not isinstance(step, Pending):
+            dropping[step.path] = migration
+        yield File(migration, groups.cut(migration), batched.get(migration.version), stopped)
 
 
 def _level(files: list[File]) -> Isolation:
@@ -121,6 +127,8 @@ def _part(stage: Stage, file: File, files: list[File], left: list[Migration]) ->
     """Choose the part of a file that is carried out, or give the reason why none is."""
     migration = file.migration
     wanted = migration.directives.batches
+    if file.left_out:
+        return file.left_out
     if not (migration.directives.transaction or wanted):
         return Skipped(migration, tuple(_unrehearsed(migration)))
     if migration.directives.isolation != _level(files):

@@ -39,6 +39,8 @@ def reason(stopped: events.Stopped) -> str:
     from outreach_migrate.rehearsal.events import Why
 
     error = stopped.error
+    if stopped.why is Why.DROPS and stopped.needs:
+        return f"it rests on {stopped.needs.path}, which is not rehearsed"
     if stopped.why is Why.DROPS:
         return "it drops objects, and those of other files of code that rest on them, which a rehearsal does not"
     if stopped.why is Why.KEY:

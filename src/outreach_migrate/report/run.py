@@ -10,7 +10,7 @@ from outreach_migrate import durations
 from outreach_migrate.report import as_json, batches, printer, sentences, terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from outreach_migrate.errors import Outcome, ServerMessage
     from outreach_migrate.files.migrations import Migration
@@ -175,12 +175,15 @@ class RunReport(printer.Report):
             for line in lines:
                 self.aside(line)
 
-    def would_run(self, planned: Planned, code: Sequence[CodeStep], *, from_start: int | None) -> None:
-        """Print the SQL that a run would send, each file's under its path; with -q the paths only."""
-        from outreach_migrate.run import plan
+    def would_run(self, planned: Planned, steps: Iterable[Pending | CodeStep], *, from_start: int | None) -> None:
+        """Print the SQL that a run would send, in order, each file's under its path; with -q the paths only."""
+        from outreach_migrate.run import code_plan, plan
 
         self.event(planned)
-        for number, step in enumerate(planned.steps):
+        for number, step in enumerate(steps):
+            if isinstance(step, code_plan.CodeStep):
+                self._would_carry_out(step, number)
+                continue
             path, line, text = plan.to_send(step, from_start)
             self.sql[step.version] = text
             if self.as_json:
@@ -191,15 +194,13 @@ class RunReport(printer.Report):
                 place = path if line == 1 else f"{path}, from line {line} on"
                 terminal.say("\n".join([*([""] if number else []), f"-- {place}"]))
                 say_sql(step.migration, text)
-        for changed in code:
-            self._would_carry_out(changed)
         if planned.steps:
             pending = sentences.count(len(planned.steps), "migration is", "migrations are")
             self.aside(f"Nothing was run (--dry-run): {pending} pending.")
         self._left()
 
-    def _would_carry_out(self, step: CodeStep) -> None:
-        if step.code is None or not step.is_changed:
+    def _would_carry_out(self, step: CodeStep, number: int) -> None:
+        if step.code is None:
             return
         migration = step.code.migration
         self.document["code"].append({"path": step.path, "sql": migration.sql})
@@ -208,7 +209,7 @@ class RunReport(printer.Report):
         elif self.verbosity < 0:
             terminal.say(migration.path)
         else:
-            terminal.say(f"\n-- {migration.path}")
+            terminal.say("\n".join([*([""] if number else []), f"-- {migration.path}"]))
             say_sql(migration, migration.text)
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:

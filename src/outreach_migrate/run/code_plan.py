@@ -47,6 +47,13 @@ class CodeStep:
         return self.state is CodeState.GONE
 
     @property
+    def drops(self) -> bool:
+        """Whether a run that carries the file out drops objects."""
+        if self.code is None or self.record is None:
+            return False
+        return self.code.drops or (self.code.drops_first and bool(self.record.objects))
+
+    @property
     def is_changed(self) -> bool:
         """Whether the next run carries the file out."""
         return self.state is CodeState.CHANGED

@@ -20,8 +20,11 @@ from outreach_migrate.run.plan import Pending, Plan
 from outreach_migrate.run.request import Request
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from outreach_migrate.history.batches import BatchProgress
     from outreach_migrate.run.code_plan import CodeStep
+    from outreach_migrate.run.plan import Planned
 
 _AGAIN = 0.5  # s between two looks, while another process migrates
 
@@ -87,6 +90,23 @@ def code_steps(connection: psycopg.Connection, request: Request) -> tuple[CodeSt
 
     with connections.translated():
         return code_plan.steps(connection, request.code, request.table)
+
+
+def in_order(planned: Planned, codes: Iterable[CodeStep], request: Request) -> Iterator[Pending | CodeStep]:
+    """Yield the steps of a run, and the changed files of code, in the order in which the run carries them out.
+
+    Those that a migration names come before it, with all that they rest on; the others after all migrations.
+    """
+    left = {step.path: step for step in codes if step.is_changed}
+    for step in planned.steps:
+        if left and step.migration.directives.code:
+            from outreach_migrate.files import code  # here, because few projects have files of code
+
+            needed = code.closure(request.code or (), step.migration.directives.code)
+            yield from [left.pop(one.path) for one in needed if one.path in left]
+        yield step
+    if request.reaches(planned.plan):
+        yield from left.values()
 
 
 class Behind(errors.MigrateError):
