@@ -486,9 +486,10 @@ def test_rails_and_dbmate_are_told_apart_by_the_files(migrate: Migrate, rows: Ro
 
 
 def test_two_tools_tables_need_a_choice(migrate: Migrate, rows: Rows) -> None:
-    """The error names both, and --from."""
+    """The error names both, and --from; so does that of `up`, which can't know either."""
     rows(filled(MADE["yoyo"].sql + MADE["goose"].sql))
     migrate.write(["select 1;", "select 2;"])
+    assert "outreach-migrate adopt --from goose, or --from yoyo. To begin" in migrate("up").stderr
     message, hint = problem(migrate("--json", "adopt"))
     assert "goose's table public.goose_db_version and yoyo's table public._yoyo_migration" in message
     assert hint.startswith("Say which: --from ")

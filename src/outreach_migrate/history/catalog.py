@@ -216,13 +216,15 @@ def stranger(table: Table, columns: Iterable[str], found: Iterable[Foreign]) -> 
 
 def unadopted(table: Table, found: tuple[Foreign, ...], *, doubtful: bool) -> Problem:
     """Refuse to begin a history while another tool's may be the one; `doubtful` says that no file names the tool."""
-    [*_, first] = sorted(found, key=lambda one: one.schema != table.schema, reverse=True)
-    given = f" --from {first.tool}" if doubtful or len(found) > 1 else ""
+    near = [one for one in found if one.schema == table.schema] or found
+    tools = dict.fromkeys(f" --from {one.tool}" for one in near)
+    given = ", or".join(tools) if doubtful or len(found) > 1 else ""
+    chosen = "the one that has run these files" if len(tools) > 1 else "it"
     new = f" To begin a new history: --table {shlex.quote(str(table))}" if doubtful else ""
     tables = " and ".join(f"{one.tool}'s {one}" for one in found)
     return Problem(
         f"the database has no history {table}, but one of another tool: {tables}",
-        hint=f"Take it over: outreach-migrate adopt{given}.{new}",
+        hint=f"Take {chosen} over: outreach-migrate adopt{given}.{new}",
     )
 
 
