@@ -276,7 +276,10 @@ def test_a_migration_in_the_way_is_refused(
         assert run.stderr.endswith("see: outreach-migrate help moving\nNothing was run.\n")
     assert rows("SELECT count(*) FROM pg_attribute WHERE attname = 'statements_begun'") == [(0,)]
     if "--accept-edited" in hint:
-        assert verdicts(migrate(*command, "--accept-edited")) == {"1": "adopted", "2": "adopted"}
+        accepted = migrate(*command, "--accept-edited")
+        assert verdicts(accepted) == {"1": "adopted", "2": "adopted"}
+        edited = [one["version"] for one in accepted.json["migrations"] if one["edited"]]
+        assert accepted.stderr.count("(its checksum differs)") == len(edited) == 2
 
 
 def test_a_row_without_a_name_is_refused(migrate: Migrate, made: Any) -> None:

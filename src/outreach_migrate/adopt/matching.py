@@ -48,7 +48,7 @@ class Match:
     """One migration seen from both sides, its file and its record; one of them may be absent.
 
     `compared` says whether the tool's checksum could be compared with the file's, null where there is nothing to
-    compare. With `out_of_order` its tool applied it after a newer one.
+    compare. With `out_of_order` its tool applied it after a newer one; with `edited` the checksums differ.
     """
 
     verdict: Verdict
@@ -58,6 +58,7 @@ class Match:
     record: Record | None = None
     compared: bool | None = None
     out_of_order: bool = False
+    edited: bool = False
 
 
 def match(
@@ -191,8 +192,8 @@ def _unique(pairs: Iterator[tuple[str, T]]) -> dict[str, T]:
 def _judged(
     recorded: Recorded, migration: Migration, record: Record | None, to: int | None, *, accept_edited: bool
 ) -> Match:
-    def found(verdict: Verdict, compared: bool | None = None) -> Match:
-        return Match(verdict, migration.version, migration.name, migration, record, compared)
+    def found(verdict: Verdict, compared: bool | None = None, *, edited: bool = False) -> Match:
+        return Match(verdict, migration.version, migration.name, migration, record, compared, edited=edited)
 
     if record is None:
         return found(Verdict.PASSED_OVER if _is_passed_over(recorded, migration) else Verdict.PENDING)
@@ -202,7 +203,8 @@ def _judged(
         return found(Verdict.AFTER)
     same = _is_same(recorded.table.tool, migration, record)
     compared = None if record.checksum is None and recorded.table.tool != "flyway" else same is not None
-    return found(Verdict.EDITED if same is False and not accept_edited else Verdict.ADOPTED, compared)
+    edited = same is False
+    return found(Verdict.EDITED if edited and not accept_edited else Verdict.ADOPTED, compared, edited=edited)
 
 
 def _is_passed_over(recorded: Recorded, migration: Migration) -> bool:

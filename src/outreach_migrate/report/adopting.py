@@ -122,6 +122,7 @@ def _told(match: Match, newest: int) -> str:
         when = f", applied {record.started_at:%Y-%m-%d %H:%M:%S}" if record and record.started_at else ""
         late = ", after a newer one there" if match.out_of_order else ""
         doubt = " (its checksum can't be compared)" if match.compared is False else ""
+        doubt = " (its checksum differs)" if match.edited else doubt
         return f"{terminal.styled('adopted', colour='green')}{when}{late}{doubt}"
     if match.verdict == "pending":
         old = ", and older than the newest adopted one: up will refuse it" if int(match.version) < newest else ""
@@ -153,4 +154,5 @@ def value(match: Match) -> dict[str, Any]:
         "finished_at": finished,
         "compared": match.compared,
         "out_of_order": match.out_of_order,
+        "edited": match.edited,
     }
