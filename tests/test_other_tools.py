@@ -193,7 +193,7 @@ def test_tern_conf_tells_terns_folder(migrate: Migrate) -> None:
     """Its files may have no mark at all."""
     run = migrate("status", files={"001_a.sql": UP, "tern.conf": "[database]\n"})
     assert "sql: error: this is tern's folder" in run.output
-    assert "remove tern.conf" in run.output
+    assert "import sql. If it is no longer tern's, remove tern.conf." in run.output
 
 
 def test_a_file_among_migrations_that_has_another_tools_name_is_refused(migrate: Migrate) -> None:

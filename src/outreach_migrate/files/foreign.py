@@ -90,7 +90,7 @@ def of_folder(folder: Folder, names: Iterable[str], *, named: bool) -> Problem |
     if "meta" in names and os.path.exists(os.path.join(folder, "meta", "_journal.json")):
         return _problem(folder, "drizzle's", copied(folder))
     if "tern.conf" in names:
-        return _problem(folder, "tern's", f"{copied(folder)} If it is no longer tern's, remove tern.conf.")
+        return _problem(folder, "tern's", f"{copied(folder)}. If it is no longer tern's, remove tern.conf.")
     files = {name.lower() for name in names if name.lower().endswith(".sql")}
     if files and all(name.endswith((_WAY_UP, ".down.sql")) for name in files):
         return _problem(folder, _GOLANG, copied(folder))
