@@ -108,6 +108,31 @@ def test_a_database_that_has_some_or_others_is_refused(four: None, migrate: Migr
     assert migrate("up").exit_code == 0
 
 
+def test_neither_baseline_nor_accept_spoils_a_history_that_a_squash_covers(
+    four: None, migrate: Migrate, rows: Rows
+) -> None:
+    """A record of the squashed file beside replaced ones would be refused for ever, also by the release before it."""
+    migrate("squash", "--through", "3")
+    before = rows("SELECT * FROM schema_migrations ORDER BY 1")
+    ended = migrate("--database", migrate.url, "accept", "--yes", "3")
+    assert (ended.exit_code, rows("SELECT * FROM schema_migrations ORDER BY 1")) == (0, before), ended.output
+    rows("UPDATE schema_migrations SET checksum = '' WHERE version = '2'")
+    refused = {"accept --yes 3": "3 are applied up to its version, but not exactly the 3 that it replaces"}
+    of_some = "2 of the 3 files that it replaces are applied"
+    refused |= dict.fromkeys(("baseline 3", "baseline 3 --verify", "baseline 3 --verify --accept-differences"), of_some)
+    for command, message in refused.items():
+        if message == of_some:
+            rows("DELETE FROM schema_migrations WHERE version IN ('3', '4')")
+        before = rows("SELECT * FROM schema_migrations ORDER BY 1")
+        ended = migrate("--database", migrate.url, *command.split())
+        assert (ended.exit_code, ended.output.count("error: ")) == (1, 1), ended.output
+        assert f"sql/3_squashed.sql: error: {message}\nhint: Deploy the release before the squash first" in ended.output
+        assert rows("SELECT * FROM schema_migrations ORDER BY 1") == before
+    fleet = ("fleet", "--databases", rows("SELECT current_database()")[0][0], "baseline", "3", "--verify")
+    assert message in migrate(*fleet).output
+    assert rows("SELECT * FROM schema_migrations ORDER BY 1") == before
+
+
 def test_files_with_variables_take_their_values(migrate: Migrate) -> None:
     """A value that only steers the files is none of the new file's; a variable without a value is named."""
     files = {"1_a.sql": "create table t (n int)", "2_b.sql": "-- migrate: variables\nSELECT :'where'"}

@@ -21,7 +21,7 @@ from outreach_migrate.history import recording, write
 from outreach_migrate.history.recording import Known
 from outreach_migrate.history.write import Place
 from outreach_migrate.postgres import connections
-from outreach_migrate.run import comparison, planning, sessions
+from outreach_migrate.run import comparison, plan, planning, sessions
 from outreach_migrate.schema import drift
 
 if TYPE_CHECKING:
@@ -65,24 +65,27 @@ class Baseline:
 def compare(request: Request, version: int, *, private: Path, ignore: Collection[str] = ()) -> Drift:
     """Compare the database with the files up to a version, applied to a scratch database.
 
-    Raise UsageError if no file has the version, and the errors of scratch.migrated.
+    Raise UsageError if no file has the version, HistoryError if the database has some of the files that a squashed one
+    replaces, and the errors of scratch.migrated.
     """
     files = chosen(request, version)
     with comparison.reading(request, lambda _: None) as seen:
+        planning.must_not_be_partly_replaced(seen.plan)
         return drift.against(seen.connection, request, files, private=private, ignore=ignore)
 
 
 def run(request: Request, version: int, tell: events.Tell, stop: Stop) -> Baseline:
     """Record the files up to a version, in one transaction; run again, it changes nothing.
 
-    Raise UsageError if no file has the version, HistoryError if one is recorded otherwise, and the errors of `up` for
-    files and history; then nothing was written.
+    Raise UsageError if no file has the version, HistoryError if one is recorded otherwise or replaces only some of the
+    recorded ones, and the errors of `up` for files and history; then nothing was written.
     """
     files = chosen(request, version)
     with connections.translated(), sessions.of(request, tell, stop) as session:
         for _ in range(_TRIES):
             past = session.history()
             wanted = _unrecorded(files, past.entries)
+            planning.must_not_be_partly_replaced(plan.make(files, past.entries))
             if not wanted:
                 return Baseline((), len(files))
             planning.must_be_writable(past)

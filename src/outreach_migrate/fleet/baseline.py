@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from outreach_migrate.adopt import baseline
 from outreach_migrate.adopt.baseline import Baseline
 from outreach_migrate.fleet.drift import Comparing
-from outreach_migrate.run import comparison
+from outreach_migrate.run import comparison, planning
 from outreach_migrate.run.request import Request
 from outreach_migrate.run.stop import Stop
 
@@ -21,9 +21,10 @@ class Verified:
     accepts: bool
 
     def record(self, request: Request, stop: Stop) -> Baseline:
-        """Record the files in a target that was compared with them; raise Untrue for a difference."""
+        """Record the files in a target that was compared with them; raise Untrue for a difference, or as `run` does."""
         files = baseline.chosen(request, self.version)
         with comparison.reading(request, lambda _: None) as seen:
+            planning.must_not_be_partly_replaced(seen.plan)
             found = self.comparing.against(seen.connection, request, files)
         if found.comparison.differences and not self.accepts:
             raise baseline.Untrue(found)

@@ -9,6 +9,7 @@ from outreach_migrate.errors import HistoryError, Location, MigrationFileError, 
 from outreach_migrate.history import recording
 from outreach_migrate.postgres import connections
 from outreach_migrate.run import comparison, planning, sessions
+from outreach_migrate.run.plan import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,14 +33,18 @@ class Edited:
 def find(request: Request, versions: Sequence[int], tell: Callable[[Locked], None]) -> tuple[Edited, ...]:
     """Give those of these versions that were edited since they were applied.
 
-    Raise UsageError for a version that is not applied or has no file, and the errors of `status`.
+    An entry that a squashed file covers is none of these: the checksum of that file would spoil it.
+    Raise UsageError for a version that is not applied or has no file, HistoryError if the database has only some of the
+    replaced files, and the errors of `status`.
     """
     if request.file_problems:
         raise MigrationFileError(request.file_problems)
     with comparison.reading(request, tell) as seen:
         steps = {int(step.version): step for step in seen.plan.steps}
     found = [_checked(steps.get(version), version) for version in dict.fromkeys(versions)]
-    return tuple(one for one in found if one.migration.checksum != one.entry.checksum)
+    if seen.plan.partly and any(one.migration.number <= int(seen.plan.partly.version) for one in found):
+        planning.must_not_be_partly_replaced(seen.plan)
+    return tuple(one for one in found if steps[one.migration.number].state is State.EDITED)
 
 
 def _checked(step: Step | None, version: int) -> Edited:

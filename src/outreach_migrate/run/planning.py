@@ -98,6 +98,12 @@ def _check_versions(whole: Plan, steps: tuple[Pending, ...], request: Request) -
         raise errors.UsageError(f"no unfinished migration has version {request.from_start}", hint=hint)
 
 
+def must_not_be_partly_replaced(whole: Plan) -> None:
+    """Raise HistoryError if the entries are not those that a squashed file replaces: one more would spoil them."""
+    if whole.partly:
+        raise errors.HistoryError([whole.partly])
+
+
 def must_be_writable(past: History) -> None:
     """Raise MigrateError if the server is a standby, or writes nothing by default."""
     if past.standby:
