@@ -487,6 +487,9 @@ def test_a_rehearsal_leaves_out_what_would_be_dropped(migrate: Migrate, code: Co
     assert reasons["twice.sql"].startswith("it drops objects")
     assert reasons["v.sql"] == f"it rests on {migrate.files.name}/code/twice.sql, which is not rehearsed"
     assert reasons["x.sql"] is None
+    assert migrate("rehearse", "--format", "markdown").stdout.startswith(
+        "### Rehearsal of files of code\n\n| Statement"
+    )
     assert done(migrate) == ["twice.sql", "v.sql", "x.sql"]
 
 

@@ -49,6 +49,7 @@ class RehearsalReport(run.RunReport):
 
         match event:
             case events.Rehearsing(migration):
+                self.markdown = self.markdown or _markdown_head(0)
                 self.result(sentences.title(migration))
                 self.document["files"].append(_file_value(migration))
             case events.StatementDone():
@@ -68,7 +69,7 @@ class RehearsalReport(run.RunReport):
             case of_run.Planned(_, steps):
                 if steps and self.verbosity > 0:
                     self.aside(f"{terminal.styled('note:', colour='yellow')} {_WARNING}")
-                self.markdown = _markdown_head(len(steps)) if steps else ["There is nothing to rehearse."]
+                self.markdown = _markdown_head(len(steps)) if steps else []
                 self.event(event)
             case _:
                 self.event(event)
@@ -116,6 +117,7 @@ class RehearsalReport(run.RunReport):
     def _not_rehearsed(self, migration: Migration, reason: str) -> None:
         self.result(f"{sentences.title(migration)}  {terminal.styled('not rehearsed', colour='yellow')}: {reason}")
         self.document["files"].append(_file_value(migration) | {"not_rehearsed": reason})
+        self.markdown = self.markdown or _markdown_head(0)
         self.markdown.append(_markdown_cells(migration.path, "", "not rehearsed", "", reason))
 
     def ended(self) -> None:
@@ -125,6 +127,7 @@ class RehearsalReport(run.RunReport):
         found = lock_times.blocked(end.held for end in self.ends)
         self.document["blocked"] = [_blocked_value(one) for one in found]
         lines = [f"{one.name}: {rehearsal_text.blocked_text(one)}" for one in found]
+        self.markdown = self.markdown or ["There is nothing to rehearse."]
         if self.form == "markdown" and self.ends:
             self.markdown += ["", *(f"- **{line}**" for line in lines or ["Nobody would be blocked."])]
         for line in lines:
@@ -148,9 +151,9 @@ class RehearsalReport(run.RunReport):
 
 
 def _markdown_head(count: int) -> list[str]:
-    title = f"### Rehearsal of {sentences.count(count, 'migration', 'migrations')}"
+    of = sentences.count(count, "migration", "migrations") if count else "files of code"
     return [
-        title,
+        f"### Rehearsal of {of}",
         "",
         "| Statement | Took | Rows | Effect on tables that were there before |",
         "| --- | ---: | ---: | --- |",
