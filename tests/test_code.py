@@ -512,7 +512,7 @@ def test_a_fleet_puts_a_target_back_whose_code_meets_a_lock(
 
 
 def test_a_fleet_carries_them_out_in_each_schema(migrate: Migrate, code: Code, rows: Rows) -> None:
-    """Each tenant has its own records; one that has all migrations gets the code that changed."""
+    """Each tenant has its own records, and gets the code that changed; the end names files that are gone."""
     for tenant in ("tenant_1", "tenant_2", "tenant_3"):
         rows(f"CREATE SCHEMA {tenant}")
     code({"twice.sql": TWICE})
@@ -525,3 +525,6 @@ def test_a_fleet_carries_them_out_in_each_schema(migrate: Migrate, code: Code, r
         assert rows(f"SELECT objects FROM {tenant}.schema_migrations_code") == [
             ([f"FUNCTION {tenant}.twice(integer)"],)
         ]
+    code({"twice.sql": None})
+    gone = "code  twice.sql is gone, but its objects stay (3 targets: tenant_1, tenant_2, tenant_3)"
+    assert gone in migrate(*fleet, "-j", "1").stderr

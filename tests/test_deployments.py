@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
-from fix_cli import Migrate, Recorded
+from fix_cli import Migrate, Recorded, Rows
 from test_check import git as git  # a fixture
 
 import outreach_migrate
@@ -56,6 +57,27 @@ def test_a_rehearsal_can_end_there_too(migrate: Migrate) -> None:
     """`rehearse --before-deploy` carries out the files of that step."""
     run = migrate("--json", "rehearse", "--before-deploy", files=FILES)
     assert [one["version"] for one in run.json["files"]] == ["1"]
+
+
+def test_a_fleet_names_the_files_that_wait(migrate: Migrate, rows: Rows) -> None:
+    """`fleet up --before-deploy` says once which files it leaves in which targets, in a dry run as well."""
+    rows("CREATE SCHEMA tenant_1; CREATE SCHEMA tenant_2")
+    migrate.write(
+        {
+            "1_a.sql": "create table a (id int);",
+            "2_b.sql": "-- migrate: after-deploy\ndrop table a;",
+            "3_c.sql": "select 1;",
+        }
+    )
+    fleet = ("fleet", "--schemas", "tenant_*", "up", "--before-deploy")
+    names = "2 targets: tenant_1, tenant_2"
+    left = f"Left for after the deployment: 2_b, 3_c. Apply with: outreach-migrate fleet … up ({names})"
+    assert left in migrate(*fleet, "--dry-run").stderr
+    assert left in migrate(*fleet, "-j", "1").stderr
+    run = migrate("--json", *fleet)
+    lines = [json.loads(line) for line in run.stdout.splitlines()]
+    assert [[step["version"] for step in line["later"]] for line in lines[:-1]] == [["2", "3"]] * 2
+    assert migrate(*fleet[:-1]).exit_code == 0
 
 
 def test_an_application_starts_when_its_own_files_are_applied(migrate: Migrate) -> None:

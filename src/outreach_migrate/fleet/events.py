@@ -49,7 +49,7 @@ class Reported:
     """The run of a target has reported this event."""
 
     target: str
-    event: events.Noticed | events.Waiting | events.OfBatches | events.Beside
+    event: events.Noticed | events.Waiting | events.OfBatches | events.Beside | events.CodeGone
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,8 @@ class Fewer:
 class Ended:
     """A target is migrated, was up to date, or failed.
 
-    `pending` are the steps that were to run and have not; they are empty if the target's history could not be read.
+    `pending` are the steps that were to run and have not, `later` those that --before-deploy leaves; both are empty if
+    the target's history could not be read.
     """
 
     target: str
@@ -78,6 +79,7 @@ class Ended:
     seconds: float
     error: MigrateError | None = None
     code: tuple[events.CodeApplied, ...] = ()
+    later: tuple[Pending, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ class Failed:
     seconds: float
 
 
-TOLD = (events.Noticed, events.Waiting, *get_args(events.OfBatches), *get_args(events.Beside))
+TOLD = (events.Noticed, events.Waiting, *get_args(events.OfBatches), *get_args(events.Beside), events.CodeGone)
 Event = Found | Begun | PutOff | Reported | Fewer | Ended | Seen | Would | Succeeded | Failed | Unreachable
 Tell = Callable[[Event], None]
 one_at_a_time = sessions.one_at_a_time

@@ -133,7 +133,7 @@ class _Doing:
             if known.planned.steps or self._request.code is not None:
                 ready.append(One(member, known))
             else:
-                self._crew.tell(events.Ended(member.name, (), (), 0.0))
+                self._crew.tell(events.Ended(member.name, (), (), 0.0, later=known.planned.later))
         for one in [*refused, *map(One, found.strange)]:
             if worker.host is None:  # the server refused a connection, so another worker reads it
                 ready.append(one)
@@ -152,7 +152,7 @@ class _Doing:
             return None
         if known.planned.steps or self._request.code is not None:
             return known
-        self.ended(job, None)
+        self.ended(replace(job, planned=known.planned), None)
         return None
 
     def _all_failed(self, job: Together, worker: Worker[Job], error: MigrateError) -> None:
@@ -260,4 +260,5 @@ class _Doing:
         applied = {one.version for one in job.applied}
         steps = job.planned.steps if job.planned and error else ()
         pending = tuple(step for step in steps if step.version not in applied)
-        self._crew.tell(events.Ended(job.member.name, job.applied, pending, job.seconds, error, job.code))
+        later = job.planned.later if job.planned else ()
+        self._crew.tell(events.Ended(job.member.name, job.applied, pending, job.seconds, error, job.code, later))

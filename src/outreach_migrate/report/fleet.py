@@ -32,6 +32,7 @@ class FleetReport(printer.Report):
         self.fewest: dict[str, int] = {}  # targets at once, of a server that refused a connection
         self.applied = 0  # of the files, in all targets
         self.wrong: list[str] = []
+        self.notes: dict[str, dict[str, None]] = {}  # lines for the end, with the targets that each is about
         self.first: dict[object, str] = {}  # the first target with an error, or with a wait
 
     def event(self, event: events.Event) -> None:
@@ -80,9 +81,20 @@ class FleetReport(printer.Report):
         for one in getattr(error, "blockers", ()):
             self.aside(f"    {sentences.blocker(one, 'in the way:')}")
 
-    def _told(self, target: str, event: of_run.Noticed | of_run.Waiting | of_run.OfBatches | of_run.Beside) -> None:
+    def note(self, target: str, line: str) -> None:
+        """Keep a line about a target for the end, because many targets have the same."""
+        self.notes.setdefault(line, {})[target] = None
+
+    def _told(
+        self,
+        target: str,
+        event: of_run.Noticed | of_run.Waiting | of_run.OfBatches | of_run.Beside | of_run.CodeGone,
+    ) -> None:
         from outreach_migrate.run import events
 
+        if isinstance(event, events.CodeGone):
+            self.note(target, f"warning: code  {event.path} is gone, but its objects stay")
+            return
         name, path = display.in_line(target), event.migration.path
         match event:
             case events.Noticed(_, notice):
@@ -179,6 +191,8 @@ class FleetReport(printer.Report):
 
     def ended(self) -> None:
         """Sum up the whole."""
+        for line, targets in self.notes.items():
+            self.aside(f"{line} ({count(len(targets))}: {names(targets)})")
         self.document["ok"] = not self.wrong and not self.document["error"]
         self.result(self.sentence())
 

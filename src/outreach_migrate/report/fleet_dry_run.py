@@ -49,6 +49,8 @@ class DryReport(fleet.FleetReport):
     def _would(self, event: events.Would) -> None:
         """Put a target into its group; print it if asked for."""
         files = _files(event)
+        if event.planned.later:
+            self.note(event.target, sentences.left(event.planned.later, "fleet … up"))
         if self.as_json:
             self.print_line(_as_line(event, files))
         if self.verbosity > 0:

@@ -36,6 +36,13 @@ class UpReport(fleet.FleetReport):
         """Print a failure; of the other targets one only if asked for."""
         name, count, code = display.in_line(event.target), len(event.applied), len(event.code)
         batched = self.batched.pop(event.target, {})
+        for one in event.code:
+            if one.stale:
+                self.note(event.target, f"warning: code  {one.path} no longer makes all of its objects, and they stay")
+            for path in dict.fromkeys(other for _, other in one.shared):
+                self.note(event.target, f"warning: code  {one.path} makes objects that {path} makes too")
+        if event.later:
+            self.note(event.target, sentences.left(event.later, "fleet … up"))
         self.applied += count
         self.migrated += bool(count or code)
         self.up_to_date += not (count or code or event.error)
@@ -77,4 +84,5 @@ def _as_line(event: events.Ended, batched: Iterable[of_run.Batched]) -> dict[str
         "error": event.error and as_json.error(event.error),
         "batches": [as_json.batched(one) for one in batched],
         "code": [as_json.made(one) for one in event.code],
+        "later": [as_json.step(step) for step in event.later],
     }

@@ -232,8 +232,7 @@ class RunReport(printer.Report):
     def _left(self) -> None:
         """Name the files that --before-deploy leaves."""
         if self.later:
-            names = ", ".join(str(step.migration) for step in self.later)
-            self.aside(f"Left for after the deployment: {names}. Apply with: outreach-migrate up")
+            self.aside(sentences.left(self.later, "up"))
 
 
 def say_sql(migration: Migration, text: str) -> None:

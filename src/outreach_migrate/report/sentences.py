@@ -9,9 +9,12 @@ from outreach_migrate.errors import Ban, Fate, Phase, Problem
 from outreach_migrate.report import batches, contradictions, pages, terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from outreach_migrate.errors import Blocker, Contradiction, MigrateError, Outcome
     from outreach_migrate.files.migrations import Migration
     from outreach_migrate.run.events import Beside
+    from outreach_migrate.run.plan import Pending
 
 count = display.count
 
@@ -32,6 +35,12 @@ def error(error: MigrateError) -> str:
         lines += [advice(one) for one in error.blockers]
     lines += [f"hint: {told}"] if (told := hint(error)) else []
     return "\n".join([*lines, *_see(error), *([told] if (told := state(error)) else [])])
+
+
+def left(later: Iterable[Pending], command: str) -> str:
+    """Name the files that --before-deploy leaves, and the command that applies them."""
+    names = ", ".join(str(step.migration) for step in later)
+    return f"Left for after the deployment: {names}. Apply with: outreach-migrate {command}"
 
 
 def _see(error: MigrateError) -> list[str]:
