@@ -15,10 +15,12 @@ from fix_cli import Migrate, Rows
 from fix_proxy import Proxy
 from fix_servers import Connect
 from fix_waiting import at_once
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
 import outreach_migrate as migrate
 from outreach_migrate import State
+from outreach_migrate.postgres import dsn
 
 FILES = ["CREATE TABLE t (id int);", "INSERT INTO t VALUES (1), (2);"]
 CONTRACT = {
@@ -173,6 +175,17 @@ def test_another_kind_of_connection_is_refused(sql: Path) -> None:
     """For an asynchronous one the error names asyncio.to_thread."""
     with pytest.raises(migrate.UsageError, match="object"):
         migrate.up(object(), folder=sql)  # type: ignore[arg-type]
+
+
+def test_an_empty_url_is_no_database(monkeypatch: pytest.MonkeyPatch, sql: Path, database: str) -> None:
+    """A variable that is unset must not lead to libpq's default server; libpq's variables name one."""
+    for name in dsn.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(migrate.UsageError, match="no database is named"):
+        migrate.up(" ", folder=sql)
+    for key, value in conninfo_to_dict(database).items():
+        monkeypatch.setenv({"dbname": "PGDATABASE"}.get(key, f"PG{key.upper()}"), str(value))
+    assert len(migrate.up("", folder=sql).applied) == 2
 
 
 def test_threads_migrate_at_once(database: str, sql: Path, rows: Rows) -> None:

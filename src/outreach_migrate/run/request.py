@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -134,6 +135,10 @@ def _target(database: str | psycopg.Connection[Any] | Target, schema: str | None
         login = {"password": database.info.password} if database.info.password else {}
         return Target({**database.info.get_parameters(), **login}, schema)
     if isinstance(database, str):
+        if not database.strip() and not any(map(os.environ.get, dsn.VARIABLES)):  # an unset variable, most likely
+            raise errors.UsageError(
+                "no database is named", hint="Give a URL, or set libpq's variables, such as PGHOST."
+            )
         database = dsn.read(database)
     if not isinstance(database, Target):
         kind = type(database).__name__
