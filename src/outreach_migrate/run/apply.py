@@ -128,21 +128,23 @@ def _apply_all(
         done = _apply_one(session, request, work, applied, is_new=step.entry is None)
         if not isinstance(done, Done):
             return done
+        for one in done.code:
+            session.tell(one)
         applied.append(events.Applied(step.migration, done.seconds, done.tags))
         session.tell(applied[-1])
         position, create = position + (step.entry is None), ()
     return None
 
 
-def _needed_code(request: Request, paths: tuple[str, ...]) -> Callable[[Session], None]:
+def _needed_code(request: Request, paths: tuple[str, ...]) -> Callable[[Session], tuple[events.CodeApplied, ...]]:
     """Give the function that carries out files of code, and those that they rest on, in a file's transaction."""
     from outreach_migrate.files import code as files
     from outreach_migrate.run import code
 
     needed = files.closure(request.code or (), paths)
 
-    def carry_out(session: Session) -> None:
-        code.within(session, request, needed)
+    def carry_out(session: Session) -> tuple[events.CodeApplied, ...]:
+        return code.within(session, request, needed)
 
     return carry_out
 

@@ -12,6 +12,7 @@ from outreach_migrate.files.migrations import Migration
 from outreach_migrate.history import write
 from outreach_migrate.history.write import Place
 from outreach_migrate.run import sending
+from outreach_migrate.run.events import CodeApplied
 from outreach_migrate.run.request import Limits
 from outreach_migrate.run.sending import Message
 from outreach_migrate.run.sessions import RESET, Session
@@ -35,15 +36,19 @@ class Work:
     limits: Limits
     patience: float = 0.0
     durable: bool = True
-    code: Callable[[Session], None] | None = None
+    code: Callable[[Session], tuple[CodeApplied, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The file is applied; `tags` are its statements' command tags, `seconds` its time by the database's clock."""
+    """The file is applied; `tags` are its statements' command tags, `seconds` its time by the database's clock.
+
+    `code` are the files of code that were carried out in its transaction.
+    """
 
     tags: tuple[str, ...]
     seconds: float
+    code: tuple[CodeApplied, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +70,11 @@ def apply(session: Session, work: Work) -> Done | Overtaken:
     flush = [] if work.durable else ["SET LOCAL synchronous_commit = off"]
     after = [write.finish(work.place), *flush, "COMMIT", *RESET]
     tags: list[str] = []
+    code: tuple[CodeApplied, ...] = ()
     try:
         if work.code:
             sending.send(session, work.migration, Message(tuple(before)))
-            work.code(session)
+            code = work.code(session)
             before = [*session.opening(), *session.limit(work.limits)]
         for message in _messages(work.migration, tuple(before), (*ENDING, *after)):
             results = sending.exchange(session, work.migration, message)
@@ -78,7 +84,7 @@ def apply(session: Session, work: Work) -> Done | Overtaken:
             return Overtaken(error)
         raise
     session.is_clean = True  # the message ends with RESET
-    return Done(tuple(tags), write.seconds(results[-len(after)]))
+    return Done(tuple(tags), write.seconds(results[-len(after)]), code)
 
 
 def is_taken(error: StatementError) -> bool:
