@@ -81,9 +81,14 @@ def _hidden(connection: Connection, table: Table) -> Problem:
 
 
 def lock(table: Table) -> list[str]:
-    """Write the statements that make the table if it is absent, and lock it against other runs."""
+    """Write the statements that make the table if it is absent, and lock it against other runs.
+
+    The notice that it is there already would stand among those of a migration that needs code.
+    """
     return [
+        "SET LOCAL client_min_messages = warning",
         f"CREATE TABLE IF NOT EXISTS {name(table)} ({_COLUMNS})",
+        "SET LOCAL client_min_messages = DEFAULT",
         f"LOCK TABLE {name(table)} IN SHARE ROW EXCLUSIVE MODE",
     ]
 
