@@ -40,15 +40,17 @@ def opened(config: pytest.Config) -> Iterator[PluginSession]:
 
 @contextmanager
 def _in_few_words() -> Iterator[None]:
-    """Fail the test with the error's own words and without a traceback, or skip it."""
+    """Fail the test with the error's own words, without a traceback or the errors that led to it, or skip it."""
     try:
         yield
     except servers.NoServer as absent:
         pytest.skip(str(absent))
+    except (errors.ConnectionFailed, psycopg.Error) as error:
+        reason = connections.reason(error) if isinstance(error, psycopg.Error) else str(error)
+        first = terminal.plain(reason).partition("\n")[0]  # the other lines, and the hint, are for commands
+        raise pytest.fail.Exception(f"error: the server for tests: {first}", pytrace=False) from None
     except errors.MigrateError as error:
-        pytest.fail(terminal.plain(sentences.error(error)), pytrace=False)
-    except psycopg.Error as error:
-        pytest.fail(f"error: the server for tests: {connections.reason(error)}", pytrace=False)
+        raise pytest.fail.Exception(terminal.plain(sentences.error(error)), pytrace=False) from None
 
 
 class PluginSession:

@@ -190,4 +190,4 @@ def _setting(name: str, value: str) -> sql.Composed:
 
 
 def _reason(error: psycopg.Error) -> str:
-    return display.in_line(error.diag.message_primary or connections.reason(error))
+    return display.in_line(error.diag.message_primary or connections.reason(error).partition("\n")[0])
