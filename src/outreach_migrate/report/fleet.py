@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from outreach_migrate.run import events as of_run
 
 _NAMES = 10  # that a line shows
+_CANCELLED = "57014"  # a statement, by statement_timeout or by somebody
 
 
 class FleetReport(printer.Report):
@@ -33,6 +34,7 @@ class FleetReport(printer.Report):
         self.applied = 0  # of the files, in all targets
         self.wrong: list[str] = []
         self.notes: dict[str, dict[str, None]] = {}  # lines for the end, with the targets that each is about
+        self.lasting = False  # whether an error would come again
         self.first: dict[object, str] = {}  # the first target with an error, or with a wait
 
     def event(self, event: events.Event) -> None:
@@ -151,6 +153,7 @@ class FleetReport(printer.Report):
     def target_failed(self, target: str, error: MigrateError) -> None:
         """Print the error of a target; one that another target had before is not printed again."""
         self.wrong.append(target)
+        self.lasting |= not _passes(error)
         place = str(error.location) if isinstance(error, errors.StatementError) else ""
         first = self.first.setdefault((type(error), place, error.message), target)
         name = display.in_line(target)
@@ -199,12 +202,24 @@ class FleetReport(printer.Report):
     def failed(self, error: MigrateError) -> None:
         """Print an error that ends the whole, and sum up the targets before it."""
         super().failed(error)
+        self.lasting |= not _passes(error)
         if self.targets:
             self.ended()
 
     def seconds(self) -> float:
         """Give the time since the command began."""
         return round(time.monotonic() - self.began, 3)
+
+
+def _passes(error: MigrateError) -> bool:
+    """Tell whether another run may do better without a correction: after a timeout, a lost connection, a signal."""
+    if isinstance(error, errors.ConnectionFailed):
+        return error.transient or error.outcome is not None
+    if isinstance(error, errors.StatementError):
+        from outreach_migrate.run import retries
+
+        return error.sqlstate in retries.RETRIED | {_CANCELLED}
+    return isinstance(error, errors.HistoryLocked | errors.Interrupted)
 
 
 def count(targets: int) -> str:

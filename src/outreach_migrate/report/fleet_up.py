@@ -19,7 +19,7 @@ class UpReport(fleet.FleetReport):
 
     def __init__(self, *, as_json: bool, verbosity: int) -> None:
         super().__init__("fleet up", as_json=as_json, verbosity=verbosity)
-        self.migrated = 0  # targets with an applied file
+        self.migrated = 0  # targets with an applied file, and without an error
         self.up_to_date = 0
 
     def event(self, event: events.Event) -> None:
@@ -44,7 +44,7 @@ class UpReport(fleet.FleetReport):
         if event.later:
             self.note(event.target, sentences.left(event.later, "fleet … up"))
         self.applied += count
-        self.migrated += bool(count or code)
+        self.migrated += bool(count or code) and not event.error
         self.up_to_date += not (count or code or event.error)
         if self.as_json:
             self.print_line(_as_line(event, batched.values()))
@@ -61,7 +61,7 @@ class UpReport(fleet.FleetReport):
         return super().summary() | {"migrations": self.applied}
 
     def counted(self) -> dict[str, int]:
-        """Count the targets to which files were applied."""
+        """Count the targets to which files were applied, and that did not fail."""
         return {"applied": self.migrated}
 
     def sentence(self) -> str:
@@ -69,9 +69,14 @@ class UpReport(fleet.FleetReport):
         parts = [f"{self.migrated:,} migrated"] if self.migrated else []
         parts += [f"{self.up_to_date:,} up to date"] if self.up_to_date else []
         parts += self.amiss()
-        again = " Run it again: it does only the rest." if self.wrong or self.targets > self.done else ""
         did = ", ".join(parts) or "nothing to do"
-        return f"{fleet.count(self.targets)} in {durations.text(self.seconds())}: {did}.{again}"
+        return f"{fleet.count(self.targets)} in {durations.text(self.seconds())}: {did}.{self._again()}"
+
+    def _again(self) -> str:
+        """Say that the next run does the rest, and whether something must be corrected before it."""
+        if not self.wrong and self.targets <= self.done:
+            return ""
+        return f" {'Correct the cause, then run' if self.lasting else 'Run'} it again: it does only the rest."
 
 
 def _as_line(event: events.Ended, batched: Iterable[of_run.Batched]) -> dict[str, Any]:
