@@ -726,6 +726,16 @@ def test_a_text_that_is_not_utf8_is_refused(migrate: Migrate) -> None:
     assert "old/1_a/migration.sql: error: not UTF-8: byte 0xff at offset 8" in migrate("import", "old").stderr
 
 
+def test_a_name_that_ends_as_another_tools_way_is_changed(migrate: Migrate) -> None:
+    """goose takes 1_a.up.sql, but a file of that name is refused here, and a second import would not find it."""
+    names = ("1_a.up.sql", "2_b.DOWN.sql", "3_c.rollback.sql", "4_d.up.down.sql")
+    old(migrate, dict.fromkeys(names, f"-- +goose Up\n{A}"))
+    assert migrate("import", "old").exit_code == 0
+    assert {*new(migrate)} == {"1_a_up.sql", "2_b_DOWN.sql", "3_c_rollback.sql", "4_d.up_down.sql"}
+    assert migrate("check").exit_code == 0
+    assert migrate("--json", "import", "old", "--from", "goose").json["present"] == 4
+
+
 def test_a_migration_that_is_no_file_is_refused(migrate: Migrate) -> None:
     """A link to nothing would be missing from the new folder, and nobody would see it."""
     old(migrate, {"1_a.up.sql": A})

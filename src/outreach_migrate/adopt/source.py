@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from outreach_migrate import display
 from outreach_migrate.errors import Location, MigrationFileError, Problem
-from outreach_migrate.files import statements
+from outreach_migrate.files import foreign, statements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -133,7 +133,11 @@ def read(path: str) -> str:
 
 def title(rest: str) -> str:
     """Give the name of a new file, from the part of the old file's name after the version."""
-    return rest.strip("_. -") or "migration"
+    name = rest.strip("_. -") or "migration"
+    if foreign.one_way(f"{name}.sql"):  # a file of that name would be refused
+        stem, _, way = name.rpartition(".")
+        return f"{stem}_{way}"
+    return name
 
 
 def collated(name: str) -> tuple[str, str, str]:
