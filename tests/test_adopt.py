@@ -215,6 +215,7 @@ def test_the_history_of_each_tool_is_taken_over(tool: str, migrate: Migrate, row
     assert "1 migration applied" in migrate("up").stdout
     again = migrate("--json", *command)
     assert (again.exit_code, again.json["present"], again.json["written"]) == (0, 3, False)
+    assert (f"adopted from {tool}, applied 20" in migrate("baseline", "1").stderr) == bool(times)
 
 
 def problem(run: Result) -> tuple[str, str]:

@@ -110,13 +110,19 @@ def _unrecorded(files: Sequence[Migration], entries: Iterable[Entry]) -> list[Mi
     known = {entry.number: entry for entry in entries}
     hint = "A baseline is for a database without a history. outreach-migrate status shows the one that is there."
     if problems := [
-        Problem(f"recorded already: {how} {entry.started_at:%Y-%m-%d %H:%M:%S}", Location(one.path), hint)
+        Problem(f"recorded already: {_how(entry)} {entry.started_at:%Y-%m-%d %H:%M:%S}", Location(one.path), hint)
         for one in files
         if (entry := known.get(one.number)) and entry.origin != ORIGIN
-        for how in ["applied" if entry.origin == "run" else f"adopted from {entry.origin}, applied"]
     ]:
         raise HistoryError(problems)
     return [one for one in files if one.number not in known]
+
+
+def _how(entry: Entry) -> str:
+    """Word the event whose time an entry has: of tools that keep none it is the adoption."""
+    if entry.origin == "run":
+        return "applied"
+    return f"adopted from {entry.origin}, applied" if entry.is_timed else f"adopted from {entry.origin}"
 
 
 def _recorded(session: Session, past: History, wanted: Sequence[Migration]) -> bool:
