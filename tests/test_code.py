@@ -177,7 +177,7 @@ def test_drop_first_makes_objects_anew_that_can_not_be_replaced(migrate: Migrate
     code({"twice.sql": TWICE.replace("returns int", "returns numeric")})
     failed = migrate("--json", "up")
     assert "cannot change return type" in failed.json["error"]["message"]
-    assert failed.json["error"]["version"] is None
+    assert (failed.json["error"]["version"], failed.json["error"]["help"]) == (None, "code")
     code({"twice.sql": "-- migrate: drop-first\n" + TWICE.replace("returns int", "returns numeric")})
     assert done(migrate) == ["twice.sql", "v.sql", "w.sql"]
     assert (

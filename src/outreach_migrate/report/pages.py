@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from outreach_migrate import errors
 from outreach_migrate.errors import Ban, Fate
+from outreach_migrate.files import rules
 
 if TYPE_CHECKING:
     from outreach_migrate.errors import MigrateError
@@ -17,6 +18,7 @@ _BY_SQLSTATE = {
     "40001": "locks",
     "40P01": "locks",
 }
+_NOT_REPLACED = {"42P13", "42P16"}  # a function's return type, or a view's columns, have changed: drop-first helps
 _BY_CLASS: tuple[tuple[type[MigrateError] | tuple[type[MigrateError], ...], str], ...] = (
     ((errors.LockTimeout, errors.HistoryLocked), "locks"),
     (errors.MigrationFileError, "files"),
@@ -43,4 +45,8 @@ def page(error: MigrateError) -> str | None:
         return "schema"
     if found := next((name for kind, name in _BY_CLASS if isinstance(error, kind)), None):
         return found
-    return _BY_SQLSTATE.get(error.sqlstate) if isinstance(error, errors.StatementError) else None
+    if not isinstance(error, errors.StatementError):
+        return None
+    if error.version == rules.CODE and error.sqlstate in _NOT_REPLACED:
+        return "code"
+    return _BY_SQLSTATE.get(error.sqlstate)
