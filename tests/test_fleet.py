@@ -113,7 +113,9 @@ def test_a_fleet_does_the_rest(migrate: Migrate, tenants: Tenants, history: Hist
     assert [history(f"tenant_{n}") for n in (1, 2, 3)] == [["1", "2"]] * 3
 
 
-def test_a_query_names_the_targets(migrate: Migrate, tenants: Tenants, rows: Rows, history: History) -> None:
+def test_a_query_names_the_targets(
+    migrate: Migrate, tenants: Tenants, rows: Rows, history: History, role: tuple[str, str]
+) -> None:
     """The schemas of --schemas-from are those of a query, which can't write."""
     tenants(3)
     rows("CREATE TABLE tenant AS SELECT 'tenant_' || n AS name, n <> 2 AS active FROM generate_series(1, 3) AS n")
@@ -122,8 +124,11 @@ def test_a_query_names_the_targets(migrate: Migrate, tenants: Tenants, rows: Row
     assert [history(f"tenant_{n}") for n in (1, 2, 3)] == [["1"], [], ["1"]]
     ended = migrate("fleet", "--schemas-from", "DELETE FROM tenant RETURNING name", "up")
     assert (ended.exit_code, "read-only transaction" in ended.stderr) == (1, True)
+    assert "error: the query of --schemas-from failed: cannot execute DELETE" in ended.stderr
     assert migrate("fleet", "--schemas-from", "SELECT 1; DROP TABLE tenant", "up").exit_code == 1
     assert rows("SELECT count(*) FROM tenant") == [(3,)]
+    ended = migrate("fleet", "--schemas-from", query, "up", url=role[1])
+    assert ended.stderr == "error: the query of --schemas-from failed: permission denied for table tenant\n"
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def schemas(database: Target, pattern: str, *, wait: float) -> list[tuple[str, T
 
 def schemas_from(database: Target, query: str, *, wait: float) -> list[tuple[str, Target]]:
     """Take the schemas of a database that a query names."""
-    return _schemas(database, _named(_ask(database, query, wait), "--schemas-from"))
+    return _schemas(database, _answer(database, query, wait, "--schemas-from"))
 
 
 def databases(database: Target, pattern: str, *, wait: float) -> list[tuple[str, Target]]:
@@ -68,7 +68,7 @@ def databases(database: Target, pattern: str, *, wait: float) -> list[tuple[str,
 
 def databases_from(database: Target, query: str, *, wait: float) -> list[tuple[str, Target]]:
     """Take the databases of a server that a query names."""
-    return _databases(database, _named(_ask(database, query, wait), "--databases-from"))
+    return _databases(database, _answer(database, query, wait, "--databases-from"))
 
 
 def listed(lines: Iterable[str], variables: Mapping[str, str]) -> list[tuple[str, Target]]:
@@ -128,14 +128,23 @@ def _number(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode(errors="surrogateescape")).digest()[:8])
 
 
-def _ask(database: Target, query: str, wait: float) -> list[tuple[str | None, ...]]:
-    """Run one query in a transaction that can only read; give its rows as texts."""
+def _answer(database: Target, query: str, wait: float, option: str) -> list[str]:
+    """Run the query of an option, and give the names in its answer."""
+    return _named(_ask(database, query, wait, f"the query of {option} failed: "), option)
+
+
+def _ask(database: Target, query: str, wait: float, failure: str = "") -> list[tuple[str | None, ...]]:
+    """Run one query in a transaction that can only read; give its rows as texts. `failure` begins its error."""
     with connections.translated(), closing(connections.connect(database, wait=wait)) as connection:
         path = read.set_search_path(database.schema)
         before = ["BEGIN READ ONLY", *([path] if path else [])]
         (results,) = messages.pipeline(connection, [[*before, query, "ROLLBACK"]])
         if failed := messages.failure(results):
-            raise psycopg.errors.error_from_result(failed)
+            error = psycopg.errors.error_from_result(failed)
+            if failure and not connections.was_lost(error):
+                # not as of the program's own queries, whose hints are about the history table
+                raise errors.MigrateError(f"{failure}{error.diag.message_primary}", hint=error.diag.message_hint)
+            raise error
         result = results[len(before)]
         columns = range(result.nfields)
         return [
