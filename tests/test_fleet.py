@@ -263,6 +263,15 @@ def test_a_line_that_names_no_target_is_not_quoted(text: str, words: str, migrat
     assert "hunter2" not in run.output
 
 
+def test_a_list_of_targets_may_begin_with_a_bom(migrate: Migrate) -> None:
+    """Editors on Windows write one, and it is no part of the first name."""
+    migrate.write([FIRST])
+    (migrate.folder / "targets.txt").write_text(f"one {migrate.url}", encoding="utf-8-sig")
+    assert migrate("-v", "fleet", "--targets", "targets.txt", "status").stdout.startswith("one  behind")
+    (migrate.folder / "targets.txt").write_text(f"# all\none {migrate.url}", encoding="utf-8-sig")
+    assert "1 behind: one" in migrate("fleet", "--targets", "targets.txt", "status").stdout
+
+
 def test_targets_from_a_closed_stdin_are_wrong_usage(migrate: Migrate) -> None:
     """There is no list to read, and the error says so."""
     migrate.write([FIRST])

@@ -210,7 +210,7 @@ def _lines(path: str) -> list[str]:
     if path == "-" and sys.stdin is None:
         raise errors.UsageError("cannot read the targets in -: stdin is closed")
     try:
-        with click.open_file(path, encoding="utf-8") as file:
+        with click.open_file(path, encoding="utf-8-sig") as file:
             return list(file)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
