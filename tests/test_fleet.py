@@ -671,7 +671,8 @@ def test_targets_with_the_same_files_share_a_replay(
     assert "2 without drift" in ended.stdout, ended
     rows("GRANT SELECT ON tenant_2.note TO PUBLIC; DROP VIEW tenant_3.notes")
     ended = migrate("--json", *ALL, "drift")
-    each, _ = lines(ended)
+    each, last = lines(ended)
+    assert last["ok"] is False
     differing = {name: one["differences"] for name, one in each.items() if one["differences"]}
     assert ended.exit_code == 1
     assert {name: [one["name"] for one in found] for name, found in differing.items()} == {

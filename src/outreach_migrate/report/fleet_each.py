@@ -80,6 +80,11 @@ class EachReport(fleet.FleetReport):
         """Count the targets by kind."""
         return {kind.replace(" ", "_"): count for kind, count in self.counts.items()}
 
+    def ended(self) -> None:
+        """Sum up the whole; a target that has drifted is not well, though it has no error."""
+        super().ended()
+        self.document["ok"] &= not self.drifted
+
     def sentence(self) -> str:
         """Sum the targets up."""
         parts = [f"{count:,} {what}" for what, count in sorted(self.counts.items()) if what != "drifted"]
