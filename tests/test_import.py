@@ -706,8 +706,13 @@ def test_it_ends_with_the_commands_that_come_next(migrate: Migrate) -> None:
     """They name the folder where it is not the default."""
     old(migrate, TOOLS["goose"][0])
     run = migrate("--dir", "new place", "import", "old")
-    assert run.stderr.splitlines()[0] == "Next:"
-    assert "  outreach-migrate --dir 'new place' check" in run.stderr.splitlines()
+    program = "  outreach-migrate --dir 'new place'"
+    assert run.stderr.splitlines() == [
+        "Next:",
+        f"{program} check     # the files alone, without a database",
+        f"{program} adopt     # a database that goose has migrated",
+        f"{program} up        # an empty database",
+    ]
     assert os.listdir("new place")
 
 

@@ -81,7 +81,8 @@ def _next(planned: Import, *, can_adopt: bool) -> list[str]:
     there = [f"{program} adopt     # a database that {planned.tool} has migrated"] if can_adopt else []
     if planned.tool in folders.ELSEWHERE:
         there = [f"{program} baseline VERSION     # a database that {planned.tool} has migrated up to VERSION"]
-    return [f"{program} check", *there, f"{program} up        # an empty database"]
+    check = f"{program} check     # the files alone, without a database"
+    return [check, *there, f"{program} up        # an empty database"]
 
 
 def _left_lines(left: tuple[Left, ...], *, every: bool) -> list[str]:
