@@ -172,6 +172,8 @@ def test_a_folder_that_can_not_be_read_is_an_error(migrate: Migrate) -> None:
     run = migrate("--json", "--dir", "nowhere", "status")
     assert (run.exit_code, run.json["ok"], run.json["error"]["kind"]) == (1, False, "MigrationFileError")
     assert "nowhere: error: cannot read the folder: No such file or directory\n" in run.stderr
+    assert "outreach-migrate new NAME" in run.stderr
+    assert "outreach-migrate import DIR" in run.stderr
     (migrate.folder / "empty").mkdir()
     assert migrate("--dir", "empty", "status").exit_code == 0
 

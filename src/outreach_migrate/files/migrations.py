@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"([0-9]+)_(.+)\.sql", re.DOTALL)
 _AT_ONCE = 1_000_000  # characters that a checksum encodes at a time, so that a large text is not in memory twice
+_FIRST = (
+    "Make the first file: outreach-migrate new NAME. To copy another tool's folder: outreach-migrate import DIR. "
+    "Or name the folder with --dir."
+)
 _WIDTH = 160  # of an excerpt, because a line of a dump may have a megabyte
 
 
@@ -171,7 +175,7 @@ def read(folder: Folder) -> tuple[tuple[Migration, ...], list[Problem]]:
     try:
         files = folders.listed(folder)
     except OSError as error:
-        hint = "Name the folder with --dir."
+        hint = _FIRST if isinstance(error, FileNotFoundError) else "Name the folder with --dir."
         problem = Problem(f"cannot read the folder: {error.strerror or error}", Location(str(folder)), hint)
         raise MigrationFileError([problem]) from error
     if another := foreign.of_folder(folder, names := [file.name for file in files], named=any(map(is_name, names))):
@@ -183,8 +187,7 @@ def read(folder: Folder) -> tuple[tuple[Migration, ...], list[Problem]]:
         elif one:
             found.append(one)
     if not found and not problems:
-        hint = "Make the first with: outreach-migrate new NAME. Or name another folder with --dir."
-        problems.append(Problem("there are no migrations in this folder", Location(str(folder)), hint))
+        problems.append(Problem("there are no migrations in this folder", Location(str(folder)), _FIRST))
     found.sort(key=lambda migration: (migration.number, migration.path))
     problems += [*_same_version_twice(found), *_before_a_squashed_file(found)]
     return tuple(found), problems
