@@ -226,13 +226,24 @@ def test_an_error_in_a_file_is_reported_without_a_traceback(project: Project) ->
     ended = project(tests)
     assert ended.counts == {"passed": 1, "errors": 2}, ended.output
     assert f'error: {project.folder}/seed.sql:2:8: column "nix" does not exist\n' in ended.output
+    assert "exception" not in ended.output
     project.write({"sql/4_bad.sql": "SELECT nix;"})
     ended = project(tests)
     assert f'{project.folder}/sql/4_bad.sql:1:8: error: column "nix" does not exist\n1 | SELECT nix;' in ended.output
+    assert "exception" not in ended.output  # nor another one that it came from
     assert "Traceback" not in ended.output
     assert "During handling" not in ended.output
     assert ".py:" not in ended.output.partition("short test summary")[0]
     assert project.databases() == {}
+
+
+def test_files_that_fail_are_tried_once(project: Project) -> None:
+    """The tests after the first one don't wait for the same failure; its message has the time here."""
+    project.write({"sql/4_bad.sql": "SELECT ('at ' || clock_timestamp())::int;"})
+    tests = "import pytest\n@pytest.mark.parametrize('n', range(3))\ndef test_a(migrated_database, n): pass"
+    ended = project(tests)
+    assert ended.counts == {"errors": 3}, ended.output
+    assert len(set(re.findall(r'integer: "(at .*?)"', ended.output))) == 1
 
 
 def test_a_role_that_may_not_make_databases_gets_the_way_out(project: Project, server_url: str) -> None:
@@ -368,10 +379,14 @@ def test_a_server_that_dies_fails_the_test_with_one_line(
         def test_a(migrated_database): os.kill({server.postmaster}, signal.SIGKILL)
         def test_b(migrated_database): pass
         def test_c(migrated_connection): pass
+        def test_d(migration_at): migration_at("2")
+        def test_e(migrated_template): migrated_template.connect()
         """)
-    assert ended.counts == {"passed": 1, "errors": 2}, ended.output
+    assert ended.counts == {"passed": 1, "failed": 1, "errors": 3}, ended.output
     assert "Traceback" not in ended.output
-    assert len(re.findall(r"_ ERROR at setup of \w+ _+\nerror: .*\n[-_=]{10}", ended.output)) == 2, ended.output
+    assert "exception" not in ended.output
+    told = [line for line in ended.output.splitlines() if line.startswith(("error: ", "hint: ", "Is the server"))]
+    assert [line.partition("tests: ")[0] for line in told] == ["error: the server for "] * 4, told
 
 
 # The server

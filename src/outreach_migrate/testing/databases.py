@@ -33,7 +33,11 @@ class Database:
 
     def connect(self, **options: Any) -> psycopg.Connection[Any]:
         """Open a connection, with psycopg.connect's options; it is closed after the test at the latest."""
-        connection = psycopg.connect(self.url, **options)
+        __tracebackhide__ = True
+        try:
+            connection = psycopg.connect(self.url, **options)
+        except psycopg.Error as error:  # the report shows the test's line, without psycopg's
+            raise error.with_traceback(None) from None
         return self._opened.enter_context(closing(connection))
 
 

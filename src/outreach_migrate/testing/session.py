@@ -61,6 +61,7 @@ class PluginSession:
         self._recipe = asked
         self._copies = Copies(server)
         self._templates: dict[tuple[object, ...], Template] = {}
+        self._failed: dict[tuple[object, ...], errors.StatementError] = {}
         self._reused: tuple[str, undone.Connection] | None = None
 
     def close(self) -> None:
@@ -142,10 +143,16 @@ class PluginSession:
 
     def _template(self, asked: Recipe) -> Template:
         key = (len(asked.migrations), asked.seeds)
+        if key in self._failed:  # the same files would fail again, and each test would wait for it
+            raise self._failed[key]
         if key not in self._templates:
             if not self._templates:
                 self._copies.later(partial(templates.clean, self._server))
-            self._templates[key] = templates.ready(self._server, self._copies.connection, asked)
+            try:
+                self._templates[key] = templates.ready(self._server, self._copies.connection, asked)
+            except errors.StatementError as error:
+                self._failed[key] = error
+                raise
         return self._templates[key]
 
     def _url(self, name: str) -> Url:

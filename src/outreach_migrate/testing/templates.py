@@ -157,6 +157,8 @@ def create(connection: Connection, statements: list[sql.Composed], name: str, ma
         hint = None
         if error.sqlstate == "42501":
             hint = f"Let the role make databases: ALTER ROLE {connection.info.user} CREATEDB"
+        if connections.was_lost(error):
+            raise errors.ConnectionFailed(connections.reason(error), transient=True) from error
         raise errors.MigrateError(f"cannot make a database for tests: {_reason(error)}", hint=hint) from error
 
 
