@@ -21,6 +21,7 @@ from outreach_migrate.testing import servers
 
 MODULE = Path(__file__).with_name("one_case.py")
 EMPTY, BARE = "CREATE DATABASE, empty", "CREATE DATABASE … TEMPLATE"
+FILES = f"{BARE} … STRATEGY file_copy"
 ANEW, COMMAND = "outreach_migrate.up(), anew", "outreach-migrate up, anew"
 DATABASE, CONNECTION = "migrated_database", "migrated_connection"
 POSTGRESQL, PGLITE = "pytest-postgresql, template", "py-pglite, anew"
@@ -44,6 +45,7 @@ def _peer(name: str, *packages: str) -> Tool:
 CASES = (
     Case(EMPTY, "empty", 20),
     Case(BARE, "bare", 20),
+    Case(FILES, "files", 20),
     Case(DATABASE, DATABASE, 20),
     Case(CONNECTION, CONNECTION, 50),
     Case(ANEW, "anew", 4),
@@ -142,11 +144,11 @@ def text(document: dict[str, Any]) -> Iterator[str]:
         bare = median(results[BARE]["waits"] or [0])
         for name, one in results.items():
             if one["left_out"] or not one["waits"]:
-                yield f"  {name:28} left out: {one['left_out']}"
+                yield f"  {name:48} left out: {one['left_out']}"
                 continue
             wait, whole = median(one["waits"]), median(one["whole"])
             ratio = f"{wait / bare:9.2f}" if bare else ""
-            yield f"  {name:28}{wait * 1000:9.2f} ms{ratio}{whole * 1000:9.1f} ms a test"
+            yield f"  {name:48}{wait * 1000:9.2f} ms{ratio}{whole * 1000:9.1f} ms a test"
 
 
 def markdown(document: dict[str, Any]) -> Iterator[str]:

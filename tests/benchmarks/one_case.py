@@ -59,6 +59,11 @@ def bare(admin: psycopg.Connection, template: str) -> Iterator[str]:
 
 
 @pytest.fixture
+def files(admin: psycopg.Connection, template: str) -> Iterator[str]:
+    yield from made(admin, f"TEMPLATE {template} STRATEGY file_copy")
+
+
+@pytest.fixture
 def anew(admin: psycopg.Connection) -> Iterator[str]:
     for url in made(admin, ""):
         migrate(url)
