@@ -77,7 +77,8 @@ class Classes:
 # The names that no class may have, because the module imports or defines them.
 _RESERVED = {
     *(*naming.BUILTINS, *MODULES, *ALIASES, *registration.NAMES),
-    *("BaseModel", "ConfigDict", "Field", "NamedTuple", "NewType", "StrEnum", "Struct", "TypedDict", "dataclass"),
+    *("BaseModel", "ConfigDict", "Field", "NamedTuple", "NewType", "StrEnum", "Struct", "TypedDict"),
+    *("annotations", "dataclass"),
 }
 _OF_A_MODEL = {  # pydantic.BaseModel
     *("construct", "copy", "dict", "from_orm", "json", "parse_file", "parse_obj", "parse_raw", "schema"),

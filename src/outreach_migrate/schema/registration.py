@@ -90,7 +90,7 @@ def _found(info: _Info | None, name: str) -> _Info:
         raise LookupError(f"the database has no type {name}")
     return info
 """
-NAMES = {*_MODULES, "register"}
+NAMES = {*_MODULES, "register", "_Info", "_found", *(line.split(" ")[0].rstrip(":") for line in _TABLES.values())}
 
 
 def text(types: Mapping[int, Type], classes: Mapping[int, str]) -> tuple[str, dict[str, str]]:
