@@ -726,6 +726,17 @@ def test_a_baseline_is_recorded_and_not_run(migrate: Migrate, rows: Rows) -> Non
     assert migrate("baseline", "5").exit_code == 2
 
 
+def test_a_history_that_adopt_can_take_over_is_no_baselines(migrate: Migrate, rows: Rows, made: Any) -> None:
+    """A baseline would hide it from `adopt` for good; for files that name no tool the table says nothing."""
+    made("prisma")
+    run = migrate("baseline", "1")
+    assert run.exit_code == 1
+    assert "outreach-migrate adopt" in run.stderr
+    assert rows("SELECT to_regclass('schema_migrations')") == [(None,)]
+    migrate.write({"1_f.sql": "create table mine (id int)"})
+    assert migrate("baseline", "1").exit_code == 0
+
+
 def test_two_baselines_at_once_are_one(migrate: Migrate, rows: Rows, connect: Connect, sessions: Sessions) -> None:
     """The second waits for the first one's entry, and finds it recorded."""
     migrate.write(["create table a ();"])

@@ -13,6 +13,7 @@ from outreach_migrate.errors import (
     Location,
     MigrateError,
     MigrationFileError,
+    NotAdopted,
     Outcome,
     Problem,
     UsageError,
@@ -77,13 +78,14 @@ def compare(request: Request, version: int, *, private: Path, ignore: Collection
 def run(request: Request, version: int, tell: events.Tell, stop: Stop) -> Baseline:
     """Record the files up to a version, in one transaction; run again, it changes nothing.
 
-    Raise UsageError if no file has the version, HistoryError if one is recorded otherwise or replaces only some of the
-    recorded ones, and the errors of `up` for files and history; then nothing was written.
+    Raise UsageError if no file has the version, HistoryError if one is recorded otherwise, also by the tool that it
+    names, or replaces only some of the recorded ones, and the errors of `up`; then nothing was written.
     """
     files = chosen(request, version)
     with connections.translated(), sessions.of(request, tell, stop) as session:
         for _ in range(_TRIES):
             past = session.history()
+            _must_not_be_another_tools(past, files)
             wanted = _unrecorded(files, past.entries)
             planning.must_not_be_partly_replaced(plan.make(files, past.entries))
             if not wanted:
@@ -103,6 +105,13 @@ def chosen(request: Request, version: int) -> list[Migration]:
     if version not in {one.number for one in files}:
         raise UsageError(f"no migration has version {version}")
     return files
+
+
+def _must_not_be_another_tools(past: History, files: Sequence[Migration]) -> None:
+    """Raise NotAdopted if the table of the tool that the files' first lines name is there: it knows what is applied."""
+    named = tuple(one for one in files if one.directives.origin)
+    if named and (foreign := planning.unadopted(past, named)):
+        raise NotAdopted(foreign)
 
 
 def _unrecorded(files: Sequence[Migration], entries: Iterable[Entry]) -> list[Migration]:
