@@ -386,16 +386,48 @@ def test_a_dry_run_shows_the_sql_for_each_group_of_targets(
         *("-- 1 target: tenant_5", "-- sql/1_a.sql", FIRST, "-- sql/2_a.sql", SECOND),
     ]
     assert re.fullmatch(
-        r"Nothing was run \(--dry-run\): 5 targets in .*: 3 would be migrated, 1 up to date, 1 failed \(tenant_4\)\.",
+        r"Nothing was run \(--dry-run\): 5 targets in .*: 1 up to date, 1 failed \(tenant_4\), 3 would not be started\."
+        r" With --keep-going or --max-failures 2 they would\.",
         ended.stdout.splitlines()[-1],
     )
     assert "tenant_4 failed:\nsql/1_a.sql: error: edited: " in ended.stderr
     each, last = lines(migrate("--json", *ALL, "up", "--dry-run", "--to", "1"))
     assert [one["sql"] for one in each["tenant_5"]["pending"]] == [FIRST]
     assert (each["tenant_1"]["pending"], each["tenant_4"]["error"]["kind"]) == ([], "HistoryError")
-    assert [last["summary"][key] for key in ("pending", "failed")] == [1, 1]
+    assert [last["summary"][key] for key in ("pending", "failed", "not_started")] == [1, 1, 1]
     assert [history(f"tenant_{n}") for n in (1, 5)] == [["1"], []]
     assert migrate(*ALL, "up", "--dry-run", "--to", "9").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--keep-going"], "3 would be migrated, 1 failed (tenant_3)."),
+        (["--max-failures", "2"], "3 would be migrated, 1 failed (tenant_3)."),
+        (["--canary", "2"], "2 would be migrated, 1 failed (tenant_3), 1 would not be started. With --keep-going or"),
+        (["--canary", "3", "--keep-going"], "1 failed (tenant_3), 3 would not be started. The canary would fail, "),
+    ],
+)
+def test_a_dry_run_counts_as_the_run_does(
+    options: list[str], said: str, migrate: Migrate, tenants: Tenants, rows: Rows
+) -> None:
+    """It names the canary, and the targets that it says would not be started are those that a run does not start."""
+    tenants(4)
+    assert migrate(*ALL, "up", files=[FIRST]).exit_code == 0
+    migrate.write([FIRST, SECOND])
+    rows("UPDATE tenant_3.schema_migrations SET checksum = 'x'")
+    ended = migrate(*ALL, "up", "--dry-run", *options)
+    assert (ended.exit_code, said in ended.stdout) == (1, True), ended
+    canary = int(options[1]) if options[0] == "--canary" else 0
+    names = [f"tenant_{n}" for n in range(1, canary + 1)]
+    assert (f"-- canary, alone and before the rest: {', '.join(names)}\n" in ended.stdout) is bool(names)
+    each, dry = lines(migrate("--json", *ALL, "up", "--dry-run", *options))
+    assert [name for name in sorted(each) if each[name]["canary"]] == names
+    ended = migrate("--json", *ALL, "up", *options)
+    each, last = lines(ended)
+    assert dry["summary"]["not_started"] == last["summary"]["not_started"]
+    assert dry["summary"]["pending"] - dry["summary"]["not_started"] == last["summary"]["applied"]
+    assert ("not started, because the canary failed. Correct" in ended.stderr) is ("tenant_3" in names)
 
 
 def test_files_of_code_count_in_each_target(migrate: Migrate, tenants: Tenants) -> None:

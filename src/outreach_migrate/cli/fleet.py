@@ -131,11 +131,8 @@ def up(
 
         with members(chosen, out) as targets:
             request = options.request(common, Target({}), found, **given)
-            if dry_run:
-                work: Callable[..., object] = partial(planning.run, targets, request, jobs)
-            else:
-                most = None if keep_going else max_failures
-                work = partial(many.run, many.Fleet(targets, request, jobs, canary, most))
+            asked = many.Fleet(targets, request, jobs, canary, None if keep_going else max_failures)
+            work: Callable[..., object] = partial(planning.run if dry_run else many.run, asked)
             signals.carry_out(work, out.event, tick=out.tick, unknown=out.unknown)
             out.ended()
         sys.exit(1 if out.wrong else 0)

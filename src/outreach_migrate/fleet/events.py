@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The targets were found; `targets` is their number."""
+    """The targets were found; `targets` is their number, `canary` has the names of those that run alone, first."""
 
     targets: int
+    canary: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,17 @@ class Would:
 
 
 @dataclass(frozen=True, slots=True)
+class Halted:
+    """The failures of a dry run would end a run, too: it would not start the targets `kept`.
+
+    They are those of which that is sure: of several databases some may be at work before the failure.
+    """
+
+    kept: frozenset[str]
+    by_canary: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Succeeded:
     """A target was adopted, recorded or compared, with this result."""
 
@@ -127,6 +139,6 @@ class Failed:
 
 
 TOLD = (events.Noticed, events.Waiting, *get_args(events.OfBatches), *get_args(events.Beside), events.CodeGone)
-Event = Found | Begun | PutOff | Reported | Fewer | Ended | Seen | Would | Succeeded | Failed | Unreachable
+Event = Found | Begun | PutOff | Reported | Fewer | Ended | Seen | Would | Halted | Succeeded | Failed | Unreachable
 Tell = Callable[[Event], None]
 one_at_a_time = sessions.one_at_a_time

@@ -39,6 +39,16 @@ class Fleet:
     canary: int = 0
     most: int | None = 1
 
+    @property
+    def parts(self) -> tuple[tuple[Member, ...], tuple[Member, ...]]:
+        """The canary, and the rest."""
+        return self.members[: self.canary], self.members[self.canary :]
+
+    @property
+    def found(self) -> events.Found:
+        """The event with which the work begins."""
+        return events.Found(len(self.members), tuple(one.name for one in self.parts[0]))
+
 
 @dataclass(frozen=True, slots=True)
 class One:
@@ -72,11 +82,11 @@ def run(fleet: Fleet, tell: events.Tell, stop: Stop) -> int:
     """
     plans.check(fleet.request)
     tell = events.one_at_a_time(tell)
-    tell(events.Found(len(fleet.members)))
+    tell(fleet.found)
     wait, failed = fleet.request.wait, 0
-    if canary := fleet.members[: fleet.canary]:
+    canary, rest = fleet.parts
+    if canary:
         failed = _run(canary, fleet.request, Crew(1, 1, wait, tell, stop))
-    rest = fleet.members[fleet.canary :]
     if rest and not failed and not stop.asked:
         failed = _run(rest, fleet.request, Crew(min(fleet.jobs, len(rest)), fleet.most, wait, tell, stop))
     stop.check()

@@ -26,6 +26,8 @@ class FleetReport(printer.Report):
         super().__init__(command, as_json=as_json, verbosity=verbosity)
         self.began = self.told = time.monotonic()
         self.targets = 0
+        self.canary: tuple[str, ...] = ()
+        self.canary_failed = False
         self.done = 0  # of the targets
         self.at_work: dict[str, None] = {}
         self.batched: dict[str, dict[str, of_run.Batched]] = {}  # the progress of files in batches: target, version
@@ -43,8 +45,8 @@ class FleetReport(printer.Report):
         from outreach_migrate.postgres import connections
 
         match event:
-            case events.Found(targets):
-                self.targets = targets
+            case events.Found(targets, canary):
+                self.targets, self.canary = targets, canary
             case events.Begun(target):
                 self.at_work[target] = None
                 self.put_off.discard(target)
@@ -154,6 +156,7 @@ class FleetReport(printer.Report):
         """Print the error of a target; one that another target had before is not printed again."""
         self.wrong.append(target)
         self.lasting |= not _passes(error)
+        self.canary_failed |= target in self.canary and not isinstance(error, errors.Interrupted)
         place = str(error.location) if isinstance(error, errors.StatementError) else ""
         first = self.first.setdefault((type(error), place, error.message), target)
         name = display.in_line(target)

@@ -28,6 +28,7 @@ class DryReport(fleet.FleetReport):
         super().__init__("fleet up", as_json=as_json, verbosity=verbosity)
         self.groups: dict[object, SameFiles] = {}
         self.up_to_date = 0
+        self.halted: events.Halted | None = None
 
     def event(self, event: events.Event) -> None:
         """Print an event."""
@@ -41,8 +42,11 @@ class DryReport(fleet.FleetReport):
                 self.leave(target)
                 if self.as_json:
                     value = {"target": target, "ok": False, "applied": [], "pending": [], "later": [], "code": []}
-                    self.print_line(value | {"seconds": round(seconds, 3), "error": as_json.error(error)})
+                    ended = {"seconds": round(seconds, 3), "error": as_json.error(error)}
+                    self.print_line(value | ended | {"canary": target in self.canary})
                 self.target_failed(target, error)
+            case events.Halted():
+                self.halted = event
             case _:
                 super().event(event)
 
@@ -52,7 +56,7 @@ class DryReport(fleet.FleetReport):
         if event.planned.later:
             self.note(event.target, sentences.left(event.planned.later, "fleet … up"))
         if self.as_json:
-            self.print_line(_as_line(event, files))
+            self.print_line(_as_line(event, files) | {"canary": event.target in self.canary})
         if self.verbosity > 0:
             count = sentences.count(len(files), "file", "files")
             self.result(f"{display.in_line(event.target)}  {f'{count} would run' if files else 'up to date'}")
@@ -63,7 +67,9 @@ class DryReport(fleet.FleetReport):
             self.up_to_date += 1
 
     def ended(self) -> None:
-        """Print the SQL, and sum up the whole."""
+        """Print the canary, the SQL, and sum up the whole."""
+        if self.canary and not self.as_json:
+            self.result(f"-- canary, alone and before the rest: {fleet.names(self.canary)}\n")
         for number, group in enumerate(self.groups.values() if not self.as_json else ()):
             targets = f"{fleet.count(len(group.targets))}: {fleet.names(group.targets)}"
             terminal.say("\n".join([*([""] if number else []), f"-- {targets}"]))
@@ -74,16 +80,40 @@ class DryReport(fleet.FleetReport):
         super().ended()
 
     def counted(self) -> dict[str, int]:
-        """Count the targets that would be migrated."""
+        """Count the targets that lack something."""
         return {"applied": 0, "pending": sum(len(group.targets) for group in self.groups.values())}
+
+    def summary(self) -> dict[str, Any]:
+        """Count the targets, also those that a run would not start."""
+        return super().summary() | {"not_started": self.targets - self.done + self._kept()}
+
+    def _kept(self) -> int:
+        """Count the targets that lack something, and that a run would not start."""
+        kept = self.halted.kept if self.halted else ()
+        return sum(target in kept for group in self.groups.values() for target in group.targets)
 
     def sentence(self) -> str:
         """Sum the targets up."""
-        parts = [f"{self.counted()['pending']:,} would be migrated"] if self.groups else []
+        kept = self._kept()
+        would = self.counted()["pending"] - kept
+        parts = [f"{would:,} would be migrated"] if would else []
         parts += [f"{self.up_to_date:,} up to date"] if self.up_to_date else []
+        parts += self.amiss()
+        parts += [f"{kept:,} would not be started"] if kept else []
         took = durations.text(self.seconds())
-        said = ", ".join([*parts, *self.amiss()]) or "nothing to do"
-        return f"Nothing was run (--dry-run): {fleet.count(self.targets)} in {took}: {said}."
+        said = ", ".join(parts) or "nothing to do"
+        return f"Nothing was run (--dry-run): {fleet.count(self.targets)} in {took}: {said}.{self._halt(would, kept)}"
+
+    def _halt(self, would: int, kept: int) -> str:
+        """Say why a run would not start all targets, and how it would."""
+        if not self.halted or not (would or kept):
+            return ""
+        if self.halted.by_canary:
+            return " The canary would fail, which ends the fleet."
+        options = f"--keep-going or --max-failures {len(self.wrong) + 1}"
+        if kept:
+            return f" With {options} they would."
+        return f" A failure ends the fleet, but for targets that are at work by then: {options} starts all."
 
 
 def _files(event: events.Would) -> list[tuple[str, int, str, Migration]]:

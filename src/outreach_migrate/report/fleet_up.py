@@ -47,7 +47,7 @@ class UpReport(fleet.FleetReport):
         self.migrated += bool(count or code) and not event.error
         self.up_to_date += not (count or code or event.error)
         if self.as_json:
-            self.print_line(_as_line(event, batched.values()))
+            self.print_line(_as_line(event, batched.values()) | {"canary": event.target in self.canary})
         if event.error:
             self.target_failed(event.target, event.error)
         elif self.verbosity > 0:
@@ -69,6 +69,7 @@ class UpReport(fleet.FleetReport):
         parts = [f"{self.migrated:,} migrated"] if self.migrated else []
         parts += [f"{self.up_to_date:,} up to date"] if self.up_to_date else []
         parts += self.amiss()
+        parts += ["because the canary failed"] if self.canary_failed and self.targets > self.done else []
         did = ", ".join(parts) or "nothing to do"
         return f"{fleet.count(self.targets)} in {durations.text(self.seconds())}: {did}.{self._again()}"
 
