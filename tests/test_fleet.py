@@ -520,15 +520,19 @@ def test_a_locked_target_keeps_no_other_waiting(
 
 
 def test_a_target_that_stays_locked_fails(migrate: Migrate, tenants: Tenants, connect: Connect) -> None:
-    """After the last retry, or once another failure ends the fleet, its error is the lock timeout, with the place."""
+    """After the last retry, or once another failure ends the fleet, its error is the lock timeout, with the place.
+
+    It names the session in the way, though no try waits long enough for the first look of one.
+    """
     tenants(2)
     assert migrate(*ALL, "up", files=[FIRST]).exit_code == 0
-    connect().execute("BEGIN; LOCK TABLE tenant_1.note")
-    options = ["-j", "1", "--lock-timeout", "10ms", "--lock-retries", "1"]
+    connect(application_name="the lock").execute("BEGIN; LOCK TABLE tenant_1.note")
+    options = ["-j", "1", "--lock-timeout", "900ms", "--lock-retries", "1"]
     ended = migrate("--json", *ALL, "up", *options, files=[FIRST, SECOND])
     each, last = lines(ended)
     assert (ended.exit_code, last["summary"]["failed"], each["tenant_2"]["ok"]) == (1, 1, True)
     assert (each["tenant_1"]["error"]["kind"], each["tenant_1"]["error"]["line"]) == ("LockTimeout", 1)
+    assert [one["application"] for one in each["tenant_1"]["error"]["blockers"]] == ["the lock"]
     assert ended.stderr.count("goes to the back") == 1
     assert ended.stderr.endswith("1 failed (tenant_1). Run it again: it does only the rest.\n")
 

@@ -191,7 +191,7 @@ class _Doing:
             known = job.known or self._plans.of(look.alone(job.member, worker, stop))
             planned = known.planned
             if planned.steps or self._request.code is not None:
-                self._apply(job.member, known, worker, stop, tell)
+                self._apply(job, known, worker, stop, tell)
             error = None
         except MigrateError as failed:
             error = failed
@@ -210,13 +210,15 @@ class _Doing:
             worker.queue.fail()
             self.ended(job, error)
 
-    def _apply(self, member: Member, known: Prepared, worker: Worker[Job], stop: Stop, tell: of_run.Tell) -> None:
+    def _apply(self, job: One, known: Prepared, worker: Worker[Job], stop: Stop, tell: of_run.Tell) -> None:
+        member = job.member
         with self._turn(member, known.planned, worker, stop):
             request = replace(
                 self._request,
                 target=member.target,
                 table=member.table,
                 connection=worker.connection(member, stop),
+                waited=isinstance(job.error, StatementError),
             )
             engine.run(request, tell, stop, known)
 

@@ -48,6 +48,8 @@ def run(request: Request, tell: events.Tell, stop: Stop, known: Prepared | None 
     with connections.translated(), sessions.of(request, sessions.one_at_a_time(tell), stop) as session:
         if known:
             session.meets(known.past)
+        if request.waited:
+            session.watcher.wake()  # which else sleeps through waits of less than a second
         past = known.past if known else session.history()
         planned = known.planned if known else planning.to_carry_out(past, request)
         session.tell(planned)

@@ -51,7 +51,8 @@ class Request:
     """A run's files, database and options; `wait`, and `max_lag` of a replica, are in seconds.
 
     `code` is None without a folder of code; `code_only` are the paths of the files that are carried out after the
-    migrations, None for all.
+    migrations, None for all. `waited` is whether the last try of the run has met a lock, so that this one is looked at
+    from its beginning.
     """
 
     target: Target
@@ -69,6 +70,7 @@ class Request:
     connection: psycopg.Connection | None = None
     code: tuple[Code, ...] | None = None
     code_only: frozenset[str] | None = None
+    waited: bool = False
 
     def reaches(self, whole: Plan) -> bool:
         """Tell whether the run leaves no file for --to, because code may need all of them."""
