@@ -178,6 +178,7 @@ def test_a_column_that_is_no_key_is_refused(migrate: Migrate, rows: Rows, column
     done = migrate("up")
     assert done.exit_code == 1
     assert re.match("sql/1_a.sql:1:12: error: .*" + re.escape(message), done.stderr), done.stderr
+    assert "\nsee: outreach-migrate help backfills\n" in done.stderr
     assert done.stderr.endswith("Nothing of this file was applied.\n")
     assert rows("SELECT to_regclass('schema_migrations')") == [(None,)]
 

@@ -134,8 +134,11 @@ def test_a_query_names_the_targets(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--schemas", "nix_*"], "no schema matches nix_*"),
-        (["--databases", "nix_*"], "no database matches nix_*"),
+        (
+            ["--schemas", "nix_*"],
+            "matches nix_*\nhint: There are 2: public, tenant_1. To list them: outreach-migrate psql",
+        ),
+        (["--databases", "nix_*"], "no database matches nix_*\nhint: There are "),
         (["--schemas-from", "SELECT 'a' WHERE false"], "the query of --schemas-from gives no target"),
         (["--databases-from", "SELECT 'a' UNION ALL SELECT 'a'"], "the target a is given twice"),
         (["--schemas-from", "SELECT 'a', 'b'"], "must have one column"),
@@ -155,6 +158,7 @@ def test_targets_that_make_no_sense_are_refused(
     assert ended.exit_code == 2
     assert words in ended.stderr
     assert ended.json["error"]["kind"] == "UsageError"
+    assert ended.json["error"]["help"] == ("commands" if "3/2" in words else "fleets")
 
 
 def test_a_table_of_one_schema_is_no_history_for_many(migrate: Migrate, tenants: Tenants, rows: Rows) -> None:

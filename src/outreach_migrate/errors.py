@@ -132,16 +132,20 @@ class Blocker(NamedTuple):
 class MigrateError(Exception):
     """The base of all errors that a command can end with.
 
-    `hint` names the next thing to do, in one sentence; `outcome` is the state of the database, if the run had begun.
+    `hint` names the next thing to do, in one sentence; `outcome` is the state of the database, if the run had begun;
+    `page` is the page of the manual, where another than that of the error's class helps.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str, *, hint: str | None = None, outcome: Outcome | None = None) -> None:
+    def __init__(
+        self, message: str, *, hint: str | None = None, outcome: Outcome | None = None, page: str | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.outcome = outcome
+        self.page = page
 
     def after(self, outcome: Outcome, *, hint: str | None = None) -> Self:
         """Give the same error with the state that the run left the database in, or another hint; its cause stays."""
@@ -160,8 +164,8 @@ class UsageError(MigrateError):
 class Refused(MigrateError):
     """The run can't start; `problems` has every reason."""
 
-    def __init__(self, problems: Sequence[Problem | Contradiction]) -> None:
-        super().__init__("; ".join(map(str, problems)))
+    def __init__(self, problems: Sequence[Problem | Contradiction], *, page: str | None = None) -> None:
+        super().__init__("; ".join(map(str, problems)), page=page)
         self.problems = tuple(problems)
 
 

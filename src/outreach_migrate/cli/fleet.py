@@ -38,11 +38,13 @@ class Chosen:
         """Give the option that names the targets, with its value; the command line beats settings."""
         given = [name for name in _SOURCES if self.ctx.params[name] is not None]
         if not given:
-            raise errors.UsageError("no targets are named", hint=f"Give one of {_options(_SOURCES)}, after fleet.")
+            hint = f"Give one of {_options(_SOURCES)}, after fleet."
+            raise errors.UsageError("no targets are named", hint=hint, page="fleets")
         nearest = min(options.distance(self.ctx, name) for name in given)
         given = [name for name in given if options.distance(self.ctx, name) == nearest]
         if len(given) > 1:
-            raise errors.UsageError(f"the targets are named in {len(given)} ways: {_options(given)}", hint="Give one.")
+            message = f"the targets are named in {len(given)} ways: {_options(given)}"
+            raise errors.UsageError(message, hint="Give one.", page="fleets")
         return given[0], self.ctx.params[given[0]]
 
 
@@ -205,10 +207,10 @@ def members(chosen: Chosen, out: Report) -> Iterator[tuple[Member, ...]]:
 
 def _lines(path: str) -> list[str]:
     if path == "-" and sys.stdin is None:
-        raise errors.UsageError("cannot read the targets in -: stdin is closed")
+        raise errors.UsageError("cannot read the targets in -: stdin is closed", page="fleets")
     try:
         with click.open_file(path, encoding="utf-8-sig") as file:
             return list(file)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise errors.UsageError(f"cannot read the targets in {path}: {reason}") from None
+        raise errors.UsageError(f"cannot read the targets in {path}: {reason}", page="fleets") from None

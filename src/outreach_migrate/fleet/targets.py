@@ -22,6 +22,8 @@ from outreach_migrate.postgres.dsn import Target
 
 T = TypeVar("T")
 
+_SHOWN = 5  # names in an error
+
 _LINE = re.compile(r'\s*(?:"((?:[^"]|"")+)"|([^\s"]\S*))(?:\s+(\S.*?))?\s*')
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 _SCHEMAS = """
@@ -53,7 +55,8 @@ class Member:
 
 def schemas(database: Target, pattern: str, *, wait: float) -> list[tuple[str, Target]]:
     """Find the schemas of a database whose names match a pattern such as tenant_*, but no system schema."""
-    return _schemas(database, _matching(_ask(database, _SCHEMAS, wait), pattern, "schema"))
+    rows = _ask(database, _SCHEMAS, wait)
+    return _schemas(database, _matching(rows, pattern, f"schema of {database.name}", r"-c '\dn'"))
 
 
 def schemas_from(database: Target, query: str, *, wait: float) -> list[tuple[str, Target]]:
@@ -63,7 +66,7 @@ def schemas_from(database: Target, query: str, *, wait: float) -> list[tuple[str
 
 def databases(database: Target, pattern: str, *, wait: float) -> list[tuple[str, Target]]:
     """Find the databases of a server whose names match a pattern, but no template."""
-    return _databases(database, _matching(_ask(database, _DATABASES, wait), pattern, "database"))
+    return _databases(database, _matching(_ask(database, _DATABASES, wait), pattern, "database", "-l"))
 
 
 def databases_from(database: Target, query: str, *, wait: float) -> list[tuple[str, Target]]:
@@ -85,7 +88,7 @@ def listed(lines: Iterable[str], variables: Mapping[str, str]) -> list[tuple[str
         name = quoted.replace('""', '"') if quoted else plain or ""
         if not url or re.search(r"://|=|@", plain or ""):
             hint = 'As: eu-1 postgresql://app@db.example/outreach. A NAME with spaces is written "eu 1".'
-            raise errors.UsageError(f"line {number} of the targets is not NAME URL", hint=hint)
+            raise _wrong(f"line {number} of the targets is not NAME URL", hint=hint)
         found.append((name, _read(url, variables, f"line {number} of the targets, {display.in_line(name)}")))
     return _present(found, "the list of targets is empty")
 
@@ -93,11 +96,11 @@ def listed(lines: Iterable[str], variables: Mapping[str, str]) -> list[tuple[str
 def _read(url: str, variables: Mapping[str, str], where: str) -> Target:
     for name in _VARIABLE.findall(url):
         if name not in variables:
-            raise errors.UsageError(f"{where}: the variable {display.in_line(name)} is not set")
+            raise _wrong(f"{where}: the variable {display.in_line(name)} is not set")
     try:
         return dsn.read(_VARIABLE.sub(lambda found: variables[found[1]], url))
     except errors.UsageError as error:
-        raise errors.UsageError(f"{where}: {error.message}", hint=error.hint) from None
+        raise _wrong(f"{where}: {error.message}", hint=error.hint) from None
 
 
 def members(
@@ -108,7 +111,7 @@ def members(
     Raise UsageError for a name that is given twice, and for two targets with one history.
     """
     if twice := [name for name, count in Counter(name for name, _ in found).items() if count > 1]:
-        raise errors.UsageError(f"the target {display.in_line(twice[0])} is given twice")
+        raise _wrong(f"the target {display.in_line(twice[0])} is given twice")
     chosen = [Member(name, target, tables.read(table, target.schema)) for name, target in found]
     first: dict[object, Member] = {}
     for one in chosen:
@@ -116,7 +119,7 @@ def members(
         if same is not one:
             names = " and ".join(display.in_line(member.name) for member in (same, one))
             hint = f"With --table NAME, without a schema, each has its own: --table {one.table.name}."
-            raise errors.UsageError(f"{names} would have one history, {one.table}", hint=hint)
+            raise _wrong(f"{names} would have one history, {one.table}", hint=hint)
     if shard is None:
         return tuple(chosen)
     nth, of = shard
@@ -161,21 +164,32 @@ def _databases(database: Target, names: Iterable[str]) -> list[tuple[str, Target
     return [(name, replace(database, parameters={**database.parameters, "dbname": name})) for name in names]
 
 
-def _matching(rows: Iterable[tuple[str | None, ...]], pattern: str, what: str) -> list[str]:
-    names = [name for (name,) in rows if name and fnmatchcase(name, pattern)]
-    return _present(names, f"no {what} matches {pattern}")
+def _matching(rows: Iterable[tuple[str | None, ...]], pattern: str, what: str, lists: str) -> list[str]:
+    """Choose names by a pattern; raise UsageError if none fits, with the psql arguments that list them all."""
+    every = [name for (name,) in rows if name]
+    if names := [name for name in every if fnmatchcase(name, pattern)]:
+        return names
+    shown = ", ".join(map(display.in_line, every[:_SHOWN])) + (", …" if len(every) > _SHOWN else "")
+    hint = (
+        f"There are {len(every)}: {shown}. To list them: outreach-migrate psql {lists}" if every else "There is none."
+    )
+    raise _wrong(f"no {display.in_line(what)} matches {display.in_line(pattern)}", hint=hint)
 
 
 def _named(rows: Sequence[tuple[str | None, ...]], option: str) -> list[str]:
     if any(len(row) != 1 for row in rows):
-        raise errors.UsageError(f"the query of {option} must have one column, the name")
+        raise _wrong(f"the query of {option} must have one column, the name")
     names = [name or "" for (name,) in rows]
     if not all(names):
-        raise errors.UsageError(f"the query of {option} gives an empty name")
+        raise _wrong(f"the query of {option} gives an empty name")
     return _present(names, f"the query of {option} gives no target")
 
 
 def _present(found: list[T], otherwise: str) -> list[T]:
     if not found:
-        raise errors.UsageError(otherwise)
+        raise _wrong(otherwise)
     return found
+
+
+def _wrong(message: str, *, hint: str | None = None) -> errors.UsageError:
+    return errors.UsageError(message, hint=hint, page="fleets")

@@ -32,6 +32,8 @@ _BY_CLASS: tuple[tuple[type[MigrateError] | tuple[type[MigrateError], ...], str]
 
 def page(error: MigrateError) -> str | None:
     """Give the page; None for an error in a file's SQL, because PostgreSQL's message explains it."""
+    if error.page:
+        return error.page
     outcome = error.outcome
     if outcome and outcome.rows is not None:
         return "backfills"

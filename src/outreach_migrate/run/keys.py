@@ -58,7 +58,7 @@ def find(ask: Ask, migration: Migration, wanted: Batches) -> Key:
         for message, hint in _lacks(facts, wanted)
     ]
     if problems:
-        raise MigrationFileError(problems[:1])
+        raise MigrationFileError(problems[:1], page="backfills")
     index = next(filter(_is_fit, facts["indexes"]))
     return Key(facts["table"], facts["quoted"], wanted.key, facts["type"], index["above"], index["until"])
 
