@@ -78,7 +78,10 @@ def types(
     from outreach_migrate.schema import classes, types
 
     def text(request: Request) -> str:
-        wanted = types.TypesWanted(schema or request.target.schema or "public", classes.Style(style), inserts=inserts)
+        name = schema or request.target.schema or "public"
+        # a module keeps --scratch in its head, so that a database and the files alone give the same bytes
+        named = (scratch and not check) or bool(out and types.names_scratch(out))
+        wanted = types.TypesWanted(name, classes.Style(style), inserts=inserts, scratch=named)
         path = os.path.relpath(out, common.project.root) if out else None
         return types.module(request, wanted, path)
 

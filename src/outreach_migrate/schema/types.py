@@ -14,14 +14,19 @@ from outreach_migrate.schema.classes import Style
 if TYPE_CHECKING:
     from outreach_migrate.run.request import Request
 
+_COMMAND = "outreach-migrate types"
+_SCRATCH = f"{_COMMAND} --scratch"
+_HEAD = 1000  # characters, which have the command
+
 
 @dataclass(frozen=True, slots=True)
 class TypesWanted:
-    """The rows that a module is for, and the kind of its classes."""
+    """The rows that a module is for, and the kind of its classes; `scratch` is for the command in its head."""
 
     schema: str
     style: Style
     inserts: bool
+    scratch: bool = False
 
 
 def module(request: Request, wanted: TypesWanted, path: str | None) -> str:
@@ -38,9 +43,18 @@ def module(request: Request, wanted: TypesWanted, path: str | None) -> str:
     return python.module(found, wanted.style, inserts=wanted.inserts, title=title, command=_command(wanted, path))
 
 
+def names_scratch(path: str) -> bool:
+    """Tell whether the command in the head of a module has --scratch; False for a file that can't be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return f"\n{_SCRATCH} " in file.read(_HEAD)
+    except OSError:
+        return False
+
+
 def _command(wanted: TypesWanted, path: str | None) -> str:
     """Write the command; it names no database, because another one with the same schema gives the same module."""
-    words = ["outreach-migrate", "types"]
+    words = (_SCRATCH if wanted.scratch else _COMMAND).split()
     if path is not None:
         words += ["--out", os.path.normpath(path).replace(os.sep, "/")]
     if wanted.style is not Style.DATACLASS:
