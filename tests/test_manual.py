@@ -333,6 +333,7 @@ def tenants(migrate: Migrate) -> None:
 SCENES: dict[str, Callable[[Migrate], None]] = {  # by the first command of a block
     "outreach-migrate --embedded up": failing,
     'psql "$DATABASE_URL"': applied,
+    "outreach-migrate types": applied,
     "outreach-migrate --dir . status": unfinished,
     "outreach-migrate --dir backfill status": half_done,
     "outreach-migrate import prisma/migrations": fix_outreach.prisma,

@@ -6,6 +6,7 @@ import ast
 import builtins
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 import types
@@ -109,11 +110,13 @@ def is_instance(value: object, annotation: Any) -> bool:
 def test_the_cadence_columns_are_known_after_their_migration(migrate: Migrate) -> None:
     """A module that is made before the columns' migration lacks them, and is out of date after it."""
     migrate("--dir", SQL, "up", "--to", BASELINE)
-    assert migrate("types", "--out", "rows.py").exit_code == 0
+    early = migrate("--dir", SQL, "types", "--out", "rows.py")
+    assert (early.exit_code, early.stdout) == (0, "rows.py is written.\n")
+    assert early.stderr.startswith(f"warning: the database is behind, pending: {CADENCE}_cadence_engine_columns, ")
     before = fields(migrate.folder, "OutreachStep")
     migrate("--dir", SQL, "up", "--to", CADENCE)
-    late = migrate("types", "--out", "rows.py", "--check")
-    assert late.exit_code == 1
+    late = migrate("--dir", SQL, "types", "--out", "rows.py", "--check")
+    assert (late.exit_code, "warning" in late.stderr) == (1, False)
     assert "+    scheduledAt: datetime | None" in late.stdout.splitlines()
     assert migrate("types", "--out", "rows.py").exit_code == 0
     assert migrate("types", "--out", "rows.py", "--check").exit_code == 0
@@ -352,10 +355,16 @@ def test_relations_that_have_no_rows_of_their_own_are_left_out(
 def test_a_scratch_database_needs_no_other(migrate: Migrate) -> None:
     """With --scratch the files alone give the module, and the check of another."""
     migrate.write(["create table t (n int)"])
-    assert migrate("types", "--scratch", "--out", "rows.py", url="").exit_code == 0
+    assert migrate("types", "--scratch", "--out", "rows.py", DATABASE_URL="").exit_code == 0
     assert fields(migrate.folder, "t") == {"n": "int | None"}
     checked = migrate(
-        "types", "--scratch", "--out", "./rows.py", "--check", files={"2_b.sql": "alter table t add m int"}, url=""
+        "types",
+        "--scratch",
+        "--out",
+        "./rows.py",
+        "--check",
+        files={"2_b.sql": "alter table t add m int"},
+        DATABASE_URL="",
     )
     assert checked.exit_code == 1
     assert "+    m: int | None" in checked.stdout
@@ -377,6 +386,29 @@ def test_the_command_in_the_head_makes_the_module_again(migrate: Migrate) -> Non
     path.unlink()
     assert migrate(*command.split(), DATABASE_URL="").exit_code == 0
     assert path.read_bytes() == text
+
+
+@pytest.mark.parametrize("command", ["types", "dump"])
+def test_a_database_that_is_behind_is_named_as_such(command: str, migrate: Migrate, rows: Rows) -> None:
+    """The error without a database leads to --scratch; a database that lacks files leads there, too, and is read."""
+    migrate.write(["create table t (n int)", "create table u (n int)"])
+    unnamed = migrate(command, DATABASE_URL="")
+    assert (unnamed.exit_code, "--scratch" in unnamed.stderr, "--embedded" in unnamed.stderr) == (2, True, False)
+    for pending in (["1_a", "2_a"], ["2_a"], []):
+        run = migrate("--json", command)
+        assert (run.exit_code, run.json["pending"]) == (0, pending)
+        warning = f"warning: the database is behind, pending: {', '.join(pending)}\nhint: "
+        assert (warning in run.stderr, "--scratch" in run.stderr) == (bool(pending),) * 2
+        checked = migrate(command, "--out", "none", "--check")
+        assert ("the same command without --check" in checked.stderr) == (not pending)
+        assert migrate("up", "--to", "2" if pending == ["2_a"] else "1").exit_code == 0
+    rows("DROP TABLE schema_migrations")
+    rows("CREATE TABLE schema_migrations (version varchar(255) PRIMARY KEY)")  # as Rails has it
+    strange = migrate("--json", command)
+    assert (strange.exit_code, strange.json["pending"]) == (0, [])
+    assert ", so the pending files are not known\nhint: To take dbmate's history over: " in strange.stderr
+    shutil.rmtree(migrate.files)
+    assert (migrate(command).exit_code, migrate(command).stderr) == (0, "")
 
 
 def test_a_module_without_relations_is_empty(migrate: Migrate) -> None:

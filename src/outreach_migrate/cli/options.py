@@ -158,8 +158,8 @@ def format_of(command: str, third: str, about: str) -> Callable[[Callable[..., A
 
 
 @contextmanager
-def database(common: Common, out: Report) -> Iterator[Target]:
-    """Give the database that the options name, and report its name."""
+def database(common: Common, out: Report, *, instead: str = "take a private one: --embedded") -> Iterator[Target]:
+    """Give the database that the options name, and report its name; the hint that none is named ends with `instead`."""
     from outreach_migrate.postgres import dsn
 
     with ExitStack() as stack:
@@ -172,13 +172,13 @@ def database(common: Common, out: Report) -> Iterator[Target]:
             folder = Path(common.project.path(EMBEDDED))
             target = dsn.read(stack.enter_context(private_server.server(folder)))
         else:
-            _must_be_named(common)
+            _must_be_named(common, instead)
             target = dsn.read(common.database or "")
         out.meets(target.name)
         yield target
 
 
-def _must_be_named(common: Common) -> None:
+def _must_be_named(common: Common, instead: str) -> None:
     from outreach_migrate.postgres import dsn
 
     for name in (*dsn.VARIABLES, "PGSERVICEFILE"):
@@ -188,7 +188,7 @@ def _must_be_named(common: Common) -> None:
         raise errors.UsageError(
             "no database is named",
             hint="Give --database URL, or set OUTREACH_MIGRATE_DATABASE, DATABASE_URL, or libpq's variables "
-            f"({', '.join(dsn.VARIABLES)}), or database in pyproject.toml; or take a private one: --embedded",
+            f"({', '.join(dsn.VARIABLES)}), or database in pyproject.toml; or {instead}",
         )
 
 

@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from outreach_migrate import errors
 from outreach_migrate.cli import options, usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from outreach_migrate.errors import Problem
+    from outreach_migrate.files.migrations import Migration
+    from outreach_migrate.report.schema import DumpReport
     from outreach_migrate.run.request import Request
+
+_INSTEAD = "apply the files to a private PostgreSQL: --scratch"
 
 
 def _of_a_file(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -109,8 +115,9 @@ def _make(
             if scratch:
                 request = stack.enter_context(options.migrated(common))
             else:
-                target = stack.enter_context(options.database(common, report))
-                request = options.request(common, target, ((), []))
+                target = stack.enter_context(options.database(common, report, instead=_INSTEAD))
+                request = options.request(common, target, _found(common))
+                _compare(request, report)
             made = text(request)
         if out is None:
             report.printed(made, key)
@@ -119,6 +126,28 @@ def _make(
             if not check:
                 schema.write(dumped)
             report.dumped(dumped, written=not check)
+
+
+def _found(common: options.Common) -> tuple[tuple[Migration, ...], list[Problem]]:
+    """Read the files as far as that is possible, because a database without files has a schema, too."""
+    from outreach_migrate.files import folders, migrations
+
+    try:
+        return migrations.read(folders.find(common.folder))
+    except errors.MigrateError:
+        return (), []
+
+
+def _compare(request: Request, report: DumpReport) -> None:
+    """Warn of files that the database lacks."""
+    from outreach_migrate.run import comparison
+
+    if not (request.files or request.code):
+        return
+    try:
+        report.compared(comparison.lacking(request, report.locked))
+    except (errors.HistoryError, errors.HistoryLocked) as error:  # the schema can be read all the same
+        report.not_compared(error)
 
 
 @click.command(cls=usage.StrictCommand)

@@ -6,11 +6,14 @@ import sys
 from typing import TYPE_CHECKING
 
 from outreach_migrate import display
+from outreach_migrate.errors import HistoryError, Problem
 from outreach_migrate.report import as_json, findings, printer, sentences, terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
+    from outreach_migrate.errors import HistoryLocked
     from outreach_migrate.schema.differences import Difference
     from outreach_migrate.schema.drift import Drift
     from outreach_migrate.schema.dump import Dumped
@@ -22,6 +25,27 @@ _COLOURS = {"+": "green", "-": "red", "@": "cyan"}  # of the lines of a diff
 
 class DumpReport(printer.Report):
     """The output of `dump` and of `types`, whose text is the document's `schema` or `module`."""
+
+    def __init__(self, command: str, *, as_json: bool, verbosity: int) -> None:
+        super().__init__(command, as_json=as_json, verbosity=verbosity)
+        self.document["pending"] = []
+
+    def compared(self, pending: Sequence[str]) -> None:
+        """Warn of the files that the database lacks."""
+        self.document["pending"] = list(pending)
+        if pending:
+            more = f", and {len(pending) - _SHOWN} more" if len(pending) > _SHOWN else ""
+            names = ", ".join(map(display.in_line, pending[:_SHOWN]))
+            hint = "Migrate first: outreach-migrate up. Or apply the files to a private PostgreSQL: --scratch"
+            message = f"the database is behind, pending: {names}{more}"
+            self.aside(sentences.problem(Problem(message, hint=hint), "warning"))
+
+    def not_compared(self, error: HistoryError | HistoryLocked) -> None:
+        """Warn that nothing is known of pending files."""
+        problem = error.problems[0] if isinstance(error, HistoryError) else None
+        hint = problem.hint if isinstance(problem, Problem) else error.hint
+        message = f"{error.message}, so the pending files are not known"
+        self.aside(sentences.problem(Problem(message, hint=hint), "warning"))
 
     def printed(self, text: str, key: str) -> None:
         """Print the text, at any verbosity, because it was asked for."""
@@ -42,7 +66,10 @@ class DumpReport(printer.Report):
             for line in dumped.diff:
                 self.result(_coloured(line))
             was = "is out of date" if dumped.before is not None else "is not there"
-            self.aside(f"{dumped.path} {was}: the same command without --check makes it again.")
+            way = "the same command without --check makes it again"
+            if self.document["pending"]:
+                was, way = "is not as this database, which is behind", "check it after up, or with --scratch"
+            self.aside(f"{dumped.path} {was}: {way}.")
             sys.exit(1)
 
 

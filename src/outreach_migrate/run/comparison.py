@@ -109,6 +109,19 @@ def in_order(planned: Planned, codes: Iterable[CodeStep], request: Request) -> I
         yield from left.values()
 
 
+def lacking(request: Request, tell: Callable[[read.Locked], None]) -> tuple[str, ...]:
+    """Name the files that the database lacks: pending migrations, and changed files of code.
+
+    Raise HistoryError when the table is not a history, NotAdopted, HistoryLocked, ConnectionFailed.
+    """
+    with reading(request, tell) as seen:
+        if seen.unadopted:
+            raise errors.NotAdopted(seen.unadopted)
+        pending = [f"{step.version}_{step.name}" for step in seen.plan.to_run(to=None, out_of_order=True)]
+        codes = code_steps(seen.connection, request)
+    return (*pending, *(f"code {step.path}" for step in codes if step.is_changed))
+
+
 class Behind(errors.MigrateError):
     """The database lacks migrations of the folder; `pending` has their steps."""
 
