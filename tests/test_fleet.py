@@ -23,8 +23,10 @@ from fix_waiting import Sessions, until
 from psycopg import sql
 
 from outreach_migrate import errors
+from outreach_migrate.errors import Problem
 from outreach_migrate.fleet import events, seats
 from outreach_migrate.report import fleet_up as report
+from outreach_migrate.report.addresses import Addresses
 from outreach_migrate.run.request import Request
 from outreach_migrate.schema import scratch
 
@@ -339,10 +341,13 @@ def test_refused_targets_are_reported_before_any_runs(
     migrate.write({"8_c.sql": "SELECT 8;"})
     ended = migrate(*ALL, "up")
     assert (ended.exit_code, "1 failed (tenant_2), 3 not started." in ended.stdout) == (1, True), ended
+    accept = 'outreach-migrate --database "…?schema=tenant_2" accept 1'
+    assert f"If it still does the same: {accept}\n" in ended.stderr
     assert [history(f"tenant_{n}")[-1] for n in (1, 4)] == ["2", "2"]
     ended = migrate("--json", *ALL, "up", "--keep-going")
     each, last = lines(ended)
     assert each["tenant_2"]["error"]["problems"][0]["message"].startswith("edited")
+    assert each["tenant_2"]["error"]["problems"][0]["hint"].endswith(accept)
     messages = [one["message"] for one in each["tenant_3"]["error"]["problems"]]
     assert "missing: 7_a was applied 2001-02-03 04:05:06, and has no file" in messages
     assert any(one.startswith("out of order") for one in messages)
@@ -352,6 +357,25 @@ def test_refused_targets_are_reported_before_any_runs(
     assert shown.exit_code == 1
     assert "2 at 8 (up to date) · 1 edited: tenant_2 · 1 missing and out of order: tenant_3" in shown.stdout
     assert "tenant_2: sql/1_a.sql: error: edited: " in shown.stdout
+    assert accept in shown.stdout
+    several = "4 schemas have a history: tenant_1, tenant_2, tenant_3, …\nhint: Name one in the URL: ?schema=tenant_1;"
+    assert several in migrate("status").stderr
+
+
+@pytest.mark.parametrize(
+    ("addresses", "command", "addressed"),
+    [
+        (Addresses("schemas_from"), "up --from-start 1", '--database "…?schema=a%22%20b" up --from-start 1'),
+        (Addresses("databases", table="h"), "adopt --rename", '--database "…/a%22%20b" --table h adopt --rename'),
+        (Addresses("targets"), "accept 1", "--database 'URL of a\" b' accept 1"),
+        (Addresses("schemas", embedded=True), "accept 1", '--embedded --table \'"a"" b".schema_migrations\' accept 1'),
+        (Addresses("schemas"), "help code", "help code"),
+    ],
+)
+def test_a_hint_names_the_target_of_its_command(addresses: Addresses, command: str, addressed: str) -> None:
+    """It is named as the fleet names it, by what can be known of its URL without a password."""
+    problem = addresses.problem('a" b', Problem("wrong", hint=f"Try: outreach-migrate {command}"))
+    assert problem.hint == f"Try: outreach-migrate {addressed}"
 
 
 def test_status_groups_targets(migrate: Migrate, tenants: Tenants, history: History) -> None:

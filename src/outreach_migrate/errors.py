@@ -147,7 +147,7 @@ class MigrateError(Exception):
         self.outcome = outcome
         self.page = page
 
-    def after(self, outcome: Outcome, *, hint: str | None = None) -> Self:
+    def after(self, outcome: Outcome | None, *, hint: str | None = None) -> Self:
         """Give the same error with the state that the run left the database in, or another hint; its cause stays."""
         error = type(self).__new__(type(self), *self.args)
         vars(error).update(vars(self), outcome=outcome, hint=hint or self.hint)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from outreach_migrate.files.migrations import Migration
     from outreach_migrate.fleet.targets import Member
     from outreach_migrate.report.fleet import FleetReport
-    from outreach_migrate.report.printer import Report
 
 _SOURCES = ("schemas", "schemas_from", "databases", "databases_from", "targets")
 
@@ -185,11 +184,13 @@ def files(chosen: Chosen) -> tuple[tuple[Migration, ...], list[Problem]]:
 
 
 @contextmanager
-def members(chosen: Chosen, out: Report) -> Iterator[tuple[Member, ...]]:
+def members(chosen: Chosen, out: FleetReport) -> Iterator[tuple[Member, ...]]:
     """Give the targets that the options name."""
     from outreach_migrate.fleet import targets
+    from outreach_migrate.report import addresses
 
     common, (source, value) = chosen.common, chosen.source()
+    out.addresses = addresses.Addresses(source, common.embedded, common.table)
     with ExitStack() as stack:
         if source == "targets":
             found = targets.listed(_lines(value), os.environ)

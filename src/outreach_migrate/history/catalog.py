@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shlex
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from psycopg import sql
 
+from outreach_migrate import display
 from outreach_migrate.errors import Problem
 from outreach_migrate.history import foreign
 from outreach_migrate.history.table import NAME, Table
@@ -169,6 +171,13 @@ def hidden(table: Table, facts: dict[str, Any], others: list[tuple[Any, ...]]) -
 
 def _others(table: Table, others: list[tuple[Any, ...]], start: str = "") -> Problem:
     tables = [Table(*other) for other in others]
+    if len(schemas := [one.schema for one in tables if one.name == NAME]) > 1:
+        names = ", ".join(map(display.in_line, schemas[:_SHOWN])) + (", …" if len(schemas) > _SHOWN else "")
+        return Problem(
+            f"{start}{len(schemas)} schemas have a history: {names}",
+            hint=f"Name one in the URL: ?schema={quote(schemas[0], safe='')}; for all of them: outreach-migrate help "
+            f"fleets. To begin a new history: --table {table}",
+        )
     shown = ", ".join(map(str, tables[:_SHOWN])) + (", …" if len(tables) > _SHOWN else "")
     count = "1 other table" if len(tables) == 1 else f"{len(tables)} other tables"
     url = f", or ?schema={tables[0].schema} in the URL" if tables[0].name == NAME else ""

@@ -49,7 +49,7 @@ def progress(event: Batched) -> str:
 
 def problem(one: Contradiction) -> Problem:
     """Put the state of an unfinished file in batches into words."""
-    anew = f"run it anew, over all ranges: up --from-start {one.version}"
+    anew = f"run it anew, over all ranges: outreach-migrate up --from-start {one.version}"
     if one.conflict is Conflict.UNFINISHED_CHANGED:
         message = "unfinished: some of its ranges are done, and the file has been changed since"
         return Problem(message, one.location, f"Restore it. Or {anew}")

@@ -46,7 +46,7 @@ def _sentences(one: Contradiction) -> tuple[str, str]:
 
 
 def _unfinished(one: Contradiction) -> tuple[str, str]:
-    again = f"run it anew, from its first statement: up --from-start {one.version}"
+    again = f"run it anew, from its first statement: outreach-migrate up --from-start {one.version}"
     match one.conflict:
         case Conflict.UNFINISHED_WITHOUT_FILE:
             message = f"unfinished: {one.version}_{one.name} has no file here"
@@ -67,7 +67,7 @@ def _unfinished(one: Contradiction) -> tuple[str, str]:
             message = f"unfinished: {one.done} of {of} done; the next one is here"
             hint = (
                 "Correct the rest of the file if it failed there, then run up, which goes on here. "
-                f"To run the file anew: up --from-start {one.version}"
+                f"To run the file anew: outreach-migrate up --from-start {one.version}"
             )
     return message, hint
 

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from outreach_migrate import display, errors
-from outreach_migrate.report import batches, printer, sentences, terminal
+from outreach_migrate.report import addresses, batches, printer, sentences, terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,6 +26,7 @@ class FleetReport(printer.Report):
         super().__init__(command, as_json=as_json, verbosity=verbosity)
         self.began = self.told = time.monotonic()
         self.targets = 0
+        self.addresses = addresses.Addresses("targets")
         self.canary: tuple[str, ...] = ()
         self.canary_failed = False
         self.done = 0  # of the targets
@@ -157,6 +158,7 @@ class FleetReport(printer.Report):
         self.wrong.append(target)
         self.lasting |= not _passes(error)
         self.canary_failed |= target in self.canary and not isinstance(error, errors.Interrupted)
+        error = self.addresses.error(target, error)
         place = str(error.location) if isinstance(error, errors.StatementError) else ""
         first = self.first.setdefault((type(error), place, error.message), target)
         name = display.in_line(target)

@@ -42,7 +42,7 @@ class DryReport(fleet.FleetReport):
                 self.leave(target)
                 if self.as_json:
                     value = {"target": target, "ok": False, "applied": [], "pending": [], "later": [], "code": []}
-                    ended = {"seconds": round(seconds, 3), "error": as_json.error(error)}
+                    ended = {"seconds": round(seconds, 3), "error": as_json.error(self.addresses.error(target, error))}
                     self.print_line(value | ended | {"canary": target in self.canary})
                 self.target_failed(target, error)
             case events.Halted():

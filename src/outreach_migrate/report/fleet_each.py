@@ -67,7 +67,7 @@ class EachReport(fleet.FleetReport):
         from outreach_migrate.adopt.baseline import Untrue
 
         compared = {"drift": schema.value(error.drift)} if isinstance(error, Untrue) else {}
-        self._print(target, seconds, ok=False, error=as_json.error(error), **compared)
+        self._print(target, seconds, ok=False, error=as_json.error(self.addresses.error(target, error)), **compared)
         self.target_failed(target, error)
         for line in schema.lines(error.drift) if isinstance(error, Untrue) else ():
             self.aside(f"{display.in_line(target)}  {line}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from outreach_migrate import display
 from outreach_migrate.errors import Contradiction
-from outreach_migrate.report import as_json, fleet, sentences, terminal
+from outreach_migrate.report import addresses, as_json, fleet, sentences, terminal
 
 if TYPE_CHECKING:
     from outreach_migrate.fleet import events
@@ -55,7 +55,7 @@ class FleetStatusReport(fleet.FleetReport):
             self.groups.setdefault(group, []).append(event.target)
         self.behind += bool(pending or event.code)
         if self.as_json:
-            self.print_line(_as_line(event, pending))
+            self.print_line(_as_line(event, pending, self.addresses))
         if self.verbosity > 0:
             self.result(f"{display.in_line(event.target)}  {' '.join(filter(None, (group.words, group.remark)))}")
         if event.error:
@@ -65,8 +65,8 @@ class FleetStatusReport(fleet.FleetReport):
             self.wrong.append(event.target)
             if len(self.wrong) <= _SHOWN or self.verbosity > 0:
                 for one in event.problems:
-                    text = f"{display.in_line(event.target)}: {sentences.problem(one)}"
-                    terminal.say(text, err=self.as_json or self.verbosity < 0)
+                    text = sentences.problem(self.addresses.problem(event.target, one))
+                    terminal.say(f"{display.in_line(event.target)}: {text}", err=self.as_json or self.verbosity < 0)
 
     def counted(self) -> dict[str, int]:
         """Count the targets that have all files, and those that are behind."""
@@ -99,7 +99,7 @@ def _group(event: events.Seen, pending: list[Step]) -> StateGroup:
     return StateGroup(at, "ahead" if is_ahead else "up to date", is_current=True)
 
 
-def _as_line(event: events.Seen, pending: list[Step]) -> dict[str, Any]:
+def _as_line(event: events.Seen, pending: list[Step], to: addresses.Addresses) -> dict[str, Any]:
     steps = event.plan.steps if event.plan else ()
     return {
         "target": event.target,
@@ -107,7 +107,7 @@ def _as_line(event: events.Seen, pending: list[Step]) -> dict[str, Any]:
         "applied": [{"version": step.version, "name": step.name} for step in steps if step.state == "applied"],
         "pending": [as_json.step(step) for step in pending],
         "seconds": round(event.seconds, 3),
-        "error": event.error and as_json.error(event.error),
-        "problems": [as_json.problem(one) for one in event.problems],
+        "error": event.error and as_json.error(to.error(event.target, event.error)),
+        "problems": [as_json.problem(to.problem(event.target, one)) for one in event.problems],
         "code": [as_json.code(one) for one in event.code],
     }

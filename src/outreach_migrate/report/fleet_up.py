@@ -47,7 +47,9 @@ class UpReport(fleet.FleetReport):
         self.migrated += bool(count or code) and not event.error
         self.up_to_date += not (count or code or event.error)
         if self.as_json:
-            self.print_line(_as_line(event, batched.values()) | {"canary": event.target in self.canary})
+            error = event.error and as_json.error(self.addresses.error(event.target, event.error))
+            added = {"error": error, "canary": event.target in self.canary}
+            self.print_line(_as_line(event, batched.values()) | added)
         if event.error:
             self.target_failed(event.target, event.error)
         elif self.verbosity > 0:
@@ -87,7 +89,7 @@ def _as_line(event: events.Ended, batched: Iterable[of_run.Batched]) -> dict[str
         "applied": [as_json.applied(one) for one in event.applied],
         "pending": [as_json.step(step) for step in event.pending],
         "seconds": round(event.seconds, 3),
-        "error": event.error and as_json.error(event.error),
+        "error": None,
         "batches": [as_json.batched(one) for one in batched],
         "code": [as_json.made(one) for one in event.code],
         "later": [as_json.step(step) for step in event.later],

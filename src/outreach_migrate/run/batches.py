@@ -119,7 +119,8 @@ def _progress(one: _Backfill, *, from_start: bool, begun: bool) -> BatchProgress
         return found
     elif begun:
         message = f"the progress of {one.work.migration} is gone from {progress.table(place.table)}"
-        hint = f"Restore its row. Or run the file anew, over all ranges: up --from-start {one.work.migration.version}"
+        anew = f"outreach-migrate up --from-start {one.work.migration.version}"
+        hint = f"Restore its row. Or run the file anew, over all ranges: {anew}"
         raise MigrateError(message, hint=hint)
     upper = one.text(keys.upper(one.key))
     total = keys.estimate(one.text, one.key) if upper != keys.NONE else 0
