@@ -47,9 +47,8 @@ class UpReport(fleet.FleetReport):
         self.migrated += bool(count or code) and not event.error
         self.up_to_date += not (count or code or event.error)
         if self.as_json:
-            error = event.error and as_json.error(self.addresses.error(event.target, event.error))
-            added = {"error": error, "canary": event.target in self.canary}
-            self.print_line(_as_line(event, batched.values()) | added)
+            error = as_json.error(self.addresses.error(event.target, event.error)) if event.error else None
+            self.print_line(_as_line(event, error, batched.values()) | {"canary": event.target in self.canary})
         if event.error:
             self.target_failed(event.target, event.error)
         elif self.verbosity > 0:
@@ -82,14 +81,14 @@ class UpReport(fleet.FleetReport):
         return f" {'Correct the cause, then run' if self.lasting else 'Run'} it again: it does only the rest."
 
 
-def _as_line(event: events.Ended, batched: Iterable[of_run.Batched]) -> dict[str, Any]:
+def _as_line(event: events.Ended, error: dict[str, Any] | None, batched: Iterable[of_run.Batched]) -> dict[str, Any]:
     return {
         "target": event.target,
         "ok": event.error is None,
         "applied": [as_json.applied(one) for one in event.applied],
         "pending": [as_json.step(step) for step in event.pending],
         "seconds": round(event.seconds, 3),
-        "error": None,
+        "error": error,
         "batches": [as_json.batched(one) for one in batched],
         "code": [as_json.made(one) for one in event.code],
         "later": [as_json.step(step) for step in event.later],
