@@ -211,6 +211,8 @@ def test_a_backfill_that_fails_goes_on_behind_the_ranges_that_are_done(migrate: 
     assert (one["version"], one["rows"], error) == ("1", 1000, None)
     changed = migrate("up", files=[BACKFILL])
     assert "some of its ranges are done, and the file has been changed since" in changed.stderr
+    (told,) = migrate("--json", "status").json["problems"]  # without the hint to run up, which would refuse it
+    assert told["hint"] == "Restore it. Or run it anew, over all ranges: up --from-start 1"
     assert migrate("up", files=[failing]).exit_code == 0
     assert counted(rows) == [(1, 1500)]
 
@@ -409,6 +411,28 @@ def test_a_rehearsal_carries_out_one_range(migrate: Migrate, rows: Rows) -> None
     found = migrate("--json", "rehearse", files={"1_a.sql": index, "2_b.sql": BACKFILL})
     assert [(one["version"], one["needs"]) for one in found.json["files"]] == [("1", None), ("2", "sql/1_a.sql")]
     assert migrate("--database", migrate.url, "check").exit_code == 0  # an earlier file makes it one
+
+
+def test_the_rows_of_a_table_without_statistics_are_counted_by_its_changes(migrate: Migrate, rows: Rows) -> None:
+    """The planner guesses them by the width of the columns; a table in parts has those of all its parts."""
+    made = """
+        CREATE TABLE steps (id int PRIMARY KEY, n int NOT NULL DEFAULT 0, note text) PARTITION BY RANGE (id);
+        CREATE TABLE low PARTITION OF steps FOR VALUES FROM (0) TO (2000);
+        CREATE TABLE high PARTITION OF steps FOR VALUES FROM (2000) TO (9000);
+        INSERT INTO steps SELECT n FROM generate_series(0, 4499) n;
+        DELETE FROM steps WHERE id < 500;"""
+    migrate.write({"1_t.sql": made, "2_b.sql": f"{HEAD}UPDATE steps SET n = n + 1 WHERE :range;"})
+    assert "all of about 4,000 rows would take about " in migrate("rehearse").stdout
+    document = migrate("--json", "up").json
+    assert [(one["rows"], one["total"]) for one in document["batches"]] == [(4000, 4000)]
+
+
+def test_the_rows_of_a_table_that_grew_since_it_was_analyzed_are_counted(migrate: Migrate, rows: Rows) -> None:
+    """The planner thinks of the few rows that the first page had then."""
+    steps(rows, 10)
+    more = "INSERT INTO steps SELECT n FROM generate_series(11, 3000) n;"
+    found = migrate("rehearse", files=[more, BACKFILL])
+    assert re.search("all of about 3,0[01]0 rows would", found.stdout)  # the server may count the first ten late
 
 
 def test_a_range_is_linted_as_a_condition(migrate: Migrate) -> None:

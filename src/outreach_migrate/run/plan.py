@@ -85,7 +85,10 @@ class Plan:
         return [*filter(None, [self.partly, *found])]
 
     def unfinished(self, *, at_work: Collection[str] = ()) -> list[Contradiction]:
-        """List the unfinished versions with their progress, without those that a living run works on."""
+        """List the unfinished versions with their progress, without those that a living run works on.
+
+        Those that can't go on are left out as well: their contradictions say so.
+        """
         return [
             _unfinished(step)
             for step in self._compared()
@@ -93,6 +96,7 @@ class Plan:
             and step.entry
             and not step.entry.finished_at
             and step.entry.version not in at_work
+            and not _conflict(step, 0, None)
         ]
 
     def _compared(self) -> Iterator[Step]:
