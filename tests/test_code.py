@@ -242,7 +242,64 @@ def test_an_object_that_a_file_no_longer_makes_is_named(migrate: Migrate, code: 
     code({"twice.sql": TWICE})
     done(migrate)
     code({"twice.sql": TWICE.replace("(n int)", "(n bigint)").replace("returns int", "returns bigint")})
-    assert "no longer makes FUNCTION public.twice(integer), which stays" in migrate("up").stderr
+    told = "no longer makes FUNCTION public.twice(integer), which stays; a migration can drop it: "
+    assert f"{told}DROP FUNCTION public.twice(integer);\n" in migrate("up").stderr
+
+
+def test_an_object_that_can_not_be_replaced_has_the_way_out_in_its_error(migrate: Migrate, code: Code) -> None:
+    """PostgreSQL's own hints rename columns, or are absent; those for another mistake in a file stay as they are."""
+    code({"v.sql": "create view v as select id from t;", "w.sql": "create or replace view w as select id, n from t;"})
+    warned = migrate("check")
+    assert "code/v.sql:1:1: warning: CREATE VIEW fails when the file runs again" in warned.stdout
+    assert "hint: Write CREATE OR REPLACE VIEW, or begin the file with: -- migrate: drop-first" in warned.stdout
+    assert (warned.exit_code, migrate("check", "--strict").exit_code) == (0, 1)
+    done(migrate)
+    code({"v.sql": "create view v as select id as two from t;", "w.sql": None})
+    made_twice = migrate("up").stderr
+    assert 'relation "v" already exists' in made_twice
+    assert "\nhint: Write CREATE OR REPLACE, or begin the file with: -- migrate: drop-first" in made_twice
+    code({"v.sql": "create or replace view v as select id as two from t;"})
+    for renamed in (migrate("up").stderr, migrate("rehearse").stderr):
+        assert "cannot change name of view column" in renamed
+        assert "\nhint: To have the object made anew, begin the file with: -- migrate: drop-first" in renamed
+        assert "\nsee: outreach-migrate help code\n" in renamed
+        assert "ALTER VIEW" not in renamed
+    code({"v.sql": "create function f() returns int language sql as 'select true';"})
+    assert "drop-first" not in migrate("up").stderr
+
+
+def test_check_warns_of_a_create_that_can_not_run_again(migrate: Migrate, code: Code) -> None:
+    """Only where PostgreSQL has OR REPLACE, and the file neither drops the object first nor makes a temporary one."""
+    code(
+        {
+            "fine.sql": "create type mood as enum ('a'); create temp view x as select 1; create materialized view m as"
+            " select 1; drop view if exists s.v; create view s.v as select 1; create or replace view w as select 1;",
+            "first.sql": "-- migrate: drop-first\ncreate function f() returns int language sql as 'select 1';",
+            "once.sql": "select 1;\ncreate function g() returns int language sql as 'select 1';\n"
+            "create recursive view r (n) as select 1; create trigger tr before insert on t execute function f();",
+        }
+    )
+    found = migrate("--json", "check").json["findings"]
+    assert [(one["path"].rpartition("/")[2], one["line"], one["column"], one["severity"]) for one in found] == [
+        ("once.sql", 2, 1, "warning"),
+        ("once.sql", 3, 1, "warning"),
+        ("once.sql", 3, 42, "warning"),
+    ]
+
+
+def test_nothing_is_pending_only_if_no_code_is(migrate: Migrate, code: Code) -> None:
+    """A run, a dry run and a rehearsal that carry files of code out don't say that nothing is pending."""
+    migrate("up")
+    code({"twice.sql": TWICE})
+    markdown = migrate("rehearse", "--format", "markdown").stdout
+    assert markdown.startswith("### Rehearsal of files of code\n\n| Statement |")
+    for command in (("up", "--dry-run"), ("rehearse",), ("up",)):
+        run = migrate(*command)
+        assert run.exit_code == 0
+        assert "Nothing is pending" not in run.stdout
+        assert "twice" in run.stdout
+    for command in (("up", "--dry-run"), ("rehearse",), ("up",)):
+        assert migrate(*command).stdout == "Nothing is pending: 1 migration is applied.\n"
 
 
 def test_triggers_policies_and_types_are_objects_too(migrate: Migrate, code: Code, rows: Rows) -> None:

@@ -13,6 +13,7 @@ from outreach_migrate.files.squashed import Replaced
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
+    from outreach_migrate.files.code import Code
     from outreach_migrate.files.migrations import Migration
 
 
@@ -55,6 +56,23 @@ def files(found: Iterable[Migration], problems: Iterable[Problem], code: Collect
         # a file that another tool made for a merge of two branches keeps its place in the order
         if not migration.directives.origin and next(statements.split(migration.sql), None) is None:
             findings.append(Finding(Problem("no statement in this file", Location(migration.path)), is_error=False))
+    return findings
+
+
+def of_code(codes: Iterable[Code], paths: Iterable[str]) -> list[Finding]:
+    """Warn of files of code, those of `paths` if there are any, that run once only."""
+    from outreach_migrate.files import code  # here, because few projects have files of code
+
+    wanted = {os.path.realpath(os.fsencode(path).decode()) for path in paths}
+    findings = list[Finding]()
+    for one in codes:
+        if wanted and os.path.realpath(one.migration.path) not in wanted:
+            continue
+        for statement, kind in code.only_once(one):
+            message = f"CREATE {kind.upper()} fails when the file runs again, because the {kind} is there by then"
+            hint = f"Write CREATE OR REPLACE {kind.upper()}, or begin the file with: -- migrate: drop-first"
+            place, excerpt = one.migration.location(statement.start), one.migration.excerpt(statement.start)
+            findings.append(Finding(Problem(message, place, hint, excerpt), is_error=False))
     return findings
 
 

@@ -99,7 +99,8 @@ def rehearse(common: options.Common, /, form: str, **given: Any) -> None:
     For each statement it prints the time that it took, the locks on tables that were there before, the commands that
     these locks block, and whether a table was rewritten or scanned; at the end, how long each table was unavailable.
     The locks and the work are real, so rehearse on a copy or on staging. No table and no row stays, but numbers drawn
-    from a sequence are not given back. Files without a transaction are left out, and so are the files that need them.
+    from a sequence are not given back. Files without a transaction are left out, and so are the files that need them;
+    of one in batches, a range is run. A file of code that drops objects is left out, with those that rest on it.
     """
     from outreach_migrate.files import folders, migrations
     from outreach_migrate.rehearsal import trial

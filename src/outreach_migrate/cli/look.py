@@ -87,6 +87,7 @@ def check(ctx: click.Context, /, files: tuple[str, ...], lint: bool, base: str |
         problems += codes[1] if codes else []
         chosen, problems = looking.chosen(found, problems, files)
         findings = looking.files(chosen, problems, {one.path for one in codes[0]} if codes else ())
+        findings += looking.of_code(codes[0], files) if codes else []
         linted = chosen if files or not base else looking.changed(folders.on_disk(common.folder), chosen, base)
         if base:
             findings += looking.against(folders.on_disk(common.folder), found, base)

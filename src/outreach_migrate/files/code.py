@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from outreach_migrate.files.folders import File, Folder
     from outreach_migrate.files.scanner import Token
+    from outreach_migrate.files.statements import Statement
 
 FOLDER = rules.CODE
 _FOREIGN = re.compile(r"^[ \t]*--[ \t]*migrate:[ \t]*(no-transaction|after-deploy|batches)\b", re.M | re.I)
@@ -29,6 +30,8 @@ _ROUTINES = {"function", "procedure", "aggregate"}
 _LOCAL = {"trigger", "policy", "rule", "publication", "operator"}  # no other statement uses their names
 _KINDS = _ROUTINES | _LOCAL | {"view", "type", "domain", "table", "sequence", "schema", "collation"}
 _BEFORE_A_KIND = {"or", "replace", "temp", "temporary", "unlogged", "recursive", "materialized", "constraint", "event"}
+_REPLACED = _ROUTINES | {"view", "trigger", "rule"}  # CREATE OR REPLACE makes them anew
+_NOT_REPLACED = {"replace", "temp", "temporary", "materialized", "constraint", "event"}
 _BEFORE_A_NAME = {"if", "not", "exists"}
 _BEFORE_A_ROUTINE = {*_ROUTINES, "routine", "="}  # where no parenthesis follows its name
 
@@ -140,18 +143,39 @@ def _problems(migration: Migration) -> list[Problem]:
 def _made(sql: str) -> Iterator[tuple[str, str]]:
     """Yield the kind and the name of each object that a text's CREATE statements make."""
     for statement in statements.split(sql):
-        if statement.words[:1] != ("create",):
-            continue
-        tokens = scanner.tokens(sql, statement.start, statement.end)
-        words = [token for token, _ in zip(tokens, range(16), strict=False)][1:]
-        while words and words[0].word in _BEFORE_A_KIND:
+        if made := _created(sql, statement):
+            yield made
+
+
+def _created(sql: str, statement: Statement) -> tuple[str, str] | None:
+    if statement.words[:1] != ("create",):
+        return None
+    tokens = scanner.tokens(sql, statement.start, statement.end)
+    words = [token for token, _ in zip(tokens, range(16), strict=False)][1:]
+    while words and words[0].word in _BEFORE_A_KIND:
+        words.pop(0)
+    if words and (kind := words[0].word) in _KINDS:
+        words.pop(0)
+        while words and words[0].word in _BEFORE_A_NAME:
             words.pop(0)
-        if words and (kind := words[0].word) in _KINDS:
-            words.pop(0)
-            while words and words[0].word in _BEFORE_A_NAME:
-                words.pop(0)
-            if (name := _last_part(words)) and (name.kind is Kind.SIGN) is (kind == "operator"):
-                yield kind, name.name
+        if (name := _last_part(words)) and (name.kind is Kind.SIGN) is (kind == "operator"):
+            return kind, name.name
+    return None
+
+
+def only_once(code: Code) -> Iterator[tuple[Statement, str]]:
+    """Yield the CREATE statements that fail when the file runs again, each with the kind of its object.
+
+    They lack the OR REPLACE that PostgreSQL has for this kind, and nothing drops the object before.
+    """
+    sql, dropped = code.migration.sql, set[str]()
+    for statement in statements.split(sql) if not code.drops_first else ():
+        if statement.words[:1] == ("drop",):
+            dropped |= {token.name for token in scanner.tokens(sql, statement.start, statement.end)}
+        elif (made := _created(sql, statement)) and made[0] in _REPLACED and made[1] not in dropped:
+            before = statement.words[: statement.words.index(made[0])]
+            if _NOT_REPLACED.isdisjoint(before):
+                yield statement, made[0]
 
 
 def _last_part(tokens: list[Token]) -> Token | None:

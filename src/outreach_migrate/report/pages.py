@@ -9,7 +9,7 @@ from outreach_migrate.errors import Ban, Fate
 from outreach_migrate.files import rules
 
 if TYPE_CHECKING:
-    from outreach_migrate.errors import MigrateError
+    from outreach_migrate.errors import MigrateError, StatementError
 
 _BY_FATE = {Fate.UNFINISHED: "no-transaction", Fate.UNKNOWN: "when-a-run-stops", Fate.SCRATCH: "schema"}
 _BY_BAN = {Ban.TOO_LATE: "files", Ban.NO_SETTING: "moving", Ban.NO_ROLE: "moving"}
@@ -18,7 +18,9 @@ _BY_SQLSTATE = {
     "40001": "locks",
     "40P01": "locks",
 }
-_NOT_REPLACED = {"42P13", "42P16"}  # a function's return type, or a view's columns, have changed: drop-first helps
+_WRONG_FUNCTION = "42P13"
+# a view that is there has other columns, a function another return type; an object of this name is there
+_IN_THE_WAY = {"42P16", _WRONG_FUNCTION, "42P07", "42723", "42710"}
 _BY_CLASS: tuple[tuple[type[MigrateError] | tuple[type[MigrateError], ...], str], ...] = (
     ((errors.LockTimeout, errors.HistoryLocked), "locks"),
     (errors.MigrationFileError, "files"),
@@ -49,6 +51,14 @@ def page(error: MigrateError) -> str | None:
         return found
     if not isinstance(error, errors.StatementError):
         return None
-    if error.version == rules.CODE and error.sqlstate in _NOT_REPLACED:
-        return "code"
-    return _BY_SQLSTATE.get(error.sqlstate)
+    return "code" if cannot_replace(error) else _BY_SQLSTATE.get(error.sqlstate)
+
+
+def cannot_replace(error: StatementError) -> bool:
+    """Tell whether a file of code failed because an object is there, and can't be replaced in this way.
+
+    A function's definition that is wrong in itself has the same SQLSTATE, but no hint to drop the function.
+    """
+    if error.version != rules.CODE or (error.sqlstate == _WRONG_FUNCTION and not error.report.hint):
+        return False
+    return error.sqlstate in _IN_THE_WAY

@@ -49,6 +49,7 @@ class RehearsalReport(run.RunReport):
 
         match event:
             case events.Rehearsing(migration):
+                self.nothing = ""
                 self.markdown = self.markdown or _markdown_head(0)
                 self.result(sentences.title(migration))
                 self.document["files"].append(_file_value(migration))
@@ -115,6 +116,7 @@ class RehearsalReport(run.RunReport):
         files[-1] |= {"statements": begun, "needs": stopped.needs and stopped.needs.path}
 
     def _not_rehearsed(self, migration: Migration, reason: str) -> None:
+        self.nothing = ""
         self.result(f"{sentences.title(migration)}  {terminal.styled('not rehearsed', colour='yellow')}: {reason}")
         self.document["files"].append(_file_value(migration) | {"not_rehearsed": reason})
         self.markdown = self.markdown or _markdown_head(0)
@@ -124,6 +126,8 @@ class RehearsalReport(run.RunReport):
         """Sum up the time that each table was not available."""
         from outreach_migrate.rehearsal import lock_times
 
+        if self.nothing:
+            self.result(self.nothing)
         found = lock_times.blocked(end.held for end in self.ends)
         self.document["blocked"] = [_blocked_value(one) for one in found]
         lines = [f"{one.name}: {rehearsal_text.blocked_text(one)}" for one in found]

@@ -36,6 +36,7 @@ class RunReport(printer.Report):
         self.started: tuple[Migration, float] | None = None  # the file that runs, and since when
         self.applied: list[events.Applied] = []
         self.code: list[events.CodeApplied] = []
+        self.nothing = ""  # is said at the end, if no file of code is carried out either
 
     def event(self, event: events.Event) -> None:
         """Print an event."""
@@ -61,12 +62,16 @@ class RunReport(printer.Report):
         match event:
             case events.CodeApplied(_, seconds, objects, stale, dropped, shared):
                 self.code.append(event)
+                self.nothing = ""
                 done = terminal.styled("dropped" if dropped else "carried out", colour="green")
                 self.result(f"{path}  {done} in {sentences.took(seconds)}")
                 for one in objects if self.verbosity > 0 else ():
                     self.result(f"    {one}")
                 if stale:
-                    self.aside(f"warning: {path} no longer makes {', '.join(stale)}, which stays")
+                    drops = " ".join(f"DROP {one};" for one in stale)
+                    which = "which stays" if len(stale) == 1 else "which stay"
+                    dropped_by = f"a migration can drop {'it' if len(stale) == 1 else 'them'}: {drops}"
+                    self.aside(f"warning: {path} no longer makes {', '.join(stale)}, {which}; {dropped_by}")
                 for one, other in shared:
                     self.aside(f"warning: {path} has made {one} anew, which {other} makes too: remove it from one")
             case events.CodeGone(_, objects):
@@ -130,7 +135,7 @@ class RunReport(printer.Report):
             where = (" before the deployment" if later else " up to this version") if left else ""
             more = f", {sentences.count(left, 'later one is', 'later ones are')} pending" if left else ""
             applied = sentences.count(done, "migration is", "migrations are")
-            self.result(f"Nothing is pending{where}: {applied} applied{more}.")
+            self.nothing = f"Nothing is pending{where}: {applied} applied{more}."
 
     def _noticed(self, migration: Migration, notice: ServerMessage) -> None:
         self.aside(f"{migration.path}: {notice.severity}: {notice.message}")
@@ -182,6 +187,7 @@ class RunReport(printer.Report):
         self.event(planned)
         for number, step in enumerate(steps):
             if isinstance(step, code_plan.CodeStep):
+                self.nothing = ""
                 self._would_carry_out(step, number)
                 continue
             path, line, text = plan.to_send(step, from_start)
@@ -230,7 +236,9 @@ class RunReport(printer.Report):
         self._left()
 
     def _left(self) -> None:
-        """Name the files that --before-deploy leaves."""
+        """Say that nothing was pending, and name the files that --before-deploy leaves."""
+        if self.nothing:
+            self.result(self.nothing)
         if self.later:
             self.aside(sentences.left(self.later, "up"))
 

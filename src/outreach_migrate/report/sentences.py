@@ -97,6 +97,16 @@ _BANS = {
     Ban.NO_ROLE: "Roles belong to the server: create them before the run, or dump with --no-owner --no-privileges.",
 }
 
+_MAKE_ANEW = (
+    "To have the object made anew, begin the file with: -- migrate: drop-first. "
+    "If this file has not made it, drop it in a migration."
+)
+_REPLACE = (
+    "Write CREATE OR REPLACE, or begin the file with: -- migrate: drop-first. "
+    "If this file has not made the object, drop it in a migration."
+)
+_OF_CODE = {"42P16": _MAKE_ANEW, "42P13": _MAKE_ANEW, "42P07": _REPLACE, "42723": _REPLACE, "42710": _REPLACE}
+
 # Citus' hint for a statement that can't follow parallel work in one transaction; it has no SQLSTATE of its own
 _SEQUENTIAL = "citus.multi_shard_modify_mode TO 'sequential'"
 
@@ -105,7 +115,11 @@ def hint(error: MigrateError) -> str | None:
     """Suggest the next thing to do, if there is one."""
     if _SEQUENTIAL in (error.hint or ""):
         return f"Begin the file with: SET LOCAL {_SEQUENTIAL};"
-    if error.hint or not isinstance(error, errors.StatementError):
+    if not isinstance(error, errors.StatementError):
+        return error.hint
+    if pages.cannot_replace(error) and error.hint == error.report.hint:
+        return _OF_CODE[error.sqlstate]
+    if error.hint:
         return error.hint
     if error.phase is Phase.BEGIN and error.sqlstate == "42501":
         return (
