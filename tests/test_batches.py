@@ -212,7 +212,7 @@ def test_a_backfill_that_fails_goes_on_behind_the_ranges_that_are_done(migrate: 
     changed = migrate("up", files=[BACKFILL])
     assert "some of its ranges are done, and the file has been changed since" in changed.stderr
     (told,) = migrate("--json", "status").json["problems"]  # without the hint to run up, which would refuse it
-    assert told["hint"] == "Restore it. Or run it anew, over all ranges: up --from-start 1"
+    assert told["hint"] == "Restore it. Or run it anew, over all ranges: outreach-migrate up --from-start 1"
     assert migrate("up", files=[failing]).exit_code == 0
     assert counted(rows) == [(1, 1500)]
 
