@@ -229,7 +229,7 @@ def test_any_folder_will_do(tmp_path: Path, name: str) -> None:
     """A socket's path has a limit and libpq parts hosts at commas: then the socket is elsewhere, while it runs."""
     with private_server.server(tmp_path / name, settings=QUICK) as conninfo:
         assert ask(conninfo, "SELECT 1") == 1
-        place = Path(psycopg.conninfo.conninfo_to_dict(conninfo)["host"])  # type: ignore[arg-type]
+        place = Path(str(psycopg.conninfo.conninfo_to_dict(conninfo)["host"]))
         assert stat.S_IMODE(place.stat().st_mode) == 0o700
     assert place.exists() == (place == tmp_path / name / "data")
 

@@ -1,4 +1,4 @@
-"""How many workers of a fleet may be connected to each server at once."""
+"""The limits of a fleet's connections, a server each."""
 
 from __future__ import annotations
 
