@@ -313,10 +313,10 @@ def test_a_password_may_have_any_sign(sign: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def strict(tmp_path_factory: pytest.TempPathFactory, initialized: Path) -> Iterator[str]:
     """The URL of a superuser on a server that wants passwords of other roles, and is read-only by default."""
     folder = tmp_path_factory.mktemp("strict")
-    server = PrivateServer(folder, {"fsync": "off", "default_transaction_read_only": "on"})
+    server = PrivateServer(folder, {"fsync": "off", "default_transaction_read_only": "on"}, initialized)
     with ExitStack() as stack:
         stack.callback(server.stop)
         server.start()
