@@ -163,9 +163,9 @@ class Migrate:
         stdin: str | None = None,
         **environment: str,
     ) -> Result:
-        """Run it in this process, after writing `files`."""
+        """Run it in this process, after writing `files`; no database is named by url=""."""
         self.write(files or [])
-        return called(*arguments, stdin=stdin, **{"DATABASE_URL": url or self.url, **environment})
+        return called(*arguments, stdin=stdin, **(self._named(url) | environment))
 
     def write(self, files: Files) -> None:
         """Write files below `sql`, by their names, or texts as 1_a.sql, 2_a.sql, …; with the line ends they have."""
@@ -179,9 +179,7 @@ class Migrate:
     def start(self, *arguments: object, url: str | None = None, encoding: str = "utf-8", **environment: str) -> Run:
         """Start it as a process, killed after the test, with these variables added; no database is named by url=""."""
         output = self._outputs / str(next(self._count))
-        if named := self.url if url is None else url:
-            environment = {"DATABASE_URL": named, **environment}
-        run = Run(arguments, self.folder, output, encoding=encoding, **environment)
+        run = Run(arguments, self.folder, output, encoding=encoding, **(self._named(url) | environment))
         self._stack.callback(run.kill)
         return run
 
@@ -190,6 +188,10 @@ class Migrate:
     ) -> Result:
         """Run it as a process, to its end."""
         return self.start(*arguments, url=url, encoding=encoding, **environment).end()
+
+    def _named(self, url: str | None) -> dict[str, str]:
+        named = self.url if url is None else url
+        return {"DATABASE_URL": named} if named else {}
 
 
 @pytest.fixture

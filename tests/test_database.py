@@ -44,18 +44,19 @@ def libpq(url: str) -> dict[str, str]:
 
 def test_the_nearest_name_of_a_database_counts(migrate: Migrate, tmp_path: Path) -> None:
     """A flag beats OUTREACH_MIGRATE_DATABASE, which beats DATABASE_URL, then pyproject.toml, then libpq's own."""
-    migrate.write(["SELECT 1;"])
+    files = ["SELECT 1;"]
     pyproject = tmp_path / "pyproject.toml"
     pyproject.write_text(f"[tool.outreach-migrate]\ndatabase = '{NOWHERE}'\n")
     nowhere = {"OUTREACH_MIGRATE_DATABASE": NOWHERE, "DATABASE_URL": NOWHERE}
-    assert migrate.process("--database", migrate.url, "status", **nowhere).exit_code == 0
-    assert migrate.process("status", OUTREACH_MIGRATE_DATABASE=migrate.url, DATABASE_URL=NOWHERE).exit_code == 0
-    assert migrate.process("status", DATABASE_URL=migrate.url, PGDATABASE="nowhere").exit_code == 0
-    assert migrate.process("status", url="", **libpq(migrate.url)).exit_code == 1
+    assert migrate("--database", migrate.url, "status", files=files, **nowhere).exit_code == 0
+    assert migrate("status", OUTREACH_MIGRATE_DATABASE=migrate.url, DATABASE_URL=NOWHERE).exit_code == 0
+    assert migrate("status", DATABASE_URL=migrate.url, PGDATABASE="nowhere").exit_code == 0
+    assert migrate("status", url="", files=files, **libpq(migrate.url)).exit_code == 1
     pyproject.write_text(f"[tool.outreach-migrate]\ndatabase = '{migrate.url}'\n")
-    assert migrate.process("status", url="", PGDATABASE="nowhere").exit_code == 0
+    assert migrate("status", url="", PGDATABASE="nowhere").exit_code == 0
     pyproject.write_text("")
-    assert migrate.process("status", OUTREACH_MIGRATE_DATABASE="", DATABASE_URL="", **libpq(migrate.url)).exit_code == 0
+    empty = {"OUTREACH_MIGRATE_DATABASE": "", "DATABASE_URL": ""}
+    assert migrate("status", files=files, **empty, **libpq(migrate.url)).exit_code == 0
 
 
 def test_a_service_names_a_database(migrate: Migrate, tmp_path: Path) -> None:
@@ -64,8 +65,8 @@ def test_a_service_names_a_database(migrate: Migrate, tmp_path: Path) -> None:
     service = tmp_path / "services.conf"
     known = conninfo_to_dict(migrate.url).items()
     service.write_text("[mine]\n" + "".join(f"{name}={value}\n" for name, value in known))
-    assert migrate.process("status", url="", PGSERVICE="mine", PGSERVICEFILE=str(service)).exit_code == 0
-    missing = migrate.process("--wait", "60", "status", url="", PGSERVICE="other", PGSERVICEFILE=str(service))
+    assert migrate("status", url="", PGSERVICE="mine", PGSERVICEFILE=str(service)).exit_code == 0
+    missing = migrate("--wait", "60", "status", url="", PGSERVICE="other", PGSERVICEFILE=str(service))
     assert missing.exit_code == 1
     assert 'definition of service "other" not found' in missing.stderr
 
@@ -74,7 +75,7 @@ def test_a_service_names_a_database(migrate: Migrate, tmp_path: Path) -> None:
 def test_without_a_name_all_the_ways_to_give_one_are_reported(migrate: Migrate, command: str, tmp_path: Path) -> None:
     """There is no silent default: neither libpq's nor a private server."""
     migrate.write({"1_a.sql": "SELECT 1;"})
-    ended = migrate.process(command, url="", PGPASSWORD="alone", PGSSLMODE="prefer")
+    ended = migrate(command, url="", PGPASSWORD="alone", PGSSLMODE="prefer")
     assert ended.exit_code == 2
     for way in ("--database", "OUTREACH_MIGRATE_DATABASE", "DATABASE_URL", "PGHOST", "PGSERVICE", "--embedded"):
         assert way in ended.stderr
@@ -84,7 +85,7 @@ def test_without_a_name_all_the_ways_to_give_one_are_reported(migrate: Migrate, 
 def test_without_a_name_the_document_has_the_error(migrate: Migrate) -> None:
     """With --json, wrong usage that a command finds is no success."""
     migrate.write({"1_a.sql": "SELECT 1;"})
-    ended = migrate.process("--json", "up", url="")
+    ended = migrate("--json", "up", url="")
     assert ended.exit_code == 2
     assert '"ok": false' in ended.stdout
 
@@ -93,7 +94,7 @@ def test_a_nearer_database_beats_embedded(migrate: Migrate, tmp_path: Path, rows
     """`embedded = true` in pyproject.toml counts only if nothing else names a database, such as DATABASE_URL."""
     migrate.write(["CREATE TABLE t (id int);"])
     (tmp_path / "pyproject.toml").write_text("[tool.outreach-migrate]\nembedded = true\n")
-    assert migrate.process("up", DATABASE_URL=migrate.url).exit_code == 0
+    assert migrate("up", DATABASE_URL=migrate.url).exit_code == 0
     assert rows("SELECT to_regclass('t')::text") == [("t",)]
     assert not (tmp_path / ".outreach").exists()
 
@@ -115,8 +116,7 @@ def test_a_flag_beats_the_environment_which_beats_the_file(
 ) -> None:
     """An option is taken from the nearest place that has it."""
     (migrate.folder / "pyproject.toml").write_text(f"[tool.outreach-migrate]\n{toml}\n")
-    migrate.write({"1_a.sql": "SELECT 1;"})
-    assert migrate.process(*flags, "up", DATABASE_URL=migrate.url, **env).exit_code == 0
+    assert migrate(*flags, "up", files=["SELECT 1;"], **env).exit_code == 0
     assert rows("SELECT schemaname || '.' || tablename FROM pg_tables WHERE schemaname = 'public'") == [(used,)]
 
 
@@ -135,8 +135,7 @@ def test_a_flag_beats_the_environment_which_beats_the_file(
 )
 def test_every_option_is_a_variable(migrate: Migrate, name: str, value: str, command: str, shows: str) -> None:
     """OUTREACH_MIGRATE_<OPTION> sets an option, OUTREACH_MIGRATE_<COMMAND>_<OPTION> one of a command."""
-    migrate.write(["SELECT 1;"])
-    assert shows in migrate.process(command, DATABASE_URL=migrate.url, **{f"OUTREACH_MIGRATE_{name}": value}).output
+    assert shows in migrate(command, files=["SELECT 1;"], **{f"OUTREACH_MIGRATE_{name}": value}).output
 
 
 @pytest.mark.parametrize(
@@ -158,7 +157,7 @@ def test_pyproject_sets_options(toml: str, shows: str, migrate: Migrate) -> None
     """Options and commands' options stand in pyproject.toml by their names; any other key is an error."""
     (migrate.folder / "pyproject.toml").write_text(toml)
     migrate.write({"1_a.sql": "SELECT 1;"})
-    ended = migrate.process("up")
+    ended = migrate("up")
     assert shows in ended.stdout + ended.stderr
     assert ended.exit_code == (2 if re.search("pyproject", ended.stderr) else ended.exit_code)
     assert "Traceback" not in ended.stderr
@@ -221,9 +220,8 @@ def test_an_unknown_parameter_is_named(url: str, named: str, migrate: Migrate) -
 @pytest.mark.parametrize("variable", [None, "nightly"])
 def test_application_name(migrate: Migrate, given: str, shown: str, variable: str | None, rows: Rows) -> None:
     """The application's name is outreach-migrate unless the URL or PGAPPNAME gives one."""
-    migrate.write(["SELECT 1;", WHO])
     url = f"{migrate.url}{'&' if '?' in migrate.url else '?'}{given}"
-    ended = migrate.process("up", DATABASE_URL=url, **{"PGAPPNAME": variable} if variable else {})
+    ended = migrate("up", files=["SELECT 1;", WHO], url=url, **{"PGAPPNAME": variable} if variable else {})
     assert ended.exit_code == 0, ended
     assert rows("SELECT application FROM who") == [(shown if given else variable or shown,)]
 
@@ -288,9 +286,10 @@ def test_every_command_names_its_database(arguments: list[str], role: tuple[str,
     _, url = role
     migrate.write({"1_a.sql": "SELECT 1;"})
     name = dsn.read(url).name
-    ended = migrate.process("--database", url, *arguments)
+    run = migrate.process if arguments[0] == "psql" else migrate  # psql takes the place of the process
+    ended = run("--database", url, *arguments)
     assert (ended.database, ended.stdout.count(name), ended.stderr.count(name)) == (name, 0, 0)
-    assert migrate.process("-q", "--database", url, *arguments).database is None
+    assert run("-q", "--database", url, *arguments).database is None
     if arguments[0] != "psql":
         assert migrate("--json", "--database", url, *arguments).json["database"] == name
     assert migrate("--json", "check").json["database"] is None
@@ -521,7 +520,7 @@ def test_what_waiting_cannot_mend_fails_at_once(
 ) -> None:
     """After a wrong password, or for a missing database or role, --wait tries once, and gives the reason."""
     migrate.write(["SELECT 1;"])
-    ended = migrate.process("--database", fix_servers.url(strict, **change), "--wait", "1h", "up")
+    ended = migrate("--database", fix_servers.url(strict, **change), "--wait", "1h", "up")
     assert ended.exit_code == 1
     assert told in ended.stderr
     assert "waiting" not in ended.stderr
@@ -531,7 +530,7 @@ def test_a_missing_role_fails_at_once(migrate: Migrate) -> None:
     """Where no password is asked for, the error names a missing role; otherwise it speaks of a wrong password."""
     migrate.write(["SELECT 1;"])
     url = fix_servers.url(migrate.url, user="missing", password="x")
-    ended = migrate.process("--database", url, "--wait", "1h", "up")
+    ended = migrate("--database", url, "--wait", "1h", "up")
     assert ended.exit_code == 1
     assert re.search('role "missing" does not exist|password authentication failed for user "missing"', ended.stderr)
 
@@ -565,7 +564,7 @@ def test_a_name_with_a_newline_stays_in_its_line(migrate: Migrate) -> None:
     """The database's and the role's name are shown escaped, also in the server's message."""
     migrate.write(["SELECT 1;"])
     url = fix_servers.url(migrate.url, dbname="a\nhint: b")
-    ended = migrate.process("status", url=url)
+    ended = migrate("status", url=url)
     assert ended.database is not None
     assert ended.database.endswith("/a\\nhint: b")
     assert 'database "a\\nhint: b" does not exist' in ended.stderr.splitlines()[0]
@@ -584,13 +583,14 @@ def several(*urls: str) -> dict[str, Any]:
 @pytest.mark.parametrize("way", ["url", "variables"])
 def test_of_several_hosts_the_writable_one_is_used(migrate: Migrate, way: str, strict: str, rows: Rows) -> None:
     """Of several hosts a run takes the one that accepts writes, wherever it stands in the list."""
-    migrate.write(["CREATE TABLE t (id int);"])
+    files = ["CREATE TABLE t (id int);"]
     conninfo = make_conninfo("", **several(strict, migrate.url))
     with closing(psycopg.connect(strict, autocommit=True)) as connection:
         connection.execute("SET default_transaction_read_only = off")
         name = sql.Identifier(str(conninfo_to_dict(migrate.url)["dbname"]))
         connection.execute(sql.SQL("CREATE DATABASE {}").format(name))  # or it would not be connected to at all
-    ended = migrate.process("up", url=conninfo) if way == "url" else migrate.process("up", url="", **libpq(conninfo))
+    variables = {} if way == "url" else libpq(conninfo)
+    ended = migrate("up", files=files, url=conninfo if way == "url" else "", **variables)
     assert ended.exit_code == 0, ended
     assert rows("SELECT to_regclass('t')::text") == [("t",)]
 

@@ -645,7 +645,7 @@ def test_a_pool_smaller_than_the_fleet(
     """Behind PgBouncer in transaction mode all targets are migrated, though they have fewer connections than asked."""
     names = tenants(12)
     migrate.write([FIRST, f"{kind}CREATE INDEX CONCURRENTLY note_id ON note (id);" if kind else SECOND])
-    ended = migrate.process(*ALL, "up", "-j", "8", url=pgbouncer(pool_size=2))
+    ended = migrate(*ALL, "up", "-j", "8", url=pgbouncer(pool_size=2))
     assert ended.exit_code == 0, ended
     assert [history(name) for name in names] == [["1", "2"]] * 12
 

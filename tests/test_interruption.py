@@ -47,7 +47,7 @@ def first(migrate: Migrate) -> Callable[..., None]:
 
     def applied(*texts: str) -> None:
         migrate.write([FIRST])
-        assert migrate.process("up").exit_code == 0
+        assert migrate("up").exit_code == 0
         migrate.write([FIRST, *texts])
 
     return applied
@@ -74,9 +74,16 @@ def interrupt(run: Run, number: signal.Signals) -> tuple[Result, dict[str, Any]]
     return ended, document["error"]
 
 
-@SIGNALS
+SLOW = "INSERT INTO t VALUES (2); SELECT pg_sleep(60);"
+
+
 @pytest.mark.parametrize(
-    "text", ["INSERT INTO t VALUES (2); SELECT pg_sleep(60);", LARGE + "SELECT pg_sleep(60);" + LARGE]
+    ("number", "text"),
+    [
+        *((number, SLOW) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)),
+        (signal.SIGTERM, LARGE + "SELECT pg_sleep(60);" + LARGE),
+    ],
+    ids=["SIGINT", "SIGTERM", "SIGHUP", "a large file"],
 )
 def test_a_signal_cancels_a_slow_statement(
     migrate: Migrate, number: signal.Signals, text: str, first: Callable[..., None], rows: Rows, sessions: Sessions
@@ -146,7 +153,7 @@ def test_a_signal_ends_a_concurrent_build(
     until(lambda: not sessions.of_runs())
     assert rows("SELECT indisvalid FROM pg_index WHERE indrelid = 't'::regclass") == [(False,)]
     lock.execute("COMMIT")
-    assert migrate.process("up").exit_code == 0
+    assert migrate("up").exit_code == 0
     assert rows("SELECT indisvalid FROM pg_index WHERE indrelid = 't'::regclass") == [(True,)]
 
 
@@ -341,7 +348,7 @@ def test_a_killed_run_s_batch_is_done_once(
     killed = migrate.start("up")
     until(lambda: sessions.waiting("PgSleep"))
     killed.kill()
-    ended = migrate.process("up")
+    ended = migrate("up")
     assert ended.exit_code == 0, ended
     assert rows("SELECT id FROM t ORDER BY id") == [(2,), (7,)]
 

@@ -111,7 +111,7 @@ def test_runs_at_once_apply_such_a_file_once(
     body = f"-- migrate: isolation {level}\n{GATE} CREATE TABLE once (); SELECT count(*) FROM schema_migrations;"
     migrate.write([*([first] if first else []), body, "SELECT 1;"])
     if first:
-        assert migrate.process("up", "--to", "1").exit_code == 0
+        assert migrate("up", "--to", "1").exit_code == 0
     runs = [migrate.start("up", "--lock-timeout", "0") for _ in range(4)]
     until(lambda: len(sessions.waiting("Lock")) == 4)
     gate.close()
@@ -136,11 +136,11 @@ def test_a_serialization_failure_of_the_entry_is_a_lost_race(
 ) -> None:
     """If the loser gets that error instead of a unique violation, it makes a new plan and says nothing."""
     migrate.write([REFUSES])
-    assert migrate.process("up").exit_code == 0
+    assert migrate("up").exit_code == 0
     migrate.write([REFUSES, "SELECT 2;", "SELECT 3;"])
     loser = migrate.start("up", PGAPPNAME="loser")
     until(lambda: len(sessions.waiting("Lock")) == 1)
-    assert migrate.process("up", "--to", "2").exit_code == 0
+    assert migrate("up", "--to", "2").exit_code == 0
     gate.close()
     ended = loser.end()
     assert (ended.exit_code, "could not serialize" in ended.stderr) == (0, False), ended
@@ -150,9 +150,9 @@ def test_a_serialization_failure_of_the_entry_is_a_lost_race(
 def test_a_serialization_failure_of_the_entry_is_tried_again(migrate: Migrate) -> None:
     """Where no other run was first, some other transaction was: the file is tried again, but not for ever."""
     migrate.write([REFUSES])
-    assert migrate.process("up").exit_code == 0
+    assert migrate("up").exit_code == 0
     migrate.write([REFUSES, "SELECT 2;"])
-    ended = migrate.process("up", "--lock-retries", "1", PGAPPNAME="loser")
+    ended = migrate("up", "--lock-retries", "1", PGAPPNAME="loser")
     assert ended.exit_code == 1
     assert "sql/2_a.sql: error: cannot begin the file: could not serialize" in ended.stderr
 

@@ -269,7 +269,7 @@ def test_the_error_carries_the_session_in_the_way(migrate: Migrate, holder: psyc
     """The final error has the blockers last seen, as text and in JSON, each with a way out."""
     migrate.write([ALTER])
     options = ["up", "--lock-timeout", "1500ms", "--lock-retries", "0"]
-    ended = migrate.process("--json", *options)
+    ended = migrate("--json", *options)
     assert ended.exit_code == 1
     (blocker,) = error(ended)["blockers"]
     pid = holder.info.backend_pid
@@ -310,7 +310,7 @@ def test_a_long_query_may_be_cancelled(migrate: Migrate, connect: Connect, busy:
     connection.execute(USERS.encode())
     busy(connection, "SELECT pg_sleep(60), name FROM users UNION ALL SELECT pg_sleep(60), 'x'")
     migrate.write([ALTER])
-    ended = migrate.process("--json", "up", "--lock-timeout", "2500ms", "--lock-retries", "0")
+    ended = migrate("--json", "up", "--lock-timeout", "2500ms", "--lock-retries", "0")
     (blocker,) = error(ended)["blockers"]
     assert (blocker["pid"], blocker["state"]) == (connection.info.backend_pid, "active")
     assert f"pg_cancel_backend({blocker['pid']})" in blocker["advice"]
@@ -324,7 +324,7 @@ def test_a_session_ahead_in_the_queue_is_told_from_one_that_holds(
     busy(first, "BEGIN; LOCK TABLE users")
     until(lambda: rows("SELECT 1 FROM pg_locks WHERE relation = 'users'::regclass AND NOT granted"))
     migrate.write([ALTER])
-    ended = migrate.process("--json", "up", "--lock-timeout", "2500ms", "--lock-retries", "0")
+    ended = migrate("--json", "up", "--lock-timeout", "2500ms", "--lock-retries", "0")
     held = {blocker["pid"]: blocker["held"] for blocker in error(ended)["blockers"]}
     assert held[holder.info.backend_pid] == "AccessShareLock"
     assert held[first.info.backend_pid] is None
@@ -376,7 +376,7 @@ def test_a_prepared_transaction_is_named_as_one(migrate: Migrate, private_server
         connection.execute(USERS.encode())
         connection.execute("BEGIN; LOCK TABLE users IN SHARE MODE; PREPARE TRANSACTION 'forgotten'")
         migrate.write([ALTER])
-        ended = migrate.process("--json", "up", "--lock-timeout", "2500ms", "--lock-retries", "0", url=server.url)
+        ended = migrate("--json", "up", "--lock-timeout", "2500ms", "--lock-retries", "0", url=server.url)
         (blocker,) = error(ended)["blockers"]
         assert (blocker["pid"], blocker["held"]) == (0, "ShareLock")
         assert "ROLLBACK PREPARED" in blocker["advice"]
@@ -403,7 +403,7 @@ def test_autovacuum_against_wraparound_is_named_as_one(
         vacuum = "SELECT 1 FROM pg_stat_activity WHERE backend_type = 'autovacuum worker' AND query ~ 'users .to'"
         until(lambda: connection.execute(vacuum.encode()).fetchall())
         migrate.write([ALTER])
-        ended = migrate.process("--json", "up", "--lock-timeout", "2500ms", "--lock-retries", "0", url=server.url)
+        ended = migrate("--json", "up", "--lock-timeout", "2500ms", "--lock-retries", "0", url=server.url)
         (blocker,) = error(ended)["blockers"]
         assert (blocker["kind"], blocker["held"]) == ("autovacuum worker", "ShareUpdateExclusiveLock")
         assert "prevents wraparound and won't give way" in blocker["advice"]
@@ -427,7 +427,7 @@ def test_a_second_connection_is_for_long_waits_only(
     """Nobody looks where the server answers within a second, however long that goes on."""
     between = proxy()
     migrate.write(texts)
-    assert migrate.process("up", url=between.url).exit_code == 0
+    assert migrate("up", url=between.url).exit_code == 0
     assert between.messages.count("Startup") == connections
 
 
@@ -441,7 +441,7 @@ def test_a_role_that_may_not_see_other_sessions_sees_less(
     holder.execute(sql.SQL("ALTER TABLE users OWNER TO {}").format(sql.Identifier(name)))
     holder.execute("BEGIN; LOCK TABLE users IN ACCESS SHARE MODE")
     migrate.write([ALTER])
-    ended = migrate.process("--json", "up", "--lock-timeout", "2500ms", "--lock-retries", "0", url=url)
+    ended = migrate("--json", "up", "--lock-timeout", "2500ms", "--lock-retries", "0", url=url)
     (blocker,) = error(ended)["blockers"]
     assert (blocker["pid"], blocker["user"]) == (holder.info.backend_pid, holder.info.user)
     assert (blocker["relation"], blocker["held"]) == ("users", "AccessShareLock")
@@ -486,7 +486,7 @@ def test_a_claim_outlives_its_role_s_timeouts(
     rows("GRANT ALL ON SCHEMA public TO PUBLIC")
     connect().execute(sql.SQL("ALTER ROLE {} SET {} = '300ms'").format(sql.Identifier(name), sql.SQL(setting)))
     migrate.write(["-- migrate: no-transaction\n" + "SELECT pg_sleep(0.2);" * 3])
-    ended = migrate.process("up", url=url)
+    ended = migrate("up", url=url)
     assert ended.exit_code == 0, ended
 
 

@@ -373,7 +373,7 @@ def test_a_build_that_was_terminated_is_built_anew(
     assert "1_a is unfinished: 1 of 2 statements done" in ended.stderr
     assert rows(INDEXES) == [("i", False)]
     reader.execute("COMMIT")
-    again = migrate.process("up")
+    again = migrate("up")
     assert again.exit_code == 0, again
     assert "dropping the invalid index public.i" in again.stderr
     assert rows(INDEXES) == [("i", True)]
@@ -429,15 +429,15 @@ def test_status_tells_a_file_at_work_from_one_that_was_left(
     migrate.write([BUILD])
     working = migrate.start("up", PGAPPNAME="the worker")
     until(lambda: sessions.waiting("virtualxid"))
-    status = migrate.process("status", "--check")
+    status = migrate("status", "--check")
     assert status.exit_code == 3
     assert re.search(r"^A run is at work on 1: pid \d+ \(user \w+, application the worker", status.stdout, re.MULTILINE)
     assert "unfinished: " not in status.output
-    document = json.loads(migrate.process("--json", "status").stdout)
+    document = json.loads(migrate("--json", "status").stdout)
     assert (document["ok"], document["at_work"][0]["version"]) == (True, "1")
     working.kill()
-    until(lambda: migrate.process("status", "--check").exit_code == 1)
-    assert "unfinished: 0 of 1 statement done" in migrate.process("status").stdout
+    until(lambda: migrate("status", "--check").exit_code == 1)
+    assert "unfinished: 0 of 1 statement done" in migrate("status").stdout
 
 
 def test_a_run_that_has_lost_its_claim_stops_before_the_next_statement(
@@ -457,7 +457,7 @@ def test_a_run_that_has_lost_its_claim_stops_before_the_next_statement(
     assert "lost the connection while 1_a ran" in ended.stderr
     assert rows(HISTORY) == [(1, 1, False)]
     assert rows("SELECT step FROM trail") == []
-    assert migrate.process("up").exit_code == 0
+    assert migrate("up").exit_code == 0
     assert rows("SELECT step FROM trail") == [(2,)]
     assert rows(INDEXES) == [("i", True)]
 
@@ -484,7 +484,7 @@ def test_long_statements_show_how_far_they_are(migrate: Migrate, text: str, line
     """Where stderr is no terminal the phase and the percentage are a line of their own, not one for every look."""
     rows("INSERT INTO t SELECT n FROM generate_series(1, 30000) AS n")
     migrate.write([HEAD + text])
-    ended = migrate.process("up")
+    ended = migrate("up")
     found = [one for one in ended.stderr.splitlines() if re.fullmatch(line, one)]
     assert len(found) == 1, ended
 
@@ -500,7 +500,7 @@ def test_a_file_without_a_transaction_leaves_nothing_in_the_pool(
         "CREATE TABLE seen AS SELECT current_setting('lock_timeout') || current_setting('vacuum_cost_limit') AS value;"
     )
     migrate.write([HEAD + text])
-    ended = migrate.process("up", url=pooled)
+    ended = migrate("up", url=pooled)
     assert ended.exit_code == 0, ended
     assert connect().execute("SELECT value FROM s.seen").fetchall() == [("7s123",)]
     wanted = "SELECT pg_backend_pid(), current_setting('search_path'), current_setting('lock_timeout'), pg_sleep(0.1)"
@@ -559,7 +559,7 @@ def test_an_unfinished_file_can_not_come_to_want_a_transaction(migrate: Migrate,
     """--from-start does not turn it into another kind of file: that is refused, at once."""
     files = {"2_i.sql": "create index i on a (b);"}
     migrate.write(files)
-    run = migrate.process("up", "--from-start", "2")
+    run = migrate("up", "--from-start", "2")
     assert run.exit_code == 1
     assert "Begin the file with: -- migrate: no-transaction" in run.stderr
 

@@ -68,7 +68,7 @@ def test_a_file_leaves_nothing_in_the_pool(
     (pid,) = ask(pooled, "SELECT pg_backend_pid()")
     assert ask(pooled, LEFT) == NOTHING
     migrate.write([f"{spoiling} {ending}", "SELECT 2;"])
-    ended = migrate.process("up", url=pooled)
+    ended = migrate("up", url=pooled)
     assert ended.exit_code == (1 if ending else 0), ended
     assert ask(pooled, "SELECT pg_backend_pid()") == (pid,)
     assert ask(pooled, LEFT) == NOTHING
@@ -82,10 +82,10 @@ def test_a_file_meets_nothing_that_another_client_left(
     spoilt = "SELECT set_config('search_path', 'pg_catalog', false), set_config('role', 'pg_monitor', false)"
     ask(pooled, spoilt)
     migrate.write(["CREATE TABLE t (id int);"])
-    ended = migrate.process("up", url=pooled)
+    ended = migrate("up", url=pooled)
     assert ended.exit_code == 0, ended
     ask(pooled, spoilt)
-    assert "Nothing is pending" in migrate.process("up", url=pooled).stdout
+    assert "Nothing is pending" in migrate("up", url=pooled).stdout
     assert connect().execute("SELECT 't'::regclass, 'schema_migrations'::regclass").fetchone() == (
         *("t", "schema_migrations"),
     )
@@ -111,7 +111,7 @@ def test_text_survives_in_a_database_of_another_encoding(
     dbname = str(conninfo_to_dict(latin1)["dbname"])
     url = latin1 if way == "direct" else fix_servers.url(pgbouncer(pool_size=1), dbname=dbname)
     migrate.write(["CREATE TABLE t (word text);", "INSERT INTO t VALUES ('Füße');", "INSERT INTO t VALUES ('été');"])
-    ended = migrate.process("up", url=url)
+    ended = migrate("up", url=url)
     assert ended.exit_code == 0, ended
     with closing(psycopg.connect(latin1, autocommit=True, client_encoding="UTF8")) as connection:
         assert connection.execute("SELECT word, length(word) FROM t").fetchall() == [("Füße", 4), ("été", 3)]
@@ -144,5 +144,5 @@ def test_the_look_for_a_session_in_the_way_needs_no_connection_of_a_full_pool(
 ) -> None:
     """A run in a pool of one ends when its file ends, though the watcher never got a connection."""
     migrate.write([f"SELECT pg_sleep(1.5); {ending}"])
-    ended = migrate.process("up", url=pgbouncer(pool_size=1))
+    ended = migrate("up", url=pgbouncer(pool_size=1))
     assert ended.exit_code == (1 if ending else 0), ended

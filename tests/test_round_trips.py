@@ -22,7 +22,7 @@ def cost(migrate: Migrate, proxy: Callable[..., Proxy]) -> Callable[..., list[st
 
     def counted(*arguments: str) -> list[str]:
         before = len(between.messages)
-        ended = migrate.process(*arguments, url=between.url)
+        ended = migrate(*arguments, url=between.url)
         assert ended.exit_code == 0, ended
         until(lambda: between.idle)
         return between.messages[before:]

@@ -47,7 +47,7 @@ def test_runs_on_an_empty_database_all_succeed(
 def test_runs_on_a_database_with_a_history_all_succeed(migrate: Migrate, rows: Rows) -> None:
     """Runs that start at about the same time, as an application's containers do, share the work and all succeed."""
     migrate.write([TRAIL])
-    assert migrate.process("up").exit_code == 0
+    assert migrate("up").exit_code == 0
     migrate.write(FILES)
     ended = [run.end() for run in [migrate.start("up") for _ in range(5)]]
     assert [one.exit_code for one in ended] == [0] * 5, ended
@@ -129,7 +129,7 @@ def test_a_role_with_a_short_statement_timeout_may_wait(
     rows("ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO PUBLIC")
     gate.execute(sql.SQL("ALTER ROLE {} SET statement_timeout = '50ms'").format(sql.Identifier(name)))
     migrate.write([TRAIL])
-    assert migrate.process("up").exit_code == 0
+    assert migrate("up").exit_code == 0
     migrate.write([TRAIL, f"{GATE} INSERT INTO trail (version) VALUES (2);", "SELECT pg_sleep(60);"])
     first = migrate.start("up", "--to", "2", "--lock-timeout", "0")
     until(lambda: sessions.waiting("Lock"))
