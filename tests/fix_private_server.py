@@ -103,15 +103,15 @@ def scratch_server(tmp_path: Path, scratch_folder: Path) -> None:
 
 
 @pytest.fixture
-def private_server(tmp_path: Path, initialized: Path) -> Iterator[Callable[..., PrivateServer]]:
+def private_server(initialized: Path) -> Iterator[Callable[..., PrivateServer]]:
     """A function that starts a server with the given settings, and stops it after the test."""
-    with ExitStack() as stack:
+    with fix_servers.server_folder() as folder, ExitStack() as stack:
         count = iter(range(100))
 
         def started(**settings: str) -> PrivateServer:
             # a killed server leaves its shared memory behind: let that be in its own folder
             tame = {"fsync": "off", "dynamic_shared_memory_type": "mmap"}
-            server = PrivateServer(tmp_path / f"server{next(count)}", {**tame, **settings}, initialized)
+            server = PrivateServer(folder / f"server{next(count)}", {**tame, **settings}, initialized)
             stack.callback(server.stop)
             server.start()
             return server

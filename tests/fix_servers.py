@@ -86,12 +86,18 @@ def _start(stack: ExitStack) -> Server:
         return Server(url(given), "OUTREACH_TEST_DATABASE_URL")
     if not PG_BIN and container.is_available():
         return Server(stack.enter_context(_container()), f"testcontainers {IMAGE}")
-    memory = Path("/dev/shm")
-    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 4e9  # a container has 64 MB
-    folder = tempfile.TemporaryDirectory(prefix="outreach-tests-", dir=memory if roomy else None)
-    path = Path(stack.enter_context(folder))
+    path = stack.enter_context(server_folder())
     conninfo = stack.enter_context(private_server.server(path, settings=SETTINGS, find=find))
     return Server(url(conninfo), PG_BIN or "embedded")
+
+
+@contextmanager
+def server_folder() -> Iterator[Path]:
+    """Make a folder for a server's data, in memory if there is room, and remove it."""
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 4e9  # a container has 64 MB
+    with tempfile.TemporaryDirectory(prefix="outreach-tests-", dir=memory if roomy else None) as folder:
+        yield Path(folder)
 
 
 @contextmanager
