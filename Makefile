@@ -5,8 +5,10 @@ RUN := $(BIN)/outreach-migrate --embedded
 # The tests that take long: other tools, type checkers, large input, killed runs, scratch servers.
 LONG := $(patsubst %,tests/test_%.py,moving_from_tools moving_by_hand type_checkers sample_project input plugin batches \
 	faults loss durability fleet_faults squash scratch drift dump pg_dump)
-# One test of a file of `make test`: a shell types all commands of the manual.
-TYPED := tests/test_manual.py::test_a_command_works_as_typed
+# So do these tests of other files: one types all commands of the manual, one waits for half a minute. They go first,
+# since a wait that begins last is waited for by all.
+SLOW := tests/test_history.py::TestLocked::test_a_wait_that_does_not_end_is_an_error \
+	tests/test_manual.py::test_a_command_works_as_typed
 
 .PHONY: help up status psql test test-faults test-long bench check clean
 .DEFAULT_GOAL := help
@@ -24,14 +26,14 @@ psql: .venv/installed ## open psql on that server
 	@$(RUN) psql
 
 test: .venv/tests ## run the tests on a real PostgreSQL
-	@$(BIN)/python -m pytest -n 6 --dist worksteal $(LONG:%=--ignore=%) --deselect $(TYPED)
+	@$(BIN)/python -m pytest -n 6 --dist worksteal $(LONG:%=--ignore=%) $(SLOW:%=--deselect=%)
 
 test-faults: .venv/tests ## kill runs and servers a hundred times over; the largest input
 	@OUTREACH_FAULT_ROUNDS=100 $(BIN)/python -m pytest -n 6 --dist worksteal tests/test_faults.py tests/test_loss.py tests/test_input.py \
 		tests/test_durability.py tests/test_fleet_faults.py tests/test_adopt.py tests/test_batches.py
 
 test-long: .venv/tests ## the tests that take long: with other tools (npm and PyPI install them, once) and large input
-	@$(BIN)/python -m pytest -n 6 --dist worksteal $(LONG) $(TYPED)
+	@$(BIN)/python -m pytest -n 6 --dist worksteal $(SLOW) $(LONG)
 
 bench: .venv/tests ## measure it beside other tools (OPTIONS=--help tells how)
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(OPTIONS)
